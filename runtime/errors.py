@@ -1,0 +1,173 @@
+"""Everything Tierwise raises, and what each error is called on the wire.
+
+    TierwiseError
+    |- RequestError            the caller sent something that cannot be answered; do not retry it unchanged
+    |  |- MalformedBodyError       not an Open Inference Protocol body
+    |  |- InvalidTensorError       wrong name, datatype, shape, byte count, or not finite
+    |  |- UnknownModelError        no such model or version here
+    |  |- PayloadTooLargeError     over the stated limit of bytes
+    |  `- InvalidBudgetError       budget missing where it is needed, <= 0, not a number, or over the limit
+    |- RefusedError            a healthy tier declined; the answer in hand stands
+    |  |- TooLateError             the remaining budget is over, or too short to finish in
+    |  `- OverloadedError          queues are full; carries ``retry_after_ms``
+    |- UnavailableError        something of ours did not work; retry or use what is in hand
+    |  |- NotConnectedError        the message bus has no connection
+    |  |- BackendError             a model failed to run
+    |  `- ShuttingDownError        the process is draining
+    |- ArtifactError           a model file or manifest is missing, truncated, or not what was signed for
+    |- SettingsError           a setting is unknown, of the wrong type, or out of range
+    `- StartError              a process could not start: port in use, broker missing, file missing
+
+``code`` is stable on the wire and in metrics; ``CATALOGUE`` maps it to an HTTP status and to the text
+that a stranger may read. Misuse of an API inside the process is ``RuntimeError`` or ``ValueError``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+
+class TierwiseError(Exception):
+    """Root of all errors of this project."""
+
+    code: ClassVar[str] = "internal"
+
+
+class RequestError(TierwiseError):
+    """The request cannot be answered as it is."""
+
+    code = "bad_request"
+
+
+class MalformedBodyError(RequestError):
+    """The body is not an Open Inference Protocol request."""
+
+    code = "malformed_body"
+
+
+class InvalidTensorError(RequestError):
+    """A tensor has the wrong name, datatype, shape or byte count, or holds NaN or infinity."""
+
+    code = "invalid_tensor"
+
+
+class UnknownModelError(RequestError):
+    """No such model, or no such version of it, is served here."""
+
+    code = "unknown_model"
+
+
+class PayloadTooLargeError(RequestError):
+    """The body is over the limit of bytes."""
+
+    code = "payload_too_large"
+
+
+class InvalidBudgetError(RequestError):
+    """The latency budget is not a number of milliseconds in the allowed range."""
+
+    code = "invalid_budget"
+
+
+class RefusedError(TierwiseError):
+    """A healthy tier declined the work."""
+
+    code = "refused"
+
+
+class TooLateError(RefusedError):
+    """The remaining budget is over or too short."""
+
+    code = "too_late"
+
+
+class OverloadedError(RefusedError):
+    """Queues are full."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_ms: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class UnavailableError(TierwiseError):
+    """Something of ours did not work."""
+
+    code = "unavailable"
+
+
+class NotConnectedError(UnavailableError):
+    """The message bus has no connection."""
+
+    code = "not_connected"
+
+
+class BackendError(UnavailableError):
+    """A model failed to run, or gave an output that is no answer."""
+
+    code = "backend_failed"
+
+
+class ShuttingDownError(UnavailableError):
+    """The process is draining and takes no new work."""
+
+    code = "shutting_down"
+
+
+class ArtifactError(TierwiseError):
+    """A model file or its manifest is missing, truncated, or does not match its digest."""
+
+    code = "invalid_artifact"
+
+
+class SettingsError(TierwiseError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+    code = "invalid_settings"
+
+
+class StartError(TierwiseError):
+    """A process could not start; the text says what to do."""
+
+    code = "cannot_start"
+
+
+class Public(NamedTuple):
+    """What the outside sees of an error."""
+
+    http_status: int
+    text: str
+
+
+CATALOGUE: dict[str, Public] = {
+    "internal": Public(500, "Internal error"),
+    "bad_request": Public(400, "The request cannot be answered as it is"),
+    "malformed_body": Public(400, "Not an Open Inference Protocol request"),
+    "invalid_tensor": Public(400, "A tensor does not fit the model"),
+    "unknown_model": Public(404, "No such model or version is served here"),
+    "payload_too_large": Public(413, "The request is over the limit of bytes"),
+    "invalid_budget": Public(400, "The latency budget is not usable"),
+    "refused": Public(503, "The work was declined"),
+    "too_late": Public(504, "The remaining latency budget is too short"),
+    "overloaded": Public(503, "Queues are full"),
+    "unavailable": Public(503, "Temporarily unavailable"),
+    "not_connected": Public(503, "No connection to the message broker"),
+    "backend_failed": Public(500, "The model failed to run"),
+    "shutting_down": Public(503, "Shutting down"),
+    "invalid_artifact": Public(500, "A model file is not usable"),
+    "invalid_settings": Public(500, "The settings are not usable"),
+    "cannot_start": Public(500, "The process could not start"),
+}
+
+
+def public(code: str) -> Public:
+    """The HTTP status and public text of an error code; an unknown code reads as internal."""
+    return CATALOGUE.get(code, CATALOGUE["internal"])
+
+
+def describe(error: TierwiseError) -> str:
+    """The text that goes to a caller: the detail where the caller is at fault, the catalogue else."""
+    if isinstance(error, RequestError | RefusedError):
+        return str(error) or public(error.code).text
+    return public(error.code).text

@@ -1,0 +1,231 @@
+"""The values that pass between tiers, and between a tier and its callers.
+
+Wire types only grow: a new field has a default, a type never changes, unknown fields are skipped.
+``tests/golden/control_plane.schema.json`` makes every change of the control plane a visible diff.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Tensors = dict[str, npt.NDArray[np.generic]]
+
+
+class Tier(enum.StrEnum):
+    """Where a process stands in the hierarchy."""
+
+    EDGE = "edge"
+    REGIONAL = "regional"
+    CLOUD = "cloud"
+
+    @property
+    def height(self) -> int:
+        """0 on the device, growing upwards."""
+        return _HEIGHTS[self]
+
+
+_HEIGHTS = {Tier.EDGE: 0, Tier.REGIONAL: 1, Tier.CLOUD: 2}
+
+
+class Residency(enum.StrEnum):
+    """The furthest tier that a payload may reach."""
+
+    DEVICE = "device"
+    REGION = "region"
+    CLOUD = "cloud"
+
+    def allows(self, tier: Tier) -> bool:
+        """Whether the payload may reach ``tier``."""
+        return tier.height <= _REACH[self]
+
+
+_REACH = {Residency.DEVICE: 0, Residency.REGION: 1, Residency.CLOUD: 2}
+
+
+class Outcome(enum.StrEnum):
+    """What became of a request; four different values, never merged."""
+
+    ANSWERED = "answered"
+    DEGRADED = "degraded"
+    ABSTAINED = "abstained"
+    FAILED = "failed"
+
+
+class Reason(enum.StrEnum):
+    """Why an outcome is what it is, or why a tier passed a request on."""
+
+    CONFIDENT = "confident"
+    TOP_TIER = "top_tier"
+    UNSURE = "unsure"
+    PROBE = "probe"
+    NO_CONFIDENCE = "no_confidence"
+    RESIDENCY = "residency"
+    NO_UPSTREAM = "no_upstream"
+    NO_TIME = "no_time"
+    UNLIKELY_IN_TIME = "unlikely_in_time"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_REFUSED = "upstream_refused"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_UNSURE = "upstream_unsure"
+    PARTIAL_ENSEMBLE = "partial_ensemble"
+    OVERLOADED = "overloaded"
+    BELOW_FLOOR = "below_floor"
+    LOCAL_FAILED = "local_failed"
+    DEADLINE = "deadline"
+
+
+class Guarantee(enum.StrEnum):
+    """What stands behind the thresholds that were used."""
+
+    CERTIFIED = "certified"
+    EXPECTATION = "expectation"
+    SUSPENDED = "suspended"
+    NONE = "none"
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """Name, Open Inference Protocol datatype and shape of one tensor; -1 is any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one tier did with a request: a line of an answer's provenance.
+
+    ``label`` and ``confidence`` are missing where the tier had no answer of its own. Times are in
+    microseconds: ``service_us`` in the model, ``queue_us`` waiting for it.
+    """
+
+    tier: Tier
+    site: str
+    model_name: str
+    model_version: str
+    reason: Reason
+    label: int | None = None
+    confidence: float | None = None
+    escalated: bool = False
+    service_us: int = 0
+    queue_us: int = 0
+
+
+class InferenceRequest(msgspec.Struct, frozen=True):
+    """One question to one model; ``inputs`` maps tensor names to arrays with a batch axis.
+
+    ``request_id`` is the idempotency id: the same over all attempts and all tiers.
+    """
+
+    request_id: str
+    model_name: str
+    inputs: Tensors
+    remaining_ms: float
+    model_version: str = ""
+    outputs: tuple[str, ...] = ()
+    residency: Residency = Residency.CLOUD
+    priority: int = 0
+    hop: int = 0
+    attempt: int = 1
+    traceparent: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a caller gets, always: an outcome with its reason, and how it came about.
+
+    ``tier`` is the tier whose model gave ``outputs``; it is missing when nobody answered. ``hops``
+    are in the order in which tiers worked.
+    """
+
+    request_id: str
+    outcome: Outcome
+    reason: Reason
+    hops: tuple[Hop, ...]
+    tier: Tier | None = None
+    model_name: str = ""
+    model_version: str = ""
+    label: int | None = None
+    label_name: str = ""
+    confidence: float | None = None
+    outputs: Tensors = {}
+    guarantee: Guarantee = Guarantee.NONE
+    latency_ms: float = 0.0
+    error_code: str = ""
+    error: str = ""
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether there is something to act on."""
+        return self.outcome in (Outcome.ANSWERED, Outcome.DEGRADED)
+
+
+# The control plane. JSON, so that an operator can read it with any MQTT client.
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model that a tier serves now."""
+
+    name: str
+    version: str
+
+
+class Birth(msgspec.Struct, frozen=True, tag="birth", tag_field="kind"):
+    """Retained: this process is online. ``epoch`` grows with every start and settles races."""
+
+    tier: Tier
+    site: str
+    region: str
+    epoch: int
+    capacity: Annotated[int, msgspec.Meta(ge=0)] = 0
+    queue_len: Annotated[int, msgspec.Meta(ge=0)] = 0
+    models: tuple[ServedModel, ...] = ()
+    http_base: str = ""
+    software: str = ""
+
+
+class Offline(msgspec.Struct, frozen=True, tag="offline", tag_field="kind"):
+    """Retained: this process is gone; said by itself, or by the broker as its will."""
+
+    tier: Tier
+    site: str
+    region: str
+    epoch: int
+    clean: bool = False
+
+
+class Draining(msgspec.Struct, frozen=True, tag="draining", tag_field="kind"):
+    """Retained: this process finishes what it has and takes nothing new."""
+
+    tier: Tier
+    site: str
+    region: str
+    epoch: int
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="kind"):
+    """The asker no longer waits for this request."""
+
+    request_id: str
+
+
+ControlMessage = Birth | Offline | Draining | Cancel
+
+
+def encode_control(message: ControlMessage) -> bytes:
+    """JSON of one control message."""
+    return msgspec.json.encode(message)
+
+
+_CONTROL_DECODER = msgspec.json.Decoder(ControlMessage)
+
+
+def decode_control(payload: bytes) -> ControlMessage | None:
+    """The message, or None when it is of an unknown kind or not understood; callers count those."""
+    try:
+        return _CONTROL_DECODER.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,187 @@
+"""What the services need from the outside world, and what each port promises.
+
+An adapter raises only what is listed here; foreign exceptions are wrapped with ``from``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from runtime.messages import Tensors, TensorSpec
+
+
+class Clock(Protocol):
+    """Two clocks: one to measure with, one to write into logs."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some fixed instant; never goes back; the only clock for deadlines."""
+        ...
+
+    def wall_s(self) -> float:
+        """Seconds since 1970 as this machine believes; for logs only, never compared across machines."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MQTT PUBLISH, sent or received.
+
+    ``expiry_s`` is MQTT message expiry (None: never). ``user`` are user properties in order;
+    names may repeat, the first one counts.
+    """
+
+    topic: str
+    payload: bytes = b""
+    qos: int = 0
+    retain: bool = False
+    response_topic: str = ""
+    correlation_data: bytes = b""
+    content_type: str = ""
+    expiry_s: int | None = None
+    user: tuple[tuple[str, str], ...] = field(default=())
+
+    def property(self, name: str, default: str = "") -> str:
+        """The first user property of that name."""
+        return next((value for key, value in self.user if key == name), default)
+
+
+MessageHandler = Callable[[Message], None]
+ConnectionHandler = Callable[[bool], None]
+
+
+class MessageBus(Protocol):
+    """Publish and subscribe over MQTT 5.
+
+    Guarantees:
+      * Messages of one publisher to one topic at one QoS arrive in order.
+      * QoS 0 arrives at most once, QoS 1 at least once while the connection holds. Nothing is queued
+        while there is no connection: ``publish`` says so at once.
+      * Retained messages reach every later subscriber; an empty retained payload clears them.
+      * The will is published by the broker when the connection ends without ``close``.
+      * After a lost connection the bus reconnects by itself with jittered back-off, subscribes again,
+        and then calls the connection handlers, so that births are published anew.
+      * Handlers run on the event loop that called ``start``, one at a time, and must not block. An
+        exception out of a handler is logged and counted; it stops neither the bus nor other handlers.
+    """
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a publish would be tried now."""
+        ...
+
+    async def start(self) -> None:
+        """Starts connecting and returns; a broker that is down is no error, it is tried again."""
+        ...
+
+    async def wait_connected(self, timeout_s: float) -> bool:
+        """Whether a connection was there within the time."""
+        ...
+
+    def subscribe(self, topic_filter: str, handler: MessageHandler, *, qos: int = 0) -> None:
+        """Calls ``handler`` with every matching message, now and after every reconnect."""
+        ...
+
+    def on_connection(self, handler: ConnectionHandler) -> None:
+        """Calls ``handler(True)`` after every (re)connect and ``handler(False)`` after every loss."""
+        ...
+
+    def publish(self, message: Message) -> int:
+        """Hands a message to the connection and returns the bytes of its PUBLISH packet.
+
+        Raises:
+            NotConnectedError: there is no connection, or its send queue is full; nothing was sent.
+            PayloadTooLargeError: over the broker's maximum packet size; nothing was sent.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Sends what is queued (within a second), disconnects without the will; safe to call twice."""
+        ...
+
+
+class Backend(Protocol):
+    """Runs one model file. ``run`` may be called from several threads.
+
+    Inputs are C-contiguous and fit ``inputs``; outputs are new arrays that the caller owns.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What ``run`` takes."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What ``run`` gives."""
+        ...
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """One inference.
+
+        Raises:
+            BackendError: the model failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One decision of one tier about one request; what metrics and replay are made from.
+
+    ``action`` is ``answer`` or ``escalate``. ``outcome`` and ``answered_by`` say how it ended as this
+    tier saw it. ``propensity`` is the probability with which the policy took this action.
+    """
+
+    wall_s: float
+    request_id: str
+    tier: str
+    site: str
+    region: str
+    hop: int
+    model: str
+    model_version: str
+    action: str
+    decided_because: str
+    outcome: str
+    reason: str
+    answered_by: str
+    label: int | None
+    confidence: float | None
+    remaining_ms: float
+    latency_ms: float
+    service_us: int
+    sent_bytes: int
+    propensity: float = 1.0
+
+
+class DecisionLog(Protocol):
+    """Append-only log of decisions.
+
+    ``append`` never blocks and never raises; when its bounded queue is full the record is dropped and
+    counted in ``num_dropped``.
+    """
+
+    @property
+    def num_dropped(self) -> int:
+        """Records that did not fit."""
+        ...
+
+    def append(self, record: DecisionRecord) -> None:
+        """Takes a record to be written soon."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

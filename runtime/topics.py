@@ -1,0 +1,112 @@
+"""Every MQTT topic and property name of Tierwise; nothing else in the tree spells one out.
+
+The asker's id is part of the request topic, because that is what a broker's access rules can check:
+MQTT does not tell a receiver who published (MQTT 5, 4.12 lists no such property).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+ROOT = "tierwise/v1"
+CONTENT_TYPE = "application/vnd.oip.v2"
+
+# MQTT 5 user properties.
+REMAINING_MS = "remaining-ms"
+HEADER_LENGTH = "header-length"
+REQUEST_ID = "request-id"
+ATTEMPT = "attempt"
+HOP = "hop"
+MODEL = "model"
+MODEL_VERSION = "model-version"
+RESIDENCY = "residency"
+PRIORITY = "priority"
+TRACEPARENT = "traceparent"
+OUTCOME = "outcome"
+SERVICE_US = "service-us"
+QUEUE_US = "queue-us"
+QUEUE_LEN = "queue-len"
+ERROR_CODE = "error-code"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """A region, gateway or agent id that is safe inside a topic.
+
+    Raises:
+        ValueError: empty, over 64 characters, or with a character outside letters, digits, ``._-``.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no usable id: 1 to 64 letters, digits, '.', '_' or '-', "
+            "the first a letter or digit"
+        )
+    return name
+
+
+def gateway_requests(region: str, gateway: str, agent: str = "+") -> str:
+    """Requests to one gateway; with the default agent, the filter that the gateway subscribes to."""
+    return f"{ROOT}/{region}/gw/{gateway}/req/{agent}"
+
+
+def any_requests(region: str, agent: str) -> str:
+    """Requests to whichever gateway takes them."""
+    return f"{ROOT}/{region}/any/req/{agent}"
+
+
+def any_requests_shared(region: str) -> str:
+    """The shared subscription through which gateways take turns at ``any_requests``."""
+    return f"$share/gw/{ROOT}/{region}/any/req/+"
+
+
+def agent_replies(region: str, agent: str) -> str:
+    """The one topic on which an agent hears replies."""
+    return f"{ROOT}/{region}/agent/{agent}/rep"
+
+
+def gateway_state(region: str, gateway: str = "+") -> str:
+    """Retained state of a gateway; with the default, the filter for all of a region."""
+    return f"{ROOT}/{region}/gw/{gateway}/state"
+
+
+def agent_state(region: str, agent: str = "+") -> str:
+    """Retained state of an agent."""
+    return f"{ROOT}/{region}/agent/{agent}/state"
+
+
+class RequestTopic(NamedTuple):
+    """Who asks whom; ``gateway`` is empty on the shared topic."""
+
+    region: str
+    gateway: str
+    agent: str
+
+
+_REQUEST = re.compile(
+    rf"{ROOT}/(?P<region>[^/]+)/(?:gw/(?P<gateway>[^/]+)|any)/req/(?P<agent>[^/]+)"
+)
+
+
+def parse_request_topic(topic: str) -> RequestTopic | None:
+    """The parts of a request topic, or None when it is not one."""
+    found = _REQUEST.fullmatch(topic)
+    if found is None:
+        return None
+    return RequestTopic(found["region"], found["gateway"] or "", found["agent"])
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a topic falls under a filter (MQTT 5, 4.7); a ``$share`` prefix is ignored."""
+    if topic_filter.startswith("$share/"):
+        topic_filter = topic_filter.split("/", 2)[2]
+    wanted, parts = topic_filter.split("/"), topic.split("/")
+    if parts[0].startswith("$") and wanted[0] in ("#", "+"):
+        return False
+    for position, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if position >= len(parts) or level not in ("+", parts[position]):
+            return False
+    return len(wanted) == len(parts)

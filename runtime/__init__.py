@@ -1,0 +1,1 @@
+"""The runtime shared by all tiers: values, decisions, ports, adapters and the exchange."""

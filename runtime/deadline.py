@@ -71,6 +71,7 @@ class Deadline:
 def expiry_s(remaining_ms: float) -> int:
     """MQTT message expiry for a remaining budget: whole seconds, rounded up, at least 1.
 
-    A back-stop only (MQTT 5, 3.3.2.3.3 counts in seconds); receivers refuse what is late themselves.
+    A back-stop only (MQTT 5, 3.3.2.3.3 counts in seconds); receivers refuse what is late
+    themselves.
     """
     return max(1, math.ceil(remaining_ms / 1000.0))

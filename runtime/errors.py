@@ -1,12 +1,14 @@
 """Everything Tierwise raises, and what each error is called on the wire.
 
     TierwiseError
-    |- RequestError            the caller sent something that cannot be answered; do not retry it unchanged
+    |- RequestError            the caller sent something that cannot be answered; do not retry it
+    unchanged
     |  |- MalformedBodyError       not an Open Inference Protocol body
     |  |- InvalidTensorError       wrong name, datatype, shape, byte count, or not finite
     |  |- UnknownModelError        no such model or version here
     |  |- PayloadTooLargeError     over the stated limit of bytes
-    |  `- InvalidBudgetError       budget missing where it is needed, <= 0, not a number, or over the limit
+    |  `- InvalidBudgetError       budget missing where it is needed, <= 0, not a number, or over
+    the limit
     |- RefusedError            a healthy tier declined; the answer in hand stands
     |  |- TooLateError             the remaining budget is over, or too short to finish in
     |  `- OverloadedError          queues are full; carries ``retry_after_ms``
@@ -14,12 +16,14 @@
     |  |- NotConnectedError        the message bus has no connection
     |  |- BackendError             a model failed to run
     |  `- ShuttingDownError        the process is draining
-    |- ArtifactError           a model file or manifest is missing, truncated, or not what was signed for
+    |- ArtifactError           a model file or manifest is missing, truncated, or not what was
+    signed for
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
     `- StartError              a process could not start: port in use, broker missing, file missing
 
-``code`` is stable on the wire and in metrics; ``CATALOGUE`` maps it to an HTTP status and to the text
-that a stranger may read. Misuse of an API inside the process is ``RuntimeError`` or ``ValueError``.
+``code`` is stable on the wire and in metrics; ``CATALOGUE`` maps it to an HTTP status and to the
+text that a stranger may read. Misuse of an API inside the process is ``RuntimeError`` or
+``ValueError``.
 """
 
 from __future__ import annotations
@@ -167,7 +171,7 @@ def public(code: str) -> Public:
 
 
 def describe(error: TierwiseError) -> str:
-    """The text that goes to a caller: the detail where the caller is at fault, the catalogue else."""
+    """The text for a caller: the detail where the caller is at fault, else the catalogue."""
     if isinstance(error, RequestError | RefusedError):
         return str(error) or public(error.code).text
     return public(error.code).text

@@ -226,6 +226,7 @@ _CONTROL_DECODER = msgspec.json.Decoder(ControlMessage)
 def decode_control(payload: bytes) -> ControlMessage | None:
     """The message, or None when it is of an unknown kind or not understood; callers count those."""
     try:
-        return _CONTROL_DECODER.decode(payload)
+        message: ControlMessage = _CONTROL_DECODER.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return message

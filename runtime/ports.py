@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     def wall_s(self) -> float:
-        """Seconds since 1970 as this machine believes; for logs only, never compared across machines."""
+        """Seconds since 1970 as this machine believes; for logs, never compared across machines."""
         ...
 
 
@@ -57,14 +57,17 @@ class MessageBus(Protocol):
 
     Guarantees:
       * Messages of one publisher to one topic at one QoS arrive in order.
-      * QoS 0 arrives at most once, QoS 1 at least once while the connection holds. Nothing is queued
+      * QoS 0 arrives at most once, QoS 1 at least once while the connection holds. Nothing is
+      queued
         while there is no connection: ``publish`` says so at once.
       * Retained messages reach every later subscriber; an empty retained payload clears them.
       * The will is published by the broker when the connection ends without ``close``.
-      * After a lost connection the bus reconnects by itself with jittered back-off, subscribes again,
+      * After a lost connection the bus reconnects by itself with jittered back-off, subscribes
+      again,
         and then calls the connection handlers, so that births are published anew.
       * Handlers run on the event loop that called ``start``, one at a time, and must not block. An
-        exception out of a handler is logged and counted; it stops neither the bus nor other handlers.
+        exception out of a handler is logged and counted; it stops neither the bus nor other
+        handlers.
     """
 
     @property
@@ -85,7 +88,7 @@ class MessageBus(Protocol):
         ...
 
     def on_connection(self, handler: ConnectionHandler) -> None:
-        """Calls ``handler(True)`` after every (re)connect and ``handler(False)`` after every loss."""
+        """Calls ``handler(True)`` after each (re)connect and ``handler(False)`` after each loss."""
         ...
 
     def publish(self, message: Message) -> int:
@@ -98,7 +101,7 @@ class MessageBus(Protocol):
         ...
 
     async def close(self) -> None:
-        """Sends what is queued (within a second), disconnects without the will; safe to call twice."""
+        """Sends what is queued (within a second), disconnects without the will; idempotent."""
         ...
 
 
@@ -135,8 +138,8 @@ class Backend(Protocol):
 class DecisionRecord:
     """One decision of one tier about one request; what metrics and replay are made from.
 
-    ``action`` is ``answer`` or ``escalate``. ``outcome`` and ``answered_by`` say how it ended as this
-    tier saw it. ``propensity`` is the probability with which the policy took this action.
+    ``action`` is ``answer`` or ``escalate``. ``outcome`` and ``answered_by`` say how it ended as
+    this tier saw it. ``propensity`` is the probability with which the policy took this action.
     """
 
     wall_s: float
@@ -164,8 +167,8 @@ class DecisionRecord:
 class DecisionLog(Protocol):
     """Append-only log of decisions.
 
-    ``append`` never blocks and never raises; when its bounded queue is full the record is dropped and
-    counted in ``num_dropped``.
+    ``append`` never blocks and never raises; when its bounded queue is full the record is dropped
+    and counted in ``num_dropped``.
     """
 
     @property

@@ -47,7 +47,7 @@ def check_name(name: str) -> str:
 
 
 def gateway_requests(region: str, gateway: str, agent: str = "+") -> str:
-    """Requests to one gateway; with the default agent, the filter that the gateway subscribes to."""
+    """Requests to one gateway; with the default agent, the filter that it subscribes to."""
     return f"{ROOT}/{region}/gw/{gateway}/req/{agent}"
 
 

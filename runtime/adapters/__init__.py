@@ -1,0 +1,1 @@
+"""Real implementations of the ports; each file imports its own library and wraps its errors."""

@@ -1,0 +1,1 @@
+"""Decisions as functions of values: no clock, no sockets, no files; time is an argument."""

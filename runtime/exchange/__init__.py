@@ -1,0 +1,1 @@
+"""Asking the tier above and answering the tier below, over the message bus."""

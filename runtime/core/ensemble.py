@@ -1,0 +1,68 @@
+"""Several models' answers as one: weighted mean of calibrated probabilities.
+
+Whoever is missing, late or not finite is left out and counted, never replaced by zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class MemberVote:
+    """``(batch, classes)`` probabilities of one member; ``weight`` > 0."""
+
+    name: str
+    probabilities: npt.NDArray[np.float64]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """The ensemble's ``(batch, classes)`` probabilities and who made them.
+
+    ``agreement`` is the smallest share, over the batch, of members whose own label is the combined
+    one.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    agreement: float
+    members: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def is_usable(vote: MemberVote) -> bool:
+    """Whether a vote is ``(batch, classes)`` of finite numbers >= 0 that sum to about 1."""
+    shares = vote.probabilities
+    if shares.ndim != 2 or shares.size == 0:  # noqa: PLR2004 batch and classes
+        return False
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and vote.weight > 0):
+        return False
+    return bool(np.allclose(shares.sum(axis=1), 1.0, atol=1e-3))
+
+
+def combine(votes: Sequence[MemberVote]) -> Combined | None:
+    """The weighted mean of the usable votes, or None when there is none.
+
+    The first usable vote sets the shape; votes of another shape are left out.
+    """
+    usable = [vote for vote in votes if is_usable(vote)]
+    if not usable:
+        return None
+    shape = usable[0].probabilities.shape
+    used = [vote for vote in usable if vote.probabilities.shape == shape]
+    weights = np.array([vote.weight for vote in used])
+    stack = np.stack([vote.probabilities for vote in used])
+    mean = np.tensordot(weights / weights.sum(), stack, axes=1)
+    concurring = stack.argmax(axis=2) == mean.argmax(axis=1)
+    names = tuple(vote.name for vote in used)
+    return Combined(
+        probabilities=mean,
+        agreement=float(concurring.mean(axis=0).min()),
+        members=names,
+        left_out=tuple(vote.name for vote in votes if vote.name not in names),
+    )

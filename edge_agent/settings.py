@@ -1,0 +1,46 @@
+"""Settings of the edge agent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from runtime.common_settings import (
+    BrokerSettings,
+    EscalationSettings,
+    HttpSettings,
+    LogSettings,
+    ModelSettings,
+    Name,
+    OptionalName,
+    RequestSettings,
+    StateSettings,
+)
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The edge agent: one process on a device."""
+
+    agent: Annotated[
+        Name,
+        Meta(description="Id of this agent, unique in its region.", examples=["camera-1"]),
+    ]
+    region: Annotated[
+        Name, Meta(description="Region whose gateways this agent asks.", examples=["plant-north"])
+    ]
+    gateway: Annotated[
+        OptionalName,
+        Meta(
+            description="Id of the gateway to ask; empty: the best of those that say they are "
+            "online."
+        ),
+    ] = ""
+    broker: BrokerSettings = BrokerSettings()
+    http: HttpSettings = HttpSettings(port=8470)
+    state: StateSettings = StateSettings(folder="state/edge")
+    log: LogSettings = LogSettings()
+    model: ModelSettings = ModelSettings()
+    request: RequestSettings = RequestSettings()
+    escalation: EscalationSettings = EscalationSettings()

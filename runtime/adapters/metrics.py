@@ -1,0 +1,142 @@
+"""Prometheus metrics of one tier, and the handler that serves them.
+
+Names are ``tierwise_<tier>_<noun>_<unit>``. Labels only take values of closed sets (outcomes,
+reasons, tiers, models that are served), so that nobody outside can grow the number of series. Every
+process has its own registry; nothing is global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from runtime.messages import Tier
+
+IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic"]
+
+_LATENCY_BUCKETS_S = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0,
+)  # fmt: skip
+_INFERENCE_BUCKETS_S = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0,
+)  # fmt: skip
+
+
+class TierMetrics:
+    """What one tier counts and measures."""
+
+    def __init__(self, tier: Tier | str) -> None:
+        self._registry = CollectorRegistry()
+        name = f"tierwise_{Tier(tier).value}"
+        registry = self._registry
+        self._answers = Counter(
+            f"{name}_answers_total",
+            "Requests that ended here, each once",
+            ("outcome", "reason", "answered_by"),
+            registry=registry,
+        )
+        self._latency = Histogram(
+            f"{name}_latency_seconds",
+            "From taking a request in to its answer",
+            ("outcome",),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._inference = Histogram(
+            f"{name}_inference_seconds",
+            "One run of the model of this tier",
+            ("model",),
+            buckets=_INFERENCE_BUCKETS_S,
+            registry=registry,
+        )
+        self._escalations = Counter(
+            f"{name}_escalations_total",
+            "Requests passed to the tier above, by what came of it",
+            ("result",),
+            registry=registry,
+        )
+        self._uplink_bytes = Counter(
+            f"{name}_uplink_bytes_total", "MQTT bytes sent to the tier above", registry=registry
+        )
+        self._ignored = Counter(
+            f"{name}_ignored_messages_total",
+            "Messages that were received and not acted on",
+            ("kind",),
+            registry=registry,
+        )
+        self._log_drops = Counter(
+            f"{name}_decision_log_dropped_records_total",
+            "Decisions that the log could not take",
+            registry=registry,
+        )
+        self._pending = Gauge(f"{name}_pending_requests", "Requests in progress", registry=registry)
+        self._link_chance = Gauge(
+            f"{name}_link_chance_ratio",
+            "Estimated chance of an answer from above in time",
+            registry=registry,
+        )
+        self._connected = Gauge(
+            f"{name}_broker_connected_ratio", "1 while the broker is connected", registry=registry
+        )
+        self._log_drops_seen = 0
+
+    def observe_answer(
+        self, outcome: str, reason: str, answered_by: str, latency_ms: float
+    ) -> None:
+        """Counts a request that ended; ``answered_by`` is a tier, or empty when nobody answered."""
+        self._answers.labels(outcome, reason, answered_by or "none").inc()
+        self._latency.labels(outcome).observe(latency_ms / 1000)
+
+    def observe_inference(self, model: str, service_us: float) -> None:
+        """Measures one run of the model."""
+        self._inference.labels(model).observe(service_us / 1_000_000)
+
+    def count_escalation(self, result: str) -> None:
+        """Counts an escalation by what came of it."""
+        self._escalations.labels(result).inc()
+
+    def add_uplink_bytes(self, num_bytes: int) -> None:
+        """Adds bytes that were sent to the tier above."""
+        self._uplink_bytes.inc(num_bytes)
+
+    def count_ignored(self, kind: IgnoredKind) -> None:
+        """Counts a message that was received and not acted on."""
+        self._ignored.labels(kind).inc()
+
+    def count_decision_log_drops(self, total: int) -> None:
+        """Takes over the total that the decision log counted."""
+        self._log_drops.inc(max(0, total - self._log_drops_seen))
+        self._log_drops_seen = max(self._log_drops_seen, total)
+
+    def set_pending(self, num_pending: int) -> None:
+        """Says how many requests are in progress."""
+        self._pending.set(num_pending)
+
+    def set_link_chance(self, chance: float) -> None:
+        """Says how likely an answer from above in time is thought to be."""
+        self._link_chance.set(chance)
+
+    def set_connected(self, is_connected: bool) -> None:  # noqa: FBT001 - a setter of a flag
+        """Says whether the broker is connected."""
+        self._connected.set(1 if is_connected else 0)
+
+    def render(self) -> tuple[bytes, str]:
+        """The metrics in the Prometheus text format, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+def metrics_handler(
+    metrics: TierMetrics,
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """An aiohttp handler for ``GET /metrics``."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        body, content_type = metrics.render()
+        # As a header: aiohttp refuses a charset inside its content_type argument.
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    return handle

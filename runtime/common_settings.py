@@ -1,0 +1,190 @@
+"""The sections of settings that more than one tier has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+# The rule of runtime.topics.check_name, written for schemas.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_NAME_WORDS = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+Name = Annotated[str, Meta(pattern=f"^{_NAME}$", extra={"constraints": _NAME_WORDS})]
+OptionalName = Annotated[
+    str, Meta(pattern=f"^({_NAME})?$", extra={"constraints": f"empty, or {_NAME_WORDS}"})
+]
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the MQTT 5 broker."""
+
+    host: Annotated[str, Meta(description="Host name or address.", min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(description="TCP port.", ge=1, le=65535)] = 1883
+    username: Annotated[str, Meta(description="User name; empty: none.")] = ""
+    password: Annotated[
+        str,
+        Meta(
+            description="Password. Better given by its environment variable than in a file.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    tls_ca_file: Annotated[
+        str, Meta(description="Certificate authority as PEM; empty: no TLS.")
+    ] = ""
+    tls_cert_file: Annotated[
+        str, Meta(description="Our certificate as PEM, where the broker asks for one.")
+    ] = ""
+    tls_key_file: Annotated[str, Meta(description="Key of our certificate as PEM.")] = ""
+    keep_alive_s: Annotated[
+        int,
+        Meta(
+            description="Seconds without traffic after which a ping is sent; a dead connection is "
+            "noticed after about 1.5 times as long.",
+            ge=1,
+            le=3600,
+        ),
+    ] = 10
+
+    def __post_init__(self) -> None:
+        """Refuses half a client certificate, and a certificate without TLS."""
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file go together: set both or none")
+        if self.tls_cert_file and not self.tls_ca_file:
+            raise ValueError("tls_cert_file needs tls_ca_file, which switches TLS on")
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP server: inference (Open Inference Protocol), health and metrics."""
+
+    host: Annotated[
+        str, Meta(description="Address to listen on; 0.0.0.0 for all.", min_length=1)
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(description="TCP port; 0: any free one.", ge=0, le=65535)] = 0
+
+
+class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept on disk."""
+
+    folder: Annotated[
+        str,
+        Meta(
+            description="Folder for the decision log; made when missing. One process, one folder.",
+            min_length=1,
+        ),
+    ] = "state"
+    decision_log_max_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of the decision log in bytes at which its oldest rows are deleted.",
+            ge=1_048_576,
+        ),
+    ] = 67_108_864
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Log lines on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least serious level that is written."),
+    ] = "info"
+    format: Annotated[
+        Literal["json", "console"],
+        Meta(description="`json`: a JSON object a line; `console`: for people."),
+    ] = "json"
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model that this tier runs."""
+
+    folder: Annotated[
+        str, Meta(description="Folder of the model and its manifest; empty: the bundled one.")
+    ] = ""
+    accept_at: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(
+            description="Confidence at or above which this tier's answer stands; not set: as in "
+            "the model's manifest.",
+            examples=[0.8],
+        ),
+    ] = None
+    threads: Annotated[int, Meta(description="Threads of one inference.", ge=1, le=256)] = 1
+
+
+class RequestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of what this tier takes on."""
+
+    default_budget_ms: Annotated[
+        float, Meta(description="Latency budget of a request that states none, in ms.", gt=0)
+    ] = 100.0
+    max_budget_ms: Annotated[
+        float, Meta(description="Largest latency budget that is taken, in ms.", gt=0)
+    ] = 600_000.0
+    margin_ms: Annotated[
+        float,
+        Meta(
+            description="Kept back from a budget for the way to the caller, in ms: the answer in "
+            "hand goes out this much before the deadline.",
+            ge=0,
+        ),
+    ] = 5.0
+    max_pending: Annotated[
+        int, Meta(description="Requests in progress; one more is refused at once.", ge=1)
+    ] = 64
+    max_body_bytes: Annotated[
+        int, Meta(description="Largest request body that is taken, in bytes.", ge=1024)
+    ] = 1_048_576
+
+    def __post_init__(self) -> None:
+        """Refuses a default budget that the limit would refuse."""
+        if self.default_budget_ms > self.max_budget_ms:
+            raise ValueError(
+                f"default_budget_ms ({self.default_budget_ms:g}) is over "
+                f"max_budget_ms ({self.max_budget_ms:g})"
+            )
+
+
+class EscalationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a request that this tier is unsure of climbs."""
+
+    enabled: Annotated[bool, Meta(description="false: this tier answers everything itself.")] = True
+    min_chance: Annotated[
+        float,
+        Meta(
+            description="Least chance of an answer from above within the remaining budget that "
+            "makes escalating worth it.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.25
+    link_window: Annotated[
+        int, Meta(description="Escalations over which that chance is estimated.", ge=1, le=100_000)
+    ] = 100
+    link_half_life_s: Annotated[
+        float,
+        Meta(
+            description="Time in s after which an observation of the link counts half.",
+            gt=0,
+        ),
+    ] = 1.0
+    probe_interval_s: Annotated[
+        float,
+        Meta(
+            description="While the chance is too low, one unsure request climbs this often, in s, "
+            "to find out whether the link is back.",
+            gt=0,
+        ),
+    ] = 0.5
+    prior_chance: Annotated[
+        float, Meta(description="Chance that is assumed before anything was seen.", ge=0, le=1)
+    ] = 0.5
+    reserve_ms: Annotated[
+        float,
+        Meta(
+            description="Kept back from the remaining budget when it is passed up, in ms, so that "
+            "the answer still reaches this tier's caller.",
+            ge=0,
+        ),
+    ] = 3.0

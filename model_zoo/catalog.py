@@ -1,0 +1,82 @@
+"""Finds the bundled task's models and pictures inside the installed package."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from model_zoo.idx import Split
+from runtime.errors import ArtifactError
+from runtime.messages import Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LABELS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+BUNDLED_TASK = "fashion"
+PICTURE_SIDE = 28
+REINSTALL = "Install the package again: pip install --force-reinstall tierwise"
+
+
+def bundled_task() -> Path:
+    """The folder that holds ``edge``, ``regional``, ``cloud`` and ``pictures``.
+
+    Raises:
+        ArtifactError: the installation has no such folder.
+    """
+    folder = resources.files("model_zoo") / "bundled" / BUNDLED_TASK
+    if not isinstance(folder, Path) or not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder on disk. {REINSTALL}")
+    return folder
+
+
+def bundled_model(tier: Tier | str) -> Path:
+    """The model folder of a tier, to be opened with ``runtime.adapters.artifacts.open_model``.
+
+    Raises:
+        ArtifactError: the installation has no such folder.
+        ValueError: there is no such tier.
+    """
+    return bundled_task() / Tier(tier)
+
+
+def bundled_pictures(part: Literal["test", "calibration"] = "test") -> Split:
+    """Labelled pictures ``(n, 28, 28)`` uint8 that no bundled network was trained on.
+
+    ``test`` served for no choice of any kind; ``calibration`` for quantization and thresholds.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    path = bundled_task() / "pictures" / f"{part}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _checked(arrays, path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}. {REINSTALL}") from error
+
+
+def _checked(arrays: Mapping[str, np.ndarray], path: Path) -> Split:
+    pictures, labels = arrays["pictures"], arrays["labels"]
+    if (
+        pictures.dtype != np.uint8
+        or pictures.shape[1:] != (PICTURE_SIDE, PICTURE_SIDE)
+        or labels.shape != pictures.shape[:1]
+    ):
+        raise ArtifactError(f"{path} does not hold labelled pictures of 28 x 28. {REINSTALL}")
+    return Split(pictures, labels.astype(np.int64))

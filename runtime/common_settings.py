@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-# The rule of runtime.topics.check_name, written for schemas.
+# The rule of runtime.topics.check_name, written for schemas; Python's `$` alone would let a line
+# break at the end pass.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_END = r"(?!\n)$"
 _NAME_WORDS = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 
-Name = Annotated[str, Meta(pattern=f"^{_NAME}$", extra={"constraints": _NAME_WORDS})]
+Name = Annotated[str, Meta(pattern=f"^{_NAME}{_END}", extra={"constraints": _NAME_WORDS})]
 OptionalName = Annotated[
-    str, Meta(pattern=f"^({_NAME})?$", extra={"constraints": f"empty, or {_NAME_WORDS}"})
+    str, Meta(pattern=f"^({_NAME})?{_END}", extra={"constraints": f"empty, or {_NAME_WORDS}"})
 ]
 
 

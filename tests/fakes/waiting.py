@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+_POLL_S = 0.002
+
+
+async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Returns as soon as ``condition()`` is true; fails the test when it never is."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"still not true after {timeout_s} s: {condition}")
+        await asyncio.sleep(_POLL_S)
+
+
+def eventually_sync(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """``eventually`` for a test without an event loop."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"still not true after {timeout_s} s: {condition}")
+        time.sleep(_POLL_S)

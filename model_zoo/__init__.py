@@ -1,0 +1,1 @@
+"""Builds models: train, distil, export, quantize, calibrate; holds the bundled task."""

@@ -7,15 +7,18 @@ The test set serves for the figures in the manifests and for nothing else.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import onnx
 
 from model_zoo import calibrate
-from model_zoo.catalog import LABELS, PICTURE_SIDE
+from model_zoo.catalog import LABELS
+from model_zoo.idx import PICTURE_SIDE, Split, to_pixels
 from model_zoo.onnx_files import (
     INPUT_NAME,
     OUTPUT_NAME,
@@ -24,19 +27,13 @@ from model_zoo.onnx_files import (
     serialize,
     strip,
 )
-from model_zoo.predict import Float32s, combine, logits_of_file, to_pixels
-from model_zoo.quantize import Candidate, quantize
+from model_zoo.predict import Float32s, logits_of_file
+from model_zoo.quantize import quantize
+from model_zoo.report import BundleReport, Candidate, TierReport
 from runtime.adapters.artifacts import describe_file, write_artifact, write_model
 from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.manifest import Measured, Member, ModelManifest, Provenance
 from runtime.messages import TensorSpec, Tier
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from model_zoo.calibrate import Labels
-    from model_zoo.idx import Split
 
 NUM_TEST_PICTURES = 5_000
 NUM_CALIBRATION_PICTURES = 2_000
@@ -54,42 +51,13 @@ class HeldOut(NamedTuple):
     test: Split
 
 
-class TierReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one tier; accuracies and errors are of the test set."""
-
-    accuracy: float
-    accuracy_float32: float
-    ece_before: float
-    ece_after: float
-    temperature: float
-    accept_at: float
-    parameters: int
-    size_bytes: int
-    typical_ms: float
-    numeric_format: str
-    members: dict[str, float] = {}
-    tried: tuple[Candidate, ...] = ()
-
-
-class BundleReport(msgspec.Struct, frozen=True):
-    """What became of a build; ``cascade`` is of the test set at the chosen thresholds."""
-
-    name: str
-    version: str
-    folder: str
-    size_bytes: int
-    tiers: dict[str, TierReport]
-    cascade: calibrate.CascadeResult
-
-
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """One tier's files with its ensemble logits on both parts of the held-out data."""
+    """One tier's files, and each member's logits on both parts of the held-out data."""
 
     files: dict[str, bytes]
-    calibration_logits: Float32s
-    test_logits: Float32s
-    members: tuple[Member, ...]
+    calibration: list[Float32s]
+    test: list[Float32s]
     accuracy_float32: float
     parameters: int
     numeric_format: str
@@ -112,7 +80,7 @@ def write_bundle(
         networks: float32 ONNX files by tier and member name. Those of edge and regional are
             quantized to int8; those of the cloud get float16 weights.
         data: calibration pictures for every choice, test pictures for the figures.
-        output: the folder, made when missing; same-named files are replaced.
+        output: the folder, made when missing; files of the same names are replaced.
         name: of the model, the same on all tiers.
         version: of the model.
         provenance: what is the same for all tiers.
@@ -123,39 +91,41 @@ def write_bundle(
     """
     built: dict[Tier, _Built] = {}
     for tier in Tier:
-        progress(f"quantize and measure {tier}")
+        progress(f"{tier}: quantize and measure")
         built[tier] = _build(networks[tier], data, is_int8=tier is not Tier.CLOUD)
-    progress("choose thresholds")
+    progress("calibrate and choose thresholds")
     temperatures = {
-        tier: calibrate.fit_temperature(model.calibration_logits, data.calibration.labels)
+        tier: calibrate.fit_temperature(model.calibration, data.calibration.labels)
         for tier, model in built.items()
     }
     chosen = calibrate.choose_thresholds(
         _scores(
-            {tier: model.calibration_logits for tier, model in built.items()},
+            [
+                calibrate.probabilities_of(built[tier].calibration, temperatures[tier])
+                for tier in Tier
+            ],
             data.calibration.labels,
-            temperatures,
         )
     )
+    on_test = {
+        tier: calibrate.probabilities_of(built[tier].test, temperatures[tier]) for tier in Tier
+    }
     accept_at = {
         Tier.EDGE: chosen.edge_accept_at,
         Tier.REGIONAL: chosen.regional_accept_at,
         # Nobody is above the cloud: its answer stands.
         Tier.CLOUD: 0.0,
     }
-    test_scores = _scores(
-        {tier: model.test_logits for tier, model in built.items()}, data.test.labels, temperatures
-    )
     progress("write files")
     reports: dict[str, TierReport] = {}
     for tier, model in built.items():
-        measured = _measure(model, data.test, temperatures[tier], accept_at[tier])
+        measured = _measure(model, on_test[tier], data.test.labels, accept_at[tier])
         manifest = ModelManifest(
             name=name,
             version=version,
             tier=tier,
             files={file: describe_file(contents) for file, contents in model.files.items()},
-            members=model.members,
+            members=_members(model, data.test.labels),
             inputs=INPUTS,
             outputs=OUTPUTS,
             labels=LABELS,
@@ -166,7 +136,7 @@ def write_bundle(
             provenance=msgspec.structs.replace(
                 provenance,
                 numeric_format=model.numeric_format,
-                threshold_rule=calibrate.THRESHOLD_RULE if tier is not Tier.CLOUD else "",
+                threshold_rule="" if tier is Tier.CLOUD else calibrate.THRESHOLD_RULE,
             ),
         )
         write_model(output / tier, manifest, model.files)
@@ -178,7 +148,11 @@ def write_bundle(
         folder=str(output),
         size_bytes=pictures_bytes + sum(report.size_bytes for report in reports.values()),
         tiers=reports,
-        cascade=calibrate.cascade(test_scores, chosen.edge_accept_at, chosen.regional_accept_at),
+        cascade=calibrate.cascade(
+            _scores([on_test[tier] for tier in Tier], data.test.labels),
+            chosen.edge_accept_at,
+            chosen.regional_accept_at,
+        ),
     )
 
 
@@ -198,20 +172,6 @@ def write_pictures(folder: Path, data: HeldOut) -> int:
     return total
 
 
-def _scores(
-    logits: Mapping[Tier, Float32s], labels: Labels, temperatures: Mapping[Tier, float]
-) -> calibrate.CascadeScores:
-    return calibrate.CascadeScores(
-        *(
-            calibrate.TierScores(
-                calibrate.confidence_of(logits[tier], temperatures[tier]),
-                logits[tier].argmax(axis=1) == labels,
-            )
-            for tier in Tier
-        )
-    )
-
-
 def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _Built:
     calibration, test = to_pixels(data.calibration.pictures), to_pixels(data.test.pictures)
     files: dict[str, bytes] = {}
@@ -225,32 +185,45 @@ def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _B
         else:
             small = strip(halve_weights(onnx.load_from_string(contents)))
             files[f"{name}.onnx"] = serialize(small)
-    on_test = [logits_of_file(file, test) for file in files.values()]
     before = [logits_of_file(file, test) for file in networks.values()]
     return _Built(
         files=files,
-        calibration_logits=combine([logits_of_file(file, calibration) for file in files.values()]),
-        test_logits=combine(on_test),
-        members=tuple(
-            Member(name, f"{name}.onnx", accuracy=calibrate.accuracy_of(logits, data.test.labels))
-            for name, logits in zip(networks, on_test, strict=True)
+        calibration=[logits_of_file(file, calibration) for file in files.values()],
+        test=[logits_of_file(file, test) for file in files.values()],
+        accuracy_float32=calibrate.accuracy_of(
+            calibrate.probabilities_of(before), data.test.labels
         ),
-        accuracy_float32=calibrate.accuracy_of(combine(before), data.test.labels),
         parameters=sum(count_parameters(onnx.load_from_string(file)) for file in networks.values()),
         numeric_format=numeric_format,
         tried=tried,
     )
 
 
-def _measure(model: _Built, test: Split, temperature: float, accept_at: float) -> Measured:
-    logits, labels = model.test_logits, test.labels
-    stands = calibrate.confidence_of(logits, temperature) >= accept_at
-    correct = logits.argmax(axis=1) == labels
+def _scores(
+    probabilities: Sequence[calibrate.Float64s], labels: calibrate.Labels
+) -> calibrate.CascadeScores:
+    return calibrate.CascadeScores(
+        *(calibrate.scores_of(shares, labels) for shares in probabilities)
+    )
+
+
+def _members(model: _Built, labels: calibrate.Labels) -> tuple[Member, ...]:
+    return tuple(
+        Member(Path(file).stem, file, accuracy=calibrate.accuracy_of(logits, labels))
+        for file, logits in zip(model.files, model.test, strict=True)
+    )
+
+
+def _measure(
+    model: _Built, probabilities: calibrate.Float64s, labels: calibrate.Labels, accept_at: float
+) -> Measured:
+    confidence, correct = calibrate.scores_of(probabilities, labels)
+    stands = confidence >= accept_at
     return Measured(
-        accuracy=calibrate.accuracy_of(logits, labels),
+        accuracy=float(correct.mean()),
         num_examples=len(labels),
-        ece_before=calibrate.calibration_error(logits, labels),
-        ece_after=calibrate.calibration_error(logits, labels, temperature),
+        ece_before=calibrate.calibration_error(calibrate.probabilities_of(model.test), labels),
+        ece_after=calibrate.calibration_error(probabilities, labels),
         parameters=model.parameters,
         size_bytes=sum(len(file) for file in model.files.values()),
         accuracy_float32=model.accuracy_float32,
@@ -272,6 +245,6 @@ def _report(model: _Built, manifest: ModelManifest, measured: Measured) -> TierR
         size_bytes=measured.size_bytes,
         typical_ms=sum(backend.typical_ms for backend in backends),
         numeric_format=model.numeric_format,
-        members={member.name: member.accuracy or 0.0 for member in model.members},
+        members={member.name: member.accuracy or 0.0 for member in manifest.members},
         tried=model.tried,
     )

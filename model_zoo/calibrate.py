@@ -1,84 +1,87 @@
 """Calibrated confidence and accept thresholds from labelled calibration data (numpy only).
 
-Functions take logits ``(n, classes)`` and labels ``(n,)`` and return plain numbers or arrays.
+A tier's probabilities are the weighted mean of its members' ``softmax(logits / temperature)``; a
+tier with one model has one member. Logits and probabilities are ``(n, classes)``, labels ``(n,)``.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.core.confidence import softmax
+
 Float64s = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 NUM_BINS = 15
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 20.0
-_BISECTIONS = 60
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_SEARCH_STEPS = 40
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> Float64s:
-    """Probabilities ``(n, classes)`` in double precision."""
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    powers = np.exp(scaled)
-    probabilities: Float64s = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
+def probabilities_of(
+    members: Sequence[Floats], temperature: float = 1.0, weights: Sequence[float] | None = None
+) -> Float64s:
+    """Probabilities of a tier from its members' logits; equal weights when there are none."""
+    shares = np.stack([softmax(logits, temperature) for logits in members])
+    mean: Float64s = np.average(shares, axis=0, weights=weights)
+    return mean
 
 
-def confidence_of(logits: Floats, temperature: float = 1.0) -> Float64s:
-    """Probability ``(n,)`` of the most probable class."""
-    highest: Float64s = softmax(logits, temperature).max(axis=1)
-    return highest
+def accuracy_of(scores: Floats, labels: Labels) -> float:
+    """Share of examples whose highest score (logit or probability) is the labelled one."""
+    return float((scores.argmax(axis=1) == labels).mean())
 
 
-def accuracy_of(logits: Floats, labels: Labels) -> float:
-    """Share of examples whose highest logit is the labelled one."""
-    return float((logits.argmax(axis=1) == labels).mean())
+def log_loss(probabilities: Float64s, labels: Labels) -> float:
+    """Mean negative log likelihood in nats; a probability of 0 counts as the smallest number."""
+    labelled = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(labelled, np.finfo(np.float64).tiny)).mean())
 
 
-def log_loss(logits: Floats, labels: Labels, temperature: float = 1.0) -> float:
-    """Mean negative log likelihood in nats."""
-    scaled = logits.astype(np.float64) / temperature
-    highest = scaled.max(axis=1)
-    log_sum = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-    return float((log_sum - scaled[np.arange(len(labels)), labels]).mean())
-
-
-def fit_temperature(logits: Floats, labels: Labels) -> float:
+def fit_temperature(
+    members: Sequence[Floats], labels: Labels, weights: Sequence[float] | None = None
+) -> float:
     """The temperature with the lowest log loss, within 0.05..20 (Guo et al., ICML 2017).
 
-    In b = 1 / temperature the log loss is convex; its slope is the mean of (expected logit under
-    the softmax - labelled logit), which grows with b, so its zero is found by bisection.
+    Golden-section search over its logarithm. For one member the log loss is convex in
+    1 / temperature and the search exact; for several, one temperature for all of them is fitted to
+    their mean ("joint calibration", Rahaman and Thiery, NeurIPS 2021).
     """
-    scores = logits.astype(np.float64)
-    labelled = scores[np.arange(len(labels)), labels]
 
-    def slope(inverse: float) -> float:
-        return float(((softmax(scores, 1 / inverse) * scores).sum(axis=1) - labelled).mean())
+    def loss(log_temperature: float) -> float:
+        return log_loss(probabilities_of(members, math.exp(log_temperature), weights), labels)
 
-    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if slope(middle) > 0:
-            high = middle
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    for _ in range(_SEARCH_STEPS):
+        if loss_left <= loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - _GOLDEN * (high - low)
+            loss_left = loss(left)
         else:
-            low = middle
-    return 2 / (low + high)
+            low, left, loss_left = left, right, loss_right
+            right = low + _GOLDEN * (high - low)
+            loss_right = loss(right)
+    return math.exp((low + high) / 2)
 
 
-def calibration_error(
-    logits: Floats, labels: Labels, temperature: float = 1.0, num_bins: int = NUM_BINS
-) -> float:
+def calibration_error(probabilities: Float64s, labels: Labels, num_bins: int = NUM_BINS) -> float:
     """Expected calibration error: mean gap of confidence and accuracy over equal-width bins.
 
-    Weighted by the examples in each bin (Naeini et al., AAAI 2015); 0 is perfect, at most 1.
+    Weighted by the examples in each bin (Naeini et al., AAAI 2015); 0 is perfect, 1 the worst.
     """
-    confidence = confidence_of(logits, temperature)
-    correct = logits.argmax(axis=1) == labels
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)
     return float(np.abs(gaps).sum() / len(labels))
@@ -97,7 +100,7 @@ class AcceptCurve:
     accuracy: Float64s
 
 
-def accept_curve(confidence: Float64s, correct: npt.NDArray[np.bool_]) -> AcceptCurve:
+def accept_curve(confidence: Float64s, correct: Bools) -> AcceptCurve:
     """The curve over all confidences that occur; equal confidences are accepted together."""
     order = np.argsort(-confidence, kind="stable")
     falling = confidence[order]
@@ -111,12 +114,11 @@ def accept_curve(confidence: Float64s, correct: npt.NDArray[np.bool_]) -> Accept
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TierScores:
-    """What one tier makes of the same examples: calibrated confidence and whether it is right."""
+class TierScores(NamedTuple):
+    """What one tier makes of ``(n,)`` examples: calibrated confidence and whether it is right."""
 
     confidence: Float64s
-    correct: npt.NDArray[np.bool_]
+    correct: Bools
 
 
 class CascadeScores(NamedTuple):
@@ -125,6 +127,11 @@ class CascadeScores(NamedTuple):
     edge: TierScores
     regional: TierScores
     cloud: TierScores
+
+
+def scores_of(probabilities: Float64s, labels: Labels) -> TierScores:
+    """Confidence and correctness of every example."""
+    return TierScores(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +156,17 @@ def cascade(
 ) -> CascadeResult:
     """Each example is answered by the lowest tier that is confident enough; by the cloud else."""
     edge, regional, cloud = scores
-    stands_at_edge = edge.confidence >= edge_accept_at
-    stands_at_regional = ~stands_at_edge & (regional.confidence >= regional_accept_at)
-    correct = np.where(
-        stands_at_edge,
-        edge.correct,
-        np.where(stands_at_regional, regional.correct, cloud.correct),
-    )
-    edge_share, regional_share = float(stands_at_edge.mean()), float(stands_at_regional.mean())
+    at_edge = edge.confidence >= edge_accept_at
+    at_regional = ~at_edge & (regional.confidence >= regional_accept_at)
+    at_cloud = ~(at_edge | at_regional)
+    correct = np.select([at_edge, at_regional], [edge.correct, regional.correct], cloud.correct)
     return CascadeResult(
         edge_accept_at=edge_accept_at,
         regional_accept_at=regional_accept_at,
         accuracy=float(correct.mean()),
-        edge_share=edge_share,
-        regional_share=regional_share,
-        cloud_share=max(0.0, 1.0 - edge_share - regional_share),
+        edge_share=float(at_edge.mean()),
+        regional_share=float(at_regional.mean()),
+        cloud_share=float(at_cloud.mean()),
     )
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from model_zoo.idx import Split
+from model_zoo.idx import PICTURE_SIDE, Split
 from runtime.errors import ArtifactError
 from runtime.messages import Tier
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LABELS = (
     "T-shirt/top",
@@ -29,7 +27,6 @@ LABELS = (
     "Ankle boot",
 )
 BUNDLED_TASK = "fashion"
-PICTURE_SIDE = 28
 REINSTALL = "Install the package again: pip install --force-reinstall tierwise"
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from model_zoo.idx import PICTURE_SIDE
 from model_zoo.onnx_files import INPUT_NAME, OUTPUT_NAME, strip
-from model_zoo.train import PICTURE_SIDE, logits_of
-
-if TYPE_CHECKING:
-    import onnx
+from model_zoo.train import logits_of
 
 OPSET = 18
 NUM_CHECKED = 64

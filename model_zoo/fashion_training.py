@@ -1,6 +1,7 @@
-"""Trains the five networks of the bundled Fashion-MNIST task, in order: the ensemble first, then its students.
+"""Trains the five networks of the bundled Fashion-MNIST task: the ensemble, then its students.
 
-Every trained network is kept in the work folder, so that a build that was stopped goes on where it was.
+Every trained network is kept in the work folder, so that a build that was stopped goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from model_zoo.architectures import NETWORKS, MirrorAverage
-from model_zoo.idx import Split, read_split
+from model_zoo.idx import Split, read_split, to_pixels
 from model_zoo.train import Float32s, Progress, Recipe, logits_of, train
 
 NUM_CALIBRATION = 5_000
@@ -41,7 +41,7 @@ class TaskData(NamedTuple):
 
 
 def load_task(folder: Path, seed: int) -> TaskData:
-    """Reads the idx files and sets a seeded 5,000 of the training pictures aside for calibration."""
+    """Reads the idx files; sets a seeded 5,000 of the training pictures aside for calibration."""
     whole = read_split(folder, "train")
     order = np.random.default_rng(seed).permutation(len(whole.labels))
     held, used = order[:NUM_CALIBRATION], order[NUM_CALIBRATION:]
@@ -50,11 +50,6 @@ def load_task(folder: Path, seed: int) -> TaskData:
         calibration=Split(whole.pictures[held], whole.labels[held]),
         test=read_split(folder, "t10k"),
     )
-
-
-def to_pixels(pictures: npt.NDArray[np.uint8]) -> Float32s:
-    """Grey values 0..255 to float32 in 0..1."""
-    return pictures.astype(np.float32) * np.float32(1 / 255)
 
 
 def train_task(
@@ -98,6 +93,6 @@ def train_task(
 
 def _teacher_logits(members: list[nn.Module], pixels: Float32s) -> Float32s:
     """Mean logits of the members, each on the picture and on its mirror image."""
-    total = sum(logits_of(MirrorAverage(member), pixels) for member in members)
-    mean: Float32s = (total / np.float32(len(members))).astype(np.float32)
-    return mean
+    logits = [logits_of(MirrorAverage(member), pixels) for member in members]
+    total = sum(logits[1:], start=logits[0])
+    return (total / np.float32(len(members))).astype(np.float32)

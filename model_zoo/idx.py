@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from model_zoo.options import DEFAULT_DATA
+from runtime.errors import StartError
+
 PICTURES_MAGIC = 2051
 LABELS_MAGIC = 2049
-DEFAULT_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+PICTURE_SIDE = 28
+NUM_CLASSES = 10
 HOW_TO_GET = (
     "On Debian and Ubuntu: apt-get install dataset-fashion-mnist (30 MB), then pass "
-    f"--data {DEFAULT_FOLDER}. Elsewhere: fetch the four idx files of Fashion-MNIST and pass their folder."
+    f"--data {DEFAULT_DATA}. Elsewhere: fetch the four idx files of Fashion-MNIST and pass their "
+    "folder."
 )
 
 
-class DataMissingError(FileNotFoundError):
+class DataMissingError(StartError):
     """An idx file is not there; the text says which and how to get it."""
 
 
-class DataInvalidError(ValueError):
+class DataInvalidError(StartError):
     """An idx file is there and is not what it should be."""
 
 
@@ -40,26 +46,25 @@ def _contents(folder: Path, stem: str) -> tuple[Path, bytes]:
             try:
                 with reader(path, "rb") as file:
                     return path, file.read()
-            except (EOFError, gzip.BadGzipFile) as error:
-                message = f"{path} is not a whole gzip file: {error}"
-                raise DataInvalidError(message) from error
-    message = f"{stem}(.gz) is not in {folder}. {HOW_TO_GET}"
-    raise DataMissingError(message)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise DataInvalidError(f"{path} is not a whole gzip file: {error}") from error
+    raise DataMissingError(f"{stem}(.gz) is not in {folder}. {HOW_TO_GET}")
 
 
 def _array(path: Path, contents: bytes, magic: int, num_axes: int) -> npt.NDArray[np.uint8]:
     header = 4 * (1 + num_axes)
     if len(contents) < header:
-        message = f"{path} ends inside its header"
-        raise DataInvalidError(message)
+        raise DataInvalidError(f"{path} ends inside its header")
     found, *shape = struct.unpack(f">{1 + num_axes}I", contents[:header])
     if found != magic:
-        message = f"{path} starts with {found}, not with {magic}: not the expected idx file"
-        raise DataInvalidError(message)
+        raise DataInvalidError(
+            f"{path} starts with {found}, not with {magic}: not the expected idx file"
+        )
     expected = int(np.prod(shape, dtype=np.int64))
     if len(contents) - header != expected:
-        message = f"{path} has {len(contents) - header} bytes of data where its header says {expected}"
-        raise DataInvalidError(message)
+        raise DataInvalidError(
+            f"{path} has {len(contents) - header} bytes of data where its header says {expected}"
+        )
     return np.frombuffer(contents, np.uint8, offset=header).reshape(shape)
 
 
@@ -73,6 +78,14 @@ def read_split(folder: Path, name: str) -> Split:
     pictures = _array(*_contents(folder, f"{name}-images-idx3-ubyte"), PICTURES_MAGIC, 3)
     labels = _array(*_contents(folder, f"{name}-labels-idx1-ubyte"), LABELS_MAGIC, 1)
     if len(pictures) != len(labels):
-        message = f"{folder}: {len(pictures)} pictures of {name} but {len(labels)} labels"
-        raise DataInvalidError(message)
+        raise DataInvalidError(
+            f"{folder}: {len(pictures)} pictures of {name} but {len(labels)} labels"
+        )
+    if pictures.shape[1:] != (PICTURE_SIDE, PICTURE_SIDE) or labels.max(initial=0) >= NUM_CLASSES:
+        raise DataInvalidError(f"{folder}: {name} is not pictures of 28 x 28 in ten classes")
     return Split(pictures, labels.astype(np.int64))
+
+
+def to_pixels(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Grey values 0..255 to float32 in 0..1, as all networks take them."""
+    return pictures.astype(np.float32) * np.float32(1 / 255)

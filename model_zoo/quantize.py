@@ -12,9 +12,9 @@ import contextlib
 import io
 import logging
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 from onnxruntime.quantization import (
@@ -25,12 +25,10 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from model_zoo.calibrate import Labels, accuracy_of, log_loss
+from model_zoo.calibrate import Labels, accuracy_of, log_loss, probabilities_of
 from model_zoo.onnx_files import INPUT_NAME, serialize, strip
 from model_zoo.predict import Float32s, logits_of_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from model_zoo.report import Candidate
 
 NUM_RANGE_PICTURES = 512
 _RANGE_BATCH = 64
@@ -54,16 +52,6 @@ CHOICES = (
     QuantizationChoice("minmax, float32 sums", CalibrationMethod.MinMax, _CONVOLUTIONS),
     QuantizationChoice("percentile, float32 sums", CalibrationMethod.Percentile, _CONVOLUTIONS),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What one choice came to on the calibration pictures; ``log_loss`` in nats."""
-
-    choice: str
-    accuracy: float
-    log_loss: float
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +82,10 @@ def quantize(
         small = _quantized(model, pixels[:NUM_RANGE_PICTURES], choice)
         logits = logits_of_file(small, pixels)
         candidate = Candidate(
-            choice.name, accuracy_of(logits, labels), log_loss(logits, labels), len(small)
+            choice=choice.name,
+            accuracy=accuracy_of(logits, labels),
+            log_loss=log_loss(probabilities_of([logits]), labels),
+            size_bytes=len(small),
         )
         results.append((candidate, small))
     results.sort(key=lambda result: (-result[0].accuracy, result[0].log_loss))

@@ -1,7 +1,7 @@
 """Training and distillation of the bundled picture task (PyTorch, extra ``zoo``).
 
-Deterministic for one seed, CPU type, PyTorch version and thread count. Mixed precision (bfloat16) is
-used where the CPU has it, which is why a rebuild elsewhere agrees in accuracy and not in bits.
+Deterministic for one seed, CPU type, PyTorch version and thread count. Mixed precision (bfloat16)
+is used where the CPU has it, which is why a rebuild elsewhere agrees in accuracy and not in bits.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_zoo.idx import PICTURE_SIDE
+
 Float32s = npt.NDArray[np.float32]
 BATCH = 256
-PICTURE_SIDE = 28
 MAX_SHIFT = 2
 ERASE_SIDE = 9
+MIRROR_CHANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ Progress = Callable[[int, int, float], None]
 def augment(pixels: Tensor, erase_chance: float, generator: torch.Generator) -> Tensor:
     """Mirror, shift by up to two pixels, and blank a square; all drawn from ``generator``."""
     num = pixels.shape[0]
-    mirrored = torch.rand(num, 1, 1, generator=generator) < 0.5
+    mirrored = torch.rand(num, 1, 1, generator=generator) < MIRROR_CHANCE
     pixels = torch.where(mirrored, pixels.flip(-1), pixels)
     padded = functional.pad(pixels, (MAX_SHIFT,) * 4)
     offsets = torch.randint(0, 2 * MAX_SHIFT + 1, (num, 2), generator=generator)
@@ -66,7 +68,8 @@ def augment(pixels: Tensor, erase_chance: float, generator: torch.Generator) -> 
 
 def has_bfloat16() -> bool:
     """Whether this CPU computes in bfloat16 rather than emulating it."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    # PyTorch has no public name for it.
+    return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
 
 
 def _loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, recipe: Recipe) -> Tensor:

@@ -7,10 +7,11 @@ Rules of this file:
     tier service;
   * no IO: ``runtime.adapters.artifacts`` reads folders and checks digests.
 
-How confidence comes out of a model, which is what ``temperature`` and ``accept_at`` refer to:
-one file: ``softmax(logits / temperature)``. Several members: the weighted mean of the members'
-``softmax(logits)``, whose logarithm then counts as the logits of the ensemble.
+The probabilities that ``accept_at`` refers to are the weighted mean of the members'
+``softmax(logits / temperature)``; a single model is an ensemble of one.
 """
+
+from __future__ import annotations
 
 import itertools
 import math
@@ -88,7 +89,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The description of one version of one tier's model.
 
     ``files`` are all files of the folder but the manifest. ``members`` are the models that answer
-    together, in order; a single model is an ensemble of one. ``accept_at`` is the calibrated
+    together, in order. ``accept_at`` is the calibrated
     confidence at or above which the answer stands. ``min_runtime`` maps an engine's package name to
     the oldest version that runs the files.
     """

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from runtime.adapters.artifacts import ModelFolder
 from runtime.errors import ArtifactError, BackendError
 from runtime.messages import Tensors, TensorSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from runtime.adapters.artifacts import ModelFolder
+from runtime.tensors import dtype_of
 
 # ONNX Runtime's exceptions share no base class of their own. ValueError is a missing input.
 _ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -41,20 +39,20 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-# ONNX Runtime type -> Open Inference Protocol datatype and numpy type.
-_DATATYPES: dict[str, tuple[str, type[np.generic]]] = {
-    "tensor(bool)": ("BOOL", np.bool_),
-    "tensor(uint8)": ("UINT8", np.uint8),
-    "tensor(uint16)": ("UINT16", np.uint16),
-    "tensor(uint32)": ("UINT32", np.uint32),
-    "tensor(uint64)": ("UINT64", np.uint64),
-    "tensor(int8)": ("INT8", np.int8),
-    "tensor(int16)": ("INT16", np.int16),
-    "tensor(int32)": ("INT32", np.int32),
-    "tensor(int64)": ("INT64", np.int64),
-    "tensor(float16)": ("FP16", np.float16),
-    "tensor(float)": ("FP32", np.float32),
-    "tensor(double)": ("FP64", np.float64),
+# ONNX Runtime's names of tensor types -> the Open Inference Protocol's.
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
 }
 _LOG_FATAL_ONLY = 4
 _TIMED_RUNS = 15
@@ -88,7 +86,6 @@ class OnnxBackend:
         self.inputs = tuple(_spec(node, source) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, source) for node in session.get_outputs())
         self._output_names = [spec.name for spec in self.outputs]
-        self._input_types = [_DATATYPES[node.type][1] for node in session.get_inputs()]
         self.typical_ms = 0.0
 
     @classmethod
@@ -161,11 +158,11 @@ class OnnxBackend:
     def _example(self, batch: int) -> Tensors:
         """Zeros of every input; a free first axis is the batch, another free axis is 1."""
         example: Tensors = {}
-        for spec, dtype in zip(self.inputs, self._input_types, strict=True):
+        for spec in self.inputs:
             sizes = [1 if size < 0 else size for size in spec.shape]
             if spec.shape[:1] == (-1,):
                 sizes[0] = batch
-            example[spec.name] = np.zeros(sizes, dtype)
+            example[spec.name] = np.zeros(sizes, dtype_of(spec.datatype))
         return example
 
     def _check_tensors(
@@ -240,7 +237,7 @@ def _spec(node: Any, source: str) -> TensorSpec:  # noqa: ANN401 - onnxruntime s
     if node.type not in _DATATYPES:
         raise ArtifactError(f"{source}: {node.name!r} is a {node.type}, which is not served")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return TensorSpec(node.name, _DATATYPES[node.type][0], shape)
+    return TensorSpec(node.name, _DATATYPES[node.type], shape)
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

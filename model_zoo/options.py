@@ -1,0 +1,34 @@
+"""What a build is asked for; imports nothing heavy, so that a command line can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+# Where the Debian package dataset-fashion-mnist puts its files.
+DEFAULT_DATA = Path("/usr/share/datasets/fashion-mnist")
+
+
+class BuildOptions(msgspec.Struct, frozen=True):
+    """What decides the result of a build.
+
+    The order of floating-point sums, and with it the last digits, depends on the threads.
+    ``epochs_scale`` and ``limit`` (of training pictures) are for quick trials.
+    """
+
+    seed: int = 20
+    threads: int = 2
+    epochs_scale: float = 1.0
+    limit: int | None = None
+    version: str = "1"
+
+    @property
+    def command(self) -> str:
+        """The command that builds the same again."""
+        parts = [f"tierwise models build fashion --seed {self.seed} --threads {self.threads}"]
+        if self.epochs_scale != 1:
+            parts.append(f"--epochs-scale {self.epochs_scale:g}")
+        if self.limit is not None:
+            parts.append(f"--limit {self.limit}")
+        return " ".join(parts)

@@ -1,0 +1,150 @@
+"""The build of the bundled task from data to model folders (PyTorch, extra ``zoo``)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import torch
+from torch import nn
+
+from model_zoo.architectures import MirrorAverage
+from model_zoo.bundle import HeldOut, write_bundle
+from model_zoo.export import export_network
+from model_zoo.fashion_training import RECIPES, TaskData, load_task, train_task
+from model_zoo.idx import Split
+from model_zoo.onnx_files import serialize
+from model_zoo.options import BuildOptions
+from model_zoo.report import BundleReport
+from model_zoo.train import Recipe
+from runtime.adapters.artifacts import write_artifact
+from runtime.errors import StartError
+from runtime.manifest import Provenance
+from runtime.messages import Tier
+
+MODEL_NAME = "fashion"
+OPTIONS_FILE = "build.json"
+# Accuracies of two seeds lay within this of each other.
+REBUILD_TOLERANCE = 0.005
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+# Tier -> member name -> trained network.
+MEMBERS = {
+    Tier.EDGE: {"edge": "edge"},
+    Tier.REGIONAL: {"regional": "regional"},
+    Tier.CLOUD: {
+        "plain": "cloud-plain",
+        "residual": "cloud-residual",
+        "inception": "cloud-inception",
+    },
+}
+# Networks that look at each picture and at its mirror image: twice the time, no more room.
+MIRRORED = ("cloud-plain", "cloud-residual", "cloud-inception")
+
+
+class Display(Protocol):
+    """Shows how a build goes on."""
+
+    def step(self, text: str) -> None:
+        """Says what happens now."""
+        ...
+
+    def training(self, name: str) -> Callable[[int, int, float], None]:
+        """Starts to show one network's training."""
+        ...
+
+
+def build_fashion(
+    data_folder: Path, work: Path, output: Path, options: BuildOptions, *, display: Display
+) -> BundleReport:
+    """Trains what ``work`` does not hold yet and writes the model folders into ``output``.
+
+    Raises:
+        DataMissingError: an idx file is not in ``data_folder``.
+        DataInvalidError: an idx file is damaged.
+        StartError: ``work`` holds the networks of a build with other options.
+        ArtifactError: a file could not be written.
+    """
+    data = _limited(load_task(data_folder, options.seed), options.limit)
+    _claim(work, options)
+    torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(mode=True)
+    networks = train_task(
+        data,
+        work,
+        seed=options.seed,
+        progress_for=display.training,
+        recipes={name: _scaled(recipe, options) for name, recipe in RECIPES.items()},
+    )
+    display.step("export")
+    exported = {name: _export(name, network) for name, network in networks.items()}
+    return write_bundle(
+        {
+            tier: {member: exported[network] for member, network in members.items()}
+            for tier, members in MEMBERS.items()
+        },
+        HeldOut(calibration=data.calibration, test=data.test),
+        output,
+        name=MODEL_NAME,
+        version=options.version,
+        provenance=_provenance(options),
+        progress=display.step,
+    )
+
+
+def _limited(data: TaskData, limit: int | None) -> TaskData:
+    return data._replace(train=Split(data.train.pictures[:limit], data.train.labels[:limit]))
+
+
+def _scaled(recipe: Recipe, options: BuildOptions) -> Recipe:
+    return dataclasses.replace(recipe, epochs=max(1, round(recipe.epochs * options.epochs_scale)))
+
+
+def _export(name: str, network: nn.Module) -> bytes:
+    return serialize(export_network(MirrorAverage(network) if name in MIRRORED else network))
+
+
+def _claim(work: Path, options: BuildOptions) -> None:
+    """Marks ``work`` as this build's; networks of another one must not be taken for ours."""
+    wanted = msgspec.json.encode(msgspec.structs.replace(options, version=""))
+    path = work / OPTIONS_FILE
+    if path.is_file():
+        if path.read_bytes() != wanted:
+            raise StartError(
+                f"{work} holds networks of a build with other options "
+                f"({path.read_text(errors='replace')}); pass another folder with --work"
+            )
+    elif any(work.glob("*.pt")):
+        raise StartError(f"{work} holds networks of an unknown build; pass another with --work")
+    else:
+        write_artifact(path, wanted)
+
+
+def _provenance(options: BuildOptions) -> Provenance:
+    return Provenance(
+        data_set="Fashion-MNIST",
+        licence="MIT",
+        seed=options.seed,
+        command=options.command,
+        libraries={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        },
+        cpu=_cpu_name(),
+        threads=options.threads,
+        rebuild_tolerance=REBUILD_TOLERANCE,
+    )
+
+
+def _cpu_name() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.is_file():
+        for line in cpu_info.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return f"{value.strip()} ({platform.machine()})"
+    return platform.machine()

@@ -1,0 +1,1 @@
+"""The cloud tier: the ensemble at the top of the hierarchy."""

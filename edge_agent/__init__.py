@@ -1,0 +1,1 @@
+"""The agent on a device: answers in place, and asks the region when unsure."""

@@ -6,12 +6,12 @@ confidence, so it is marked invalid, never confident, and no measure raises.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.generic]
 MIN_CLASSES = 2
 
 
@@ -52,10 +52,11 @@ def confidence_of(probabilities: Floats) -> Confidence:
     """Confidence of one example from its ``(classes,)`` probabilities; zeros are fine."""
     if probabilities.ndim != 1 or len(probabilities) < MIN_CLASSES:
         return INVALID
-    total = float(probabilities.sum())
-    if not np.isfinite(total) or total <= 0 or float(probabilities.min()) < 0:
+    values = np.asarray(probabilities, np.float64)
+    total = float(values.sum())
+    if not np.isfinite(total) or total <= 0 or float(values.min()) < 0:
         return INVALID
-    shares = np.asarray(probabilities, np.float64) / total
+    shares = values / total
     label = int(shares.argmax())
     second, first = np.partition(shares, -2)[-2:]
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
@@ -73,9 +74,11 @@ def confidence_of_batch(logits: Floats, temperature: float = 1.0) -> Confidence:
     """Confidence of a ``(batch, classes)`` answer: that of its least sure row.
 
     A batch climbs or stays as one, so the weakest row decides; one invalid row makes it invalid.
+    Only a batch of one has a label.
     """
     is_batch = logits.ndim == 2 and logits.shape[0] > 0  # noqa: PLR2004 batch and classes
     if not is_batch or logits.shape[1] < MIN_CLASSES:
         return INVALID
     rows = [confidence_of(row) for row in softmax(logits, temperature)]
-    return min(rows, key=lambda row: (row.is_valid, row.probability))
+    weakest = min(rows, key=lambda row: (row.is_valid, row.probability))
+    return weakest if len(rows) == 1 else replace(weakest, label=None)

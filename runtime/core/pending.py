@@ -27,10 +27,9 @@ def correlation_ids(epoch: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Pending(Generic[T]):
-    """One request that waits; times are monotonic seconds."""
+    """One request that waits; ``sent_at_s`` is monotonic."""
 
     sent_at_s: float
-    deadline_s: float
     value: T
 
 
@@ -60,11 +59,6 @@ class PendingTable(Generic[T]):
     def resolve(self, correlation: bytes) -> Pending[T] | None:
         """Ends the wait; None for what is unknown, late or a duplicate."""
         return self._waiting.pop(correlation, None)
-
-    def expire(self, now_s: float) -> list[Pending[T]]:
-        """Ends and returns all waits whose deadline is past."""
-        late = [key for key, entry in self._waiting.items() if entry.deadline_s <= now_s]
-        return [self._waiting.pop(key) for key in late]
 
     def drain(self) -> list[Pending[T]]:
         """Ends and returns all waits."""

@@ -1,0 +1,34 @@
+"""The cloud tier as a process: the ensemble behind its door on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cloud_tier.settings import CloudSettings
+from runtime.core.escalation import EscalationPolicy
+from runtime.exchange.answering import answer_until, bus_of, station
+from runtime.exchange.flow import Identity, RequestFlow
+from runtime.messages import Tier
+
+
+async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
+    """Runs until ``stop`` is set, then drains.
+
+    Raises:
+        ArtifactError: the model cannot be used.
+        StartError: the port or the state folder cannot be used.
+    """
+    identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
+    async with station(identity, settings.model, settings.state) as parts:
+        flow = RequestFlow(
+            identity,
+            model=parts.model,
+            policy=EscalationPolicy(
+                accept_at=parts.model.accept_at, margin_ms=settings.request.margin_ms
+            ),
+            clock=parts.clock,
+            metrics=parts.metrics,
+            log=parts.log,
+        )
+        bus = bus_of(parts, settings.broker)
+        await answer_until(stop, parts, bus, flow, request=settings.request, http=settings.http)

@@ -1,0 +1,230 @@
+"""The agent inside an application: ask, and always get the best answer that fits the budget.
+
+async with Agent(settings) as agent:
+    answer = await agent.infer({"image": picture}, budget_ms=50)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from edge_agent.settings import EdgeSettings
+from runtime.adapters.clock import SystemClock
+from runtime.adapters.decision_log import SqliteDecisionLog
+from runtime.adapters.metrics import TierMetrics
+from runtime.adapters.paho_bus import PahoBus
+from runtime.core.admission import Admission
+from runtime.deadline import Deadline, check_budget_ms
+from runtime.errors import InvalidBudgetError
+from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.presence import Presence, next_epoch, will_of
+from runtime.exchange.station import broker_address, escalation_policy, load_model, uplink_settings
+from runtime.exchange.uplink import Uplink
+from runtime.exchange.wire import check_request_id
+from runtime.messages import (
+    Answer,
+    Birth,
+    InferenceRequest,
+    Residency,
+    ServedModel,
+    Tensors,
+    Tier,
+)
+from runtime.ports import MessageBus
+from runtime.version import software
+
+_log = structlog.get_logger()
+
+
+class Agent:
+    """One device's agent. Use as an asynchronous context manager, on one event loop."""
+
+    def __init__(self, settings: EdgeSettings, *, bus: MessageBus | None = None) -> None:
+        """Reads nothing and connects to nothing yet.
+
+        Args:
+            settings: as loaded by ``runtime.settings``.
+            bus: instead of a connection to the broker that the settings name.
+        """
+        self.settings = settings
+        self.identity = Identity(Tier.EDGE, settings.agent, settings.region)
+        self.metrics = TierMetrics(Tier.EDGE)
+        self.http_base = ""
+        self._clock = SystemClock()
+        self._bus = bus
+        self._exits = AsyncExitStack()
+        self._flow: RequestFlow | None = None
+        limits = settings.request
+        self._admission = Admission(limits.max_pending, limits.max_pending * limits.max_body_bytes)
+
+    @property
+    def flow(self) -> RequestFlow:
+        """The running request flow.
+
+        Raises:
+            RuntimeError: the agent has not been entered.
+        """
+        if self._flow is None:
+            raise RuntimeError("use the agent as: async with Agent(settings) as agent")
+        return self._flow
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is connected; answers come either way."""
+        return self._bus is not None and self._bus.is_connected
+
+    async def __aenter__(self) -> Self:
+        """Loads the model and starts to connect; does not wait for the broker.
+
+        Raises:
+            ArtifactError: the model cannot be used.
+            StartError: the state folder cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._exits = stack.pop_all()
+        return self
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        settings, folder = self.settings, Path(self.settings.state.folder)
+        model = await load_model(settings.model, Tier.EDGE, self._clock)
+        stack.callback(model.close)
+        log = stack.enter_context(
+            SqliteDecisionLog(folder, max_bytes=settings.state.decision_log_max_bytes)
+        )
+        epoch = next_epoch(folder, self._clock)
+        if self._bus is None:
+            self._bus = PahoBus(
+                address=broker_address(settings.broker),
+                client_id=settings.agent,
+                will=will_of(self.identity, epoch),
+                keep_alive_s=settings.broker.keep_alive_s,
+                clock=self._clock,
+            )
+        bus = self._bus
+        uplink = None
+        if settings.escalation.enabled:
+            uplink = Uplink(
+                bus,
+                self._clock,
+                self.metrics,
+                uplink_settings(
+                    settings.escalation,
+                    tier_above=Tier.REGIONAL,
+                    region=settings.region,
+                    asker=settings.agent,
+                    pinned=settings.gateway,
+                    max_pending=settings.request.max_pending,
+                ),
+                epoch=epoch,
+            )
+        self._flow = RequestFlow(
+            self.identity,
+            model=model,
+            policy=escalation_policy(settings.escalation, settings.request, model),
+            clock=self._clock,
+            metrics=self.metrics,
+            log=log,
+            uplink=uplink,
+        )
+        bus.on_connection(self.metrics.set_connected)
+        presence = Presence(bus, self.identity, epoch, lambda: self._birth(epoch))
+        stack.push_async_callback(bus.close)
+        if uplink is not None:
+            stack.push_async_callback(uplink.close)
+        stack.callback(presence.offline)
+        refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
+        stack.callback(refresh.cancel)
+        await bus.start()
+        _log.info("agent.started", model=model.manifest.name, version=model.manifest.version)
+
+    def _birth(self, epoch: int) -> Birth:
+        manifest = self.flow.model.manifest
+        return Birth(
+            tier=Tier.EDGE,
+            site=self.identity.site,
+            region=self.identity.region,
+            epoch=epoch,
+            models=(ServedModel(manifest.name, manifest.version),),
+            http_base=self.http_base,
+            software=software(),
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Says offline, closes the connection, flushes the decision log."""
+        await self._exits.aclose()
+        self._flow = None
+
+    async def wait_connected(self, timeout_s: float) -> bool:
+        """Whether the broker was connected within the time; nobody has to wait for it."""
+        return self._bus is not None and await self._bus.wait_connected(timeout_s)
+
+    async def infer(
+        self,
+        inputs: Tensors,
+        *,
+        budget_ms: float | None = None,
+        model: str = "",
+        residency: Residency = Residency.CLOUD,
+        outputs: tuple[str, ...] = (),
+        request_id: str = "",
+    ) -> Answer:
+        """The best answer that can be had within the budget.
+
+        Args:
+            inputs: tensors by name, with a batch axis, as the model's manifest describes them.
+            budget_ms: milliseconds until the answer must be back; default from the settings.
+            model: checked against the served model when given.
+            residency: the furthest tier that the inputs may reach.
+            outputs: names of wanted outputs; empty for all.
+            request_id: idempotency id; made up when empty.
+
+        Raises:
+            RequestError: the request cannot be answered as it is.
+            OverloadedError: too many requests are in progress.
+        """
+        budget_ms = self.settings.request.default_budget_ms if budget_ms is None else budget_ms
+        return await self.answer(
+            InferenceRequest(
+                request_id=check_request_id(request_id or uuid.uuid4().hex),
+                model_name=model,
+                inputs=inputs,
+                outputs=outputs,
+                remaining_ms=budget_ms,
+                residency=residency,
+            )
+        )
+
+    async def answer(self, request: InferenceRequest) -> Answer:
+        """The same for a request that a transport has read; stamps the deadline on arrival.
+
+        Raises:
+            RequestError: the request cannot be answered as it is.
+            OverloadedError: too many requests are in progress.
+        """
+        arrived_s = self._clock.monotonic_s()
+        flow = self.flow
+        budget_ms = check_budget_ms(request.remaining_ms)
+        limit_ms = self.settings.request.max_budget_ms
+        if budget_ms > limit_ms:
+            raise InvalidBudgetError(f"{budget_ms:g} ms are over the limit of {limit_ms:g} ms")
+        flow.check(request)
+        num_bytes = sum(array.nbytes for array in request.inputs.values())
+        self._admission.enter(num_bytes)
+        try:
+            return await flow.answer(request, Deadline.after(arrived_s, budget_ms))
+        finally:
+            took_ms = (self._clock.monotonic_s() - arrived_s) * 1000
+            self._admission.leave(num_bytes, took_ms)

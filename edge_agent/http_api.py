@@ -1,0 +1,227 @@
+"""The Open Inference Protocol v2 over HTTP, JSON and binary, as its neutral clients speak it.
+
+Requests carry no dependable Content-Type, so the header-length header alone tells JSON from binary.
+Errors are ``{"error": text}`` with the status of the error catalogue.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from edge_agent.agent import Agent
+from runtime.adapters.http_server import operations_app
+from runtime.codec import (
+    Parameters,
+    RequestBody,
+    decode_request,
+    encode_error,
+    encode_response,
+    parse_header_length,
+)
+from runtime.errors import (
+    InvalidBudgetError,
+    PayloadTooLargeError,
+    TierwiseError,
+    UnknownModelError,
+    describe,
+    public,
+)
+from runtime.exchange.wire import answer_parameters, check_request_id, parse_residency
+from runtime.messages import Answer, InferenceRequest, Outcome, TensorSpec
+from runtime.version import software
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_TRITON_TYPES = {"BOOL": "TYPE_BOOL", "BYTES": "TYPE_STRING"}
+
+
+class InferenceApi:
+    """Handlers over one agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def app(self) -> web.Application:
+        """All routes of an agent, with health and metrics."""
+        app = operations_app(
+            self._agent.metrics,
+            lambda: True,
+            max_body_bytes=self._agent.settings.request.max_body_bytes,
+        )
+        app.middlewares.append(errors_as_json)
+        app.router.add_get("/v2", self.server_metadata)
+        app.router.add_post("/v2/repository/index", self.repository_index)
+        for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            app.router.add_get(base, self.model_metadata)
+            app.router.add_get(f"{base}/ready", self.model_ready)
+            app.router.add_get(f"{base}/config", self.model_config)
+            app.router.add_post(f"{base}/infer", self.infer)
+        return app
+
+    async def server_metadata(self, _: web.Request) -> web.Response:
+        """Name and extensions of this server."""
+        return _json(
+            {
+                "name": "tierwise",
+                "version": software(),
+                "extensions": ["binary_tensor_data", "model_configuration", "model_repository"],
+            }
+        )
+
+    async def repository_index(self, _: web.Request) -> web.Response:
+        """The served models."""
+        manifest = self._agent.flow.model.manifest
+        entry = {"name": manifest.name, "version": manifest.version, "state": "READY"}
+        return _json([{**entry, "reason": ""}])
+
+    async def model_metadata(self, request: web.Request) -> web.Response:
+        """Inputs and outputs of a model."""
+        self._check_served(request)
+        manifest = self._agent.flow.model.manifest
+        return _json(
+            {
+                "name": manifest.name,
+                "versions": [manifest.version],
+                "platform": "onnxruntime_onnx",
+                "inputs": [_described(spec) for spec in manifest.inputs],
+                "outputs": [_described(spec) for spec in manifest.outputs],
+            }
+        )
+
+    async def model_config(self, request: web.Request) -> web.Response:
+        """The model configuration extension: the batch axis is left out of the dimensions."""
+        self._check_served(request)
+        manifest = self._agent.flow.model.manifest
+        return _json(
+            {
+                "name": manifest.name,
+                "platform": "onnxruntime_onnx",
+                "max_batch_size": 1024,
+                "input": [_configured(spec) for spec in manifest.inputs],
+                "output": [_configured(spec) for spec in manifest.outputs],
+            }
+        )
+
+    async def model_ready(self, request: web.Request) -> web.Response:
+        """200 when the model answers."""
+        self._check_served(request)
+        return web.Response()
+
+    async def infer(self, request: web.Request) -> web.Response:
+        """One inference."""
+        self._check_served(request)
+        body = await self._read(request)
+        answer = await self._agent.answer(
+            InferenceRequest(
+                request_id=check_request_id(body.id or uuid.uuid4().hex),
+                model_name=request.match_info["model"],
+                model_version=request.match_info.get("version", ""),
+                inputs=body.inputs,
+                outputs=body.outputs,
+                remaining_ms=self._budget_ms(body.parameters),
+                residency=parse_residency(body.parameters.get("residency", "cloud")),
+                traceparent=request.headers.get("traceparent", "")[:64],
+            )
+        )
+        return _respond(answer, body)
+
+    async def _read(self, request: web.Request) -> RequestBody:
+        limit = self._agent.settings.request.max_body_bytes
+        try:
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes") from None
+        header_length = parse_header_length(request.headers.get(HEADER_LENGTH, ""), len(raw))
+        return decode_request(raw, header_length, max_bytes=limit)
+
+    def _budget_ms(self, parameters: Parameters) -> float:
+        """``remaining_ms``, else Triton's ``timeout`` in microseconds, else the default."""
+        if "remaining_ms" in parameters:
+            stated = parameters["remaining_ms"]
+        elif "timeout" in parameters:
+            stated = parameters["timeout"]
+            if isinstance(stated, int) and not isinstance(stated, bool):
+                stated = stated / 1000
+        else:
+            return self._agent.settings.request.default_budget_ms
+        if isinstance(stated, bool) or not isinstance(stated, int | float):
+            raise InvalidBudgetError(f"the budget must be a number, not {str(stated)[:40]!r}")
+        return float(stated)
+
+    def _check_served(self, request: web.Request) -> None:
+        manifest = self._agent.flow.model.manifest
+        version = request.match_info.get("version", manifest.version)
+        if request.match_info["model"] != manifest.name or version != manifest.version:
+            raise UnknownModelError(
+                f"served here is {manifest.name!r} version {manifest.version!r}"
+            )
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns our errors into the protocol's error body."""
+    try:
+        return await handler(request)
+    except TierwiseError as error:
+        headers = {}
+        retry_after_ms = getattr(error, "retry_after_ms", None)
+        if retry_after_ms is not None:
+            headers["Retry-After"] = str(max(1, round(retry_after_ms / 1000)))
+        return web.Response(
+            status=public(error.code).http_status,
+            body=encode_error(describe(error)),
+            content_type="application/json",
+            headers=headers,
+        )
+    except web.HTTPError as error:
+        return web.Response(
+            status=error.status,
+            body=encode_error(f"{error.reason}: {request.method} {request.path}"),
+            content_type="application/json",
+        )
+
+
+def _respond(answer: Answer, body: RequestBody) -> web.Response:
+    if answer.outcome is Outcome.FAILED:
+        shown = public(answer.error_code)
+        return web.Response(
+            status=shown.http_status,
+            body=encode_error(f"{shown.text} ({answer.reason.value})"),
+            content_type="application/json",
+        )
+    payload, header_length = encode_response(
+        answer.outputs,
+        model_name=answer.model_name,
+        model_version=answer.model_version,
+        request_id=answer.request_id,
+        parameters=answer_parameters(answer),
+        request=body,
+    )
+    if header_length is None:
+        return web.Response(body=payload, content_type="application/json")
+    return web.Response(
+        body=payload,
+        content_type="application/octet-stream",
+        headers={HEADER_LENGTH: str(header_length)},
+    )
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def _configured(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": _TRITON_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}"),
+        "dims": list(spec.shape[1:]),
+    }

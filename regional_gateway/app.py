@@ -1,0 +1,73 @@
+"""The regional gateway as a process: its door below, its own model, and its way up to the cloud."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from regional_gateway.settings import GatewaySettings
+from runtime.exchange.answering import Station, answer_until, bus_of, station
+from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.station import escalation_policy, uplink_settings
+from runtime.exchange.uplink import Uplink
+from runtime.messages import Tier
+
+
+async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Runs until ``stop`` is set, then drains.
+
+    Raises:
+        ArtifactError: the model cannot be used.
+        StartError: the port or the state folder cannot be used.
+    """
+    identity = Identity(Tier.REGIONAL, settings.gateway, settings.region)
+    async with (
+        station(identity, settings.model, settings.state) as parts,
+        AsyncExitStack() as stack,
+    ):
+        uplink = await _uplink(settings, parts, stack)
+        flow = RequestFlow(
+            identity,
+            model=parts.model,
+            policy=escalation_policy(settings.escalation, settings.request, parts.model),
+            clock=parts.clock,
+            metrics=parts.metrics,
+            log=parts.log,
+            uplink=uplink,
+        )
+        await answer_until(
+            stop,
+            parts,
+            bus_of(parts, settings.broker),
+            flow,
+            request=settings.request,
+            http=settings.http,
+            dedupe_window=settings.dedupe_window,
+        )
+
+
+async def _uplink(
+    settings: GatewaySettings, parts: Station, stack: AsyncExitStack
+) -> Uplink | None:
+    """The way to the cloud: a connection of its own, so that its stalls hold no replies up."""
+    if not (settings.upstream.enabled and settings.escalation.enabled):
+        return None
+    bus = bus_of(parts, settings.upstream.broker, suffix=".up")
+    uplink = Uplink(
+        bus,
+        parts.clock,
+        parts.metrics,
+        uplink_settings(
+            settings.escalation,
+            tier_above=Tier.CLOUD,
+            region=settings.upstream.region,
+            asker=settings.gateway,
+            pinned="",
+            max_pending=settings.request.max_pending,
+        ),
+        epoch=parts.epoch,
+    )
+    stack.push_async_callback(bus.close)
+    stack.push_async_callback(uplink.close)
+    await bus.start()
+    return uplink

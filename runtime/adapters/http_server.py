@@ -1,0 +1,55 @@
+"""An aiohttp server that a tier runs for as long as it lives: health, metrics, and its own routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from runtime.adapters.metrics import TierMetrics, metrics_handler
+from runtime.errors import StartError
+
+
+def operations_app(
+    metrics: TierMetrics, is_ready: Callable[[], bool], *, max_body_bytes: int = 1_048_576
+) -> web.Application:
+    """An application with ``/v2/health/live``, ``/v2/health/ready`` and ``/metrics``."""
+
+    async def live(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response(status=200 if is_ready() else 503)
+
+    app = web.Application(client_max_size=max_body_bytes)
+    app.router.add_get("/v2/health/live", live)
+    app.router.add_get("/v2/health/ready", ready)
+    app.router.add_get("/metrics", metrics_handler(metrics))
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    """Serves until left; gives the base URL.
+
+    A caller that disconnects cancels its handler, which frees the work.
+
+    Raises:
+        StartError: the address cannot be listened on.
+    """
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {host}:{port}: {error.strerror}; "
+                "choose another port (http.port), or 0 for any free one"
+            ) from error
+        bound = runner.addresses[0]
+        yield f"http://{bound[0]}:{bound[1]}"
+    finally:
+        await runner.cleanup()

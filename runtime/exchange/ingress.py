@@ -1,0 +1,250 @@
+"""Answers the tier below: takes requests off the bus, refuses what is hopeless, replies once.
+
+Every message that arrives ends in a reply or in a counter. A request is refused at once when it
+cannot be read, is late already, or finds the queues full; a repeated id is computed once; an asker
+that goes away frees its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from runtime import topics
+from runtime.adapters.metrics import TierMetrics
+from runtime.codec import RequestBody
+from runtime.core.admission import Admission
+from runtime.core.duplicates import Arrival, RecentRequests
+from runtime.deadline import Deadline, parse_remaining_ms
+from runtime.errors import (
+    MalformedBodyError,
+    NotConnectedError,
+    PayloadTooLargeError,
+    RequestError,
+    ShuttingDownError,
+    TierwiseError,
+    TooLateError,
+)
+from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.wire import (
+    CONTROL_CONTENT_TYPE,
+    error_message,
+    parse_request,
+    reply_message,
+)
+from runtime.messages import Answer, Cancel, InferenceRequest, decode_control
+from runtime.ports import Clock, Message, MessageBus
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class IngressLimits:
+    """``default_budget_ms`` is for requests that carry none; the others bound what is taken in."""
+
+    default_budget_ms: float
+    max_budget_ms: float
+    margin_ms: float
+    max_pending: int
+    max_body_bytes: int
+    dedupe_window: int
+
+    @property
+    def max_pending_bytes(self) -> int:
+        """All payloads in progress together: a quarter of the worst case."""
+        return max(self.max_body_bytes, self.max_pending * self.max_body_bytes // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A request that was taken in, and what its reply needs."""
+
+    asker: str
+    reply_topic: str
+    request: InferenceRequest
+    body: RequestBody
+    num_bytes: int
+    arrived_s: float
+
+
+class Ingress:
+    """The door of a gateway or of the cloud. Lives on the event loop of its bus."""
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        clock: Clock,
+        metrics: TierMetrics,
+        flow: RequestFlow,
+        limits: IngressLimits,
+    ) -> None:
+        self._bus, self._clock, self._metrics = bus, clock, metrics
+        self._flow, self._limits = flow, limits
+        self._admission = Admission(limits.max_pending, limits.max_pending_bytes)
+        self._recent: RecentRequests[tuple[_Work, Answer | TierwiseError]] = RecentRequests(
+            max(limits.dedupe_window, 2 * limits.max_pending)
+        )
+        self._running: dict[tuple[str, str], asyncio.Task[Answer]] = {}
+        self._is_draining = False
+
+    @property
+    def queue_len(self) -> int:
+        """Requests in progress."""
+        return self._admission.count
+
+    @property
+    def identity(self) -> Identity:
+        """Who answers here."""
+        return self._flow.identity
+
+    def open(self) -> None:
+        """Subscribes to our own request topic and takes turns at the shared one."""
+        region, site = self.identity.region, self.identity.site
+        self._bus.subscribe(topics.gateway_requests(region, site), self._on_message)
+        self._bus.subscribe(topics.any_requests_shared(region), self._on_message)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes nothing new and waits for what is in progress; then cancels it."""
+        self._is_draining = True
+        running = list(self._running.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _on_message(self, message: Message) -> None:
+        addressed = topics.parse_request_topic(message.topic)
+        if addressed is None:
+            self._metrics.count_ignored("unknown_topic")
+            return
+        if message.content_type == CONTROL_CONTENT_TYPE:
+            self._on_control(addressed.agent, message)
+            return
+        own_topic = topics.agent_replies(addressed.region, addressed.agent)
+        try:
+            self._take(addressed.agent, own_topic, message)
+        except TierwiseError as error:
+            _log.info("request.refused", asker=addressed.agent, code=error.code, error=str(error))
+            self._metrics.count_refusal(error.code)
+            self._send(
+                error_message(
+                    error,
+                    topic=own_topic,
+                    correlation=message.correlation_data,
+                    request_id=message.property(topics.REQUEST_ID)[:128],
+                    queue_len=self.queue_len,
+                )
+            )
+
+    def _on_control(self, asker: str, message: Message) -> None:
+        control = decode_control(message.payload)
+        if not isinstance(control, Cancel):
+            self._metrics.count_ignored("undecodable")
+            return
+        task = self._running.get((asker, control.request_id))
+        if task is not None:
+            task.cancel()
+
+    def _take(self, asker: str, own_topic: str, message: Message) -> None:
+        """Lets one request in.
+
+        Raises:
+            RequestError: it cannot be answered.
+            RefusedError: it is late, or there is no room.
+            ShuttingDownError: nothing new is taken.
+        """
+        # Anyone may name any response topic; only the asker's own is ever written to.
+        if message.response_topic not in ("", own_topic):
+            raise MalformedBodyError(f"the response topic must be {own_topic}")
+        if self._is_draining:
+            raise ShuttingDownError("this gateway is draining")
+        stated = message.property(topics.REMAINING_MS)
+        remaining_ms = parse_remaining_ms(stated) if stated else self._limits.default_budget_ms
+        remaining_ms = min(remaining_ms, self._limits.max_budget_ms)
+        if remaining_ms <= self._limits.margin_ms:
+            raise TooLateError(f"{remaining_ms:.1f} ms are left")
+        request, body = parse_request(
+            message,
+            default_model=self._flow.model.manifest.name,
+            remaining_ms=remaining_ms,
+            max_bytes=self._limits.max_body_bytes,
+        )
+        self._flow.check(request)
+        arrival, finished = self._recent.arrive(asker, request.request_id, message.correlation_data)
+        if arrival is not Arrival.FRESH:
+            self._metrics.count_ignored("duplicate")
+            if finished is not None:
+                self._reply(*finished, [message.correlation_data])
+            return
+        num_bytes = len(message.payload)
+        try:
+            self._admission.enter(num_bytes)
+        except TierwiseError:
+            self._recent.abandon(asker, request.request_id)
+            raise
+        work = _Work(asker, own_topic, request, body, num_bytes, self._clock.monotonic_s())
+        self._start(work, Deadline.after(work.arrived_s, remaining_ms))
+
+    def _start(self, work: _Work, deadline: Deadline) -> None:
+        key = (work.asker, work.request.request_id)
+        task = asyncio.get_running_loop().create_task(
+            self._flow.answer(work.request, deadline), name=f"request {work.request.request_id}"
+        )
+        self._running[key] = task
+        self._metrics.set_pending(self.queue_len)
+        task.add_done_callback(lambda ended: self._on_end(work, ended))
+
+    def _on_end(self, work: _Work, task: asyncio.Task[Answer]) -> None:
+        key = (work.asker, work.request.request_id)
+        self._running.pop(key, None)
+        took_ms = (self._clock.monotonic_s() - work.arrived_s) * 1000
+        self._admission.leave(work.num_bytes, took_ms)
+        self._metrics.set_pending(self.queue_len)
+        if task.cancelled():
+            self._recent.abandon(*key)
+            self._metrics.count_refusal("cancelled")
+            return
+        error = task.exception()
+        result: Answer | TierwiseError
+        if error is None:
+            result = task.result()
+        elif isinstance(error, TierwiseError):
+            result = error
+        else:
+            _log.error("request.crashed", request_id=work.request.request_id, exc_info=error)
+            result = TierwiseError(str(error))
+        correlations = self._recent.finish(*key, (work, result))
+        self._reply(work, result, correlations)
+
+    def _reply(
+        self, work: _Work, result: Answer | TierwiseError, correlations: list[bytes]
+    ) -> None:
+        for correlation in correlations:
+            if isinstance(result, TierwiseError):
+                message = error_message(
+                    result,
+                    topic=work.reply_topic,
+                    correlation=correlation,
+                    request_id=work.request.request_id,
+                    queue_len=self.queue_len,
+                )
+            else:
+                message = reply_message(
+                    result,
+                    topic=work.reply_topic,
+                    correlation=correlation,
+                    body=work.body,
+                    queue_len=self.queue_len,
+                )
+            self._send(message)
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._bus.publish(message)
+        except (NotConnectedError, PayloadTooLargeError, RequestError) as error:
+            # The asker's own timer ends its wait; there is no other way to tell it.
+            _log.warning("reply.not_sent", topic=message.topic, error=str(error))
+            self._metrics.count_refusal("reply_not_sent")

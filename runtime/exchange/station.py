@@ -1,0 +1,107 @@
+"""What every tier's composition root needs: settings turned into the parts of the exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from runtime.adapters.artifacts import open_model
+from runtime.adapters.onnx_backend import OnnxOptions, load_members
+from runtime.adapters.paho_bus import BrokerAddress, TlsFiles
+from runtime.common_settings import (
+    BrokerSettings,
+    EscalationSettings,
+    ModelSettings,
+    RequestSettings,
+)
+from runtime.core.escalation import EscalationPolicy
+from runtime.core.link import LinkSettings
+from runtime.exchange.uplink import UplinkSettings
+from runtime.local_model import LoadedMember, LocalModel
+from runtime.messages import Tier
+from runtime.ports import Clock
+
+
+def broker_address(settings: BrokerSettings) -> BrokerAddress:
+    """Where and as whom to connect."""
+    return BrokerAddress(
+        host=settings.host,
+        port=settings.port,
+        username=settings.username,
+        password=settings.password,
+        tls=_tls(settings),
+    )
+
+
+def _tls(settings: BrokerSettings) -> TlsFiles | None:
+    if not settings.tls_ca_file:
+        return None
+    return TlsFiles(
+        ca=Path(settings.tls_ca_file),
+        certificate=Path(settings.tls_cert_file) if settings.tls_cert_file else None,
+        key=Path(settings.tls_key_file) if settings.tls_key_file else None,
+    )
+
+
+def escalation_policy(
+    escalation: EscalationSettings, request: RequestSettings, model: LocalModel
+) -> EscalationPolicy:
+    """The numbers of this tier's decision."""
+    return EscalationPolicy(
+        accept_at=model.accept_at,
+        min_chance=escalation.min_chance,
+        margin_ms=request.margin_ms,
+    )
+
+
+def uplink_settings(
+    escalation: EscalationSettings,
+    *,
+    tier_above: Tier,
+    region: str,
+    asker: str,
+    pinned: str,
+    max_pending: int,
+) -> UplinkSettings:
+    """How to ask the tier above."""
+    return UplinkSettings(
+        tier_above=tier_above,
+        region=region,
+        asker=asker,
+        pinned=pinned,
+        max_pending=max_pending,
+        reserve_ms=escalation.reserve_ms,
+        link=LinkSettings(
+            window=escalation.link_window,
+            half_life_s=escalation.link_half_life_s,
+            prior_chance=escalation.prior_chance,
+            probe_interval_s=escalation.probe_interval_s,
+        ),
+    )
+
+
+async def load_model(settings: ModelSettings, tier: Tier, clock: Clock) -> LocalModel:
+    """Verifies, loads and warms up the model of a tier, off the event loop.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or not what the manifest says.
+        BackendError: the warm-up failed.
+    """
+    return await asyncio.to_thread(_load_model, settings, tier, clock)
+
+
+def _load_model(settings: ModelSettings, tier: Tier, clock: Clock) -> LocalModel:
+    if settings.folder:
+        folder = Path(settings.folder)
+    else:
+        # Only who runs the bundled task needs the package that holds it.
+        from model_zoo.catalog import bundled_model  # noqa: PLC0415
+
+        folder = bundled_model(tier.value)
+    model = open_model(folder)
+    backends = load_members(model, OnnxOptions(intra_op_threads=settings.threads))
+    members = [
+        LoadedMember(member.name, member.weight, backend, backend.typical_ms)
+        for member, backend in zip(model.manifest.members, backends, strict=True)
+    ]
+    return LocalModel(model.manifest, members, clock, accept_at=settings.accept_at)

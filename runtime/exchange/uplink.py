@@ -1,0 +1,224 @@
+"""Asks the tier above: picks a gateway, sends, waits no longer than the budget, and never raises.
+
+Whatever goes wrong becomes a value that says what, so that the answer in hand is never lost. Late
+and lost replies teach the link estimate; a reply that nobody waits for is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from runtime import topics
+from runtime.adapters.metrics import TierMetrics
+from runtime.core.gateways import GatewayBook
+from runtime.core.link import LinkEstimator, LinkSettings
+from runtime.core.pending import Pending, PendingTable, correlation_ids
+from runtime.deadline import Deadline
+from runtime.errors import (
+    NotConnectedError,
+    OverloadedError,
+    PayloadTooLargeError,
+    RequestError,
+)
+from runtime.exchange.wire import cancel_message, parse_reply, request_message
+from runtime.messages import Answer, InferenceRequest, Outcome, Reason, Tier, decode_control
+from runtime.ports import Clock, Message, MessageBus
+
+# A gateway that did not reply is asked again only after this time, if there is another one.
+AVOID_S = 2.0
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """``asker`` is our id below; ``pinned`` the only gateway to ask, empty to choose by load."""
+
+    tier_above: Tier
+    region: str
+    asker: str
+    pinned: str
+    max_pending: int
+    reserve_ms: float
+    link: LinkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """Whom we would ask now, and the chance that the reply returns in time."""
+
+    gateway: str | None
+    chance: float
+    probe_is_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReply:
+    """How asking ended; ``answer`` is there when a reply could be read."""
+
+    outcome: Outcome
+    reason: Reason
+    answer: Answer | None = None
+    sent_bytes: int = 0
+
+
+class Uplink:
+    """The way up from one process. Not thread-safe: lives on the event loop of its bus."""
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        clock: Clock,
+        metrics: TierMetrics,
+        settings: UplinkSettings,
+        *,
+        epoch: int,
+        chooser: random.Random | None = None,
+    ) -> None:
+        self._bus, self._clock, self._metrics, self._settings = bus, clock, metrics, settings
+        self._replies_to = topics.agent_replies(settings.region, settings.asker)
+        self._correlations = correlation_ids(epoch)
+        self._pending: PendingTable[asyncio.Future[Message]] = PendingTable(settings.max_pending)
+        self._book = GatewayBook()
+        self._links: dict[str, LinkEstimator] = {}
+        self._failed_at_s: dict[str, float] = {}
+        # Spreads load; nothing secret depends on it.
+        self._chooser = chooser or random.Random()  # noqa: S311
+        bus.subscribe(self._replies_to, self._on_reply)
+        bus.subscribe(topics.gateway_state(settings.region), self._on_state, qos=1)
+        bus.on_connection(self._on_connection)
+
+    @property
+    def tier_above(self) -> Tier:
+        """Where requests go."""
+        return self._settings.tier_above
+
+    @property
+    def num_pending(self) -> int:
+        """Requests that wait for a reply."""
+        return len(self._pending)
+
+    def prospect(self, remaining_ms: float) -> Prospect:
+        """The gateway to ask and its chance to answer in what is left."""
+        now_s = self._clock.monotonic_s()
+        failed = {g for g, at_s in self._failed_at_s.items() if now_s - at_s < AVOID_S}
+        gateway = self._book.choose(
+            avoid=frozenset(failed),
+            draws=(self._chooser.random(), self._chooser.random()),
+            pinned=self._settings.pinned,
+        )
+        if gateway is None or not self._bus.is_connected:
+            return Prospect(None, 0.0, probe_is_due=False)
+        link = self._link(gateway)
+        chance = link.chance(now_s, remaining_ms - self._settings.reserve_ms)
+        self._metrics.set_link_chance(chance)
+        return Prospect(gateway, chance, link.probe_is_due(now_s))
+
+    async def ask(
+        self, request: InferenceRequest, deadline: Deadline, gateway: str
+    ) -> UpstreamReply:
+        """Sends the request up and waits until the deadline at most.
+
+        A caller that goes away (cancellation) also takes the work off the gateway.
+        """
+        sent_s = self._clock.monotonic_s()
+        waits_ms = deadline.remaining_ms(sent_s)
+        remaining_ms = waits_ms - self._settings.reserve_ms
+        if remaining_ms <= 0:
+            return UpstreamReply(Outcome.FAILED, Reason.NO_TIME)
+        correlation = next(self._correlations)
+        topic = topics.gateway_requests(self._settings.region, gateway, self._settings.asker)
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        message = request_message(
+            replace_hop(request),
+            topic=topic,
+            response_topic=self._replies_to,
+            correlation=correlation,
+            remaining_ms=remaining_ms,
+        )
+        try:
+            self._pending.add(correlation, Pending(sent_s, future))
+        except OverloadedError:
+            return UpstreamReply(Outcome.FAILED, Reason.OVERLOADED)
+        link = self._link(gateway)
+        try:
+            sent_bytes = self._bus.publish(message)
+            link.note_sent(sent_s)
+            self._metrics.add_uplink_bytes(sent_bytes)
+            self._metrics.set_pending(len(self._pending))
+            reply = await asyncio.wait_for(future, waits_ms / 1000)
+        except NotConnectedError:
+            return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM)
+        except PayloadTooLargeError:
+            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_REFUSED)
+        except TimeoutError:
+            now_s = self._clock.monotonic_s()
+            link.note_lost(now_s, waits_ms)
+            self._failed_at_s[gateway] = now_s
+            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=sent_bytes)
+        except asyncio.CancelledError:
+            self._cancel_above(request.request_id, topic)
+            raise
+        finally:
+            self._pending.resolve(correlation)
+            self._metrics.set_pending(len(self._pending))
+        now_s = self._clock.monotonic_s()
+        link.note_reply(now_s, (now_s - sent_s) * 1000)
+        self._failed_at_s.pop(gateway, None)
+        return self._read(reply, sent_bytes)
+
+    def _read(self, reply: Message, sent_bytes: int) -> UpstreamReply:
+        try:
+            answer = parse_reply(reply)
+        except RequestError as error:
+            _log.warning("reply.not_understood", error=str(error))
+            self._metrics.count_ignored("undecodable")
+            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=sent_bytes)
+        return UpstreamReply(answer.outcome, answer.reason, answer, sent_bytes)
+
+    def _cancel_above(self, request_id: str, topic: str) -> None:
+        try:
+            self._bus.publish(cancel_message(request_id, topic=topic))
+        except NotConnectedError:
+            # The gateway's own deadline ends the work.
+            _log.debug("cancel.not_sent", request_id=request_id)
+
+    def _link(self, gateway: str) -> LinkEstimator:
+        return self._links.setdefault(gateway, LinkEstimator(self._settings.link))
+
+    def _on_reply(self, message: Message) -> None:
+        waiting = self._pending.resolve(message.correlation_data)
+        if waiting is None or waiting.value.done():
+            self._metrics.count_ignored("late_reply")
+            return
+        waiting.value.set_result(message)
+
+    def _on_state(self, message: Message) -> None:
+        if not message.payload:
+            return
+        state = decode_control(message.payload)
+        if state is None or not self._book.note(state):
+            self._metrics.count_ignored("undecodable" if state is None else "stale_state")
+            return
+        # Estimates of gateways that are gone are forgotten, so that ids cannot pile up.
+        for gone in self._links.keys() - self._book.online.keys():
+            del self._links[gone]
+            self._failed_at_s.pop(gone, None)
+
+    def _on_connection(self, is_connected: bool) -> None:  # noqa: FBT001 the port's signature
+        if not is_connected:
+            self._book.forget_all()
+
+    async def close(self) -> None:
+        """Ends all waits; whoever waits gets a failed reply."""
+        for waiting in self._pending.drain():
+            waiting.value.cancel()
+
+
+def replace_hop(request: InferenceRequest) -> InferenceRequest:
+    """The request as the tier above counts it."""
+    return msgspec.structs.replace(request, hop=request.hop + 1)

@@ -1,0 +1,295 @@
+"""Requests and answers as MQTT messages, and answers as Open Inference Protocol parameters.
+
+The one place that knows which value travels in which property; HTTP uses the same parameter names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import msgspec
+
+from runtime import topics
+from runtime.codec import (
+    Parameters,
+    RequestBody,
+    decode_request,
+    decode_response,
+    encode_error,
+    encode_request,
+    encode_response,
+    parse_header_length,
+)
+from runtime.deadline import expiry_s
+from runtime.errors import MalformedBodyError, TierwiseError, describe
+from runtime.messages import (
+    Answer,
+    Cancel,
+    Guarantee,
+    Hop,
+    InferenceRequest,
+    Outcome,
+    Reason,
+    Residency,
+    Tier,
+    encode_control,
+)
+from runtime.ports import Message
+
+CONTROL_CONTENT_TYPE = "application/vnd.tierwise.control+json"
+MAX_ID_CHARACTERS = 128
+MAX_HOPS = 8
+_Choice = TypeVar("_Choice", Outcome, Reason, Residency, Tier, Guarantee)
+_hops = msgspec.json.Decoder(tuple[Hop, ...])
+
+
+def request_message(
+    request: InferenceRequest,
+    *,
+    topic: str,
+    response_topic: str,
+    correlation: bytes,
+    remaining_ms: float,
+) -> Message:
+    """A request on its way up, with what is left of its budget."""
+    body, header_length = encode_request(
+        request.inputs, request_id=request.request_id, outputs=request.outputs
+    )
+    user = [
+        (topics.REMAINING_MS, f"{remaining_ms:.3f}"),
+        (topics.HEADER_LENGTH, str(header_length)),
+        (topics.REQUEST_ID, request.request_id),
+        (topics.ATTEMPT, str(request.attempt)),
+        (topics.HOP, str(request.hop)),
+        (topics.MODEL, request.model_name),
+        (topics.RESIDENCY, request.residency.value),
+    ]
+    optional = (
+        (topics.MODEL_VERSION, request.model_version),
+        (topics.PRIORITY, str(request.priority) if request.priority else ""),
+        (topics.TRACEPARENT, request.traceparent),
+    )
+    user.extend((name, value) for name, value in optional if value)
+    return Message(
+        topic=topic,
+        payload=body,
+        response_topic=response_topic,
+        correlation_data=correlation,
+        content_type=topics.CONTENT_TYPE,
+        expiry_s=expiry_s(remaining_ms),
+        user=tuple(user),
+    )
+
+
+def cancel_message(request_id: str, *, topic: str) -> Message:
+    """Says that nobody waits for this request any more; goes to the request's own topic."""
+    return Message(
+        topic=topic,
+        payload=encode_control(Cancel(request_id)),
+        content_type=CONTROL_CONTENT_TYPE,
+        expiry_s=1,
+    )
+
+
+def parse_request(
+    message: Message, *, default_model: str, remaining_ms: float, max_bytes: int
+) -> tuple[InferenceRequest, RequestBody]:
+    """A request that arrived, and its body for what the reply must look like.
+
+    Raises:
+        RequestError: the body or a property is not usable.
+    """
+    header_length = parse_header_length(
+        message.property(topics.HEADER_LENGTH), len(message.payload)
+    )
+    body = decode_request(message.payload, header_length, max_bytes=max_bytes)
+    request_id = message.property(topics.REQUEST_ID) or body.id or message.correlation_data.hex()
+    return InferenceRequest(
+        request_id=check_request_id(request_id),
+        model_name=message.property(topics.MODEL) or default_model,
+        model_version=message.property(topics.MODEL_VERSION),
+        inputs=body.inputs,
+        outputs=body.outputs,
+        remaining_ms=remaining_ms,
+        residency=_choice(Residency, message.property(topics.RESIDENCY, "cloud"), "residency"),
+        priority=_count(message.property(topics.PRIORITY, "0"), topics.PRIORITY),
+        hop=_count(message.property(topics.HOP, "0"), topics.HOP),
+        attempt=_count(message.property(topics.ATTEMPT, "1"), topics.ATTEMPT),
+        traceparent=message.property(topics.TRACEPARENT),
+    ), body
+
+
+def check_request_id(request_id: str) -> str:
+    """The id, when it has 1 to 128 printable characters.
+
+    Raises:
+        MalformedBodyError: it has not.
+    """
+    if not 0 < len(request_id) <= MAX_ID_CHARACTERS or not request_id.isprintable():
+        raise MalformedBodyError("a request id has 1 to 128 printable characters")
+    return request_id
+
+
+def parse_residency(value: object) -> Residency:
+    """A residency from a request parameter.
+
+    Raises:
+        MalformedBodyError: not one of device, region and cloud.
+    """
+    return _choice(Residency, value, "residency")
+
+
+def _choice(kind: type[_Choice], value: object, name: str) -> _Choice:
+    try:
+        return kind(str(value))
+    except ValueError:
+        known = ", ".join(kind)
+        raise MalformedBodyError(f"{name} is one of {known}; not {str(value)[:40]!r}") from None
+
+
+def _count(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):  # noqa: PLR2004 decimal digits
+        raise MalformedBodyError(f"{name} is no small number: {text[:40]!r}")
+    return int(text)
+
+
+def answer_parameters(answer: Answer) -> Parameters:
+    """What an answer says about itself, as parameters of a response: plain values only."""
+    values: dict[str, Any] = {
+        "outcome": answer.outcome.value,
+        "reason": answer.reason.value,
+        "guarantee": answer.guarantee.value,
+        "tier": None if answer.tier is None else answer.tier.value,
+        "label": answer.label,
+        "label_name": answer.label_name or None,
+        "confidence": answer.confidence,
+        "error_code": answer.error_code or None,
+        "latency_ms": round(answer.latency_ms, 3),
+        "provenance": msgspec.json.encode(answer.hops).decode(),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def reply_message(
+    answer: Answer,
+    *,
+    topic: str,
+    correlation: bytes,
+    body: RequestBody | None,
+    queue_len: int,
+    expires_s: int = 1,
+) -> Message:
+    """An answer on its way down."""
+    last = answer.hops[-1] if answer.hops else None
+    payload, header_length = encode_response(
+        answer.outputs,
+        model_name=answer.model_name,
+        model_version=answer.model_version,
+        request_id=answer.request_id,
+        parameters=answer_parameters(answer),
+        request=body,
+    )
+    user = [
+        (topics.REQUEST_ID, answer.request_id),
+        (topics.OUTCOME, answer.outcome.value),
+        (topics.SERVICE_US, str(last.service_us if last else 0)),
+        (topics.QUEUE_US, str(last.queue_us if last else 0)),
+        (topics.QUEUE_LEN, str(queue_len)),
+    ]
+    if header_length is not None:
+        user.append((topics.HEADER_LENGTH, str(header_length)))
+    if answer.error_code:
+        user.append((topics.ERROR_CODE, answer.error_code))
+    return Message(
+        topic=topic,
+        payload=payload,
+        correlation_data=correlation,
+        content_type=topics.CONTENT_TYPE,
+        expiry_s=expires_s,
+        user=tuple(user),
+    )
+
+
+def error_message(
+    error: TierwiseError, *, topic: str, correlation: bytes, request_id: str, queue_len: int
+) -> Message:
+    """A refusal or failure on its way down."""
+    return Message(
+        topic=topic,
+        payload=encode_error(describe(error)),
+        correlation_data=correlation,
+        content_type=topics.CONTENT_TYPE,
+        expiry_s=1,
+        user=(
+            (topics.REQUEST_ID, request_id),
+            (topics.OUTCOME, Outcome.FAILED.value),
+            (topics.ERROR_CODE, error.code),
+            (topics.QUEUE_LEN, str(queue_len)),
+        ),
+    )
+
+
+def parse_reply(message: Message) -> Answer:
+    """The answer in a reply from the tier above; of an error, one that says ``failed``.
+
+    Raises:
+        MalformedBodyError: the reply cannot be read.
+        InvalidTensorError: its tensors cannot be read.
+    """
+    error_code = message.property(topics.ERROR_CODE)
+    request_id = message.property(topics.REQUEST_ID)
+    if error_code and message.property(topics.OUTCOME) == Outcome.FAILED:
+        return Answer(
+            request_id=request_id,
+            outcome=Outcome.FAILED,
+            reason=reason_of_error(error_code),
+            hops=(),
+            error_code=error_code,
+        )
+    header_length = parse_header_length(
+        message.property(topics.HEADER_LENGTH), len(message.payload)
+    )
+    body = decode_response(message.payload, header_length)
+    said = body.parameters
+    tier = said.get("tier")
+    return Answer(
+        request_id=request_id or body.id,
+        outcome=_choice(Outcome, said.get("outcome"), "outcome"),
+        reason=_choice(Reason, said.get("reason"), "reason"),
+        guarantee=_choice(Guarantee, said.get("guarantee", "none"), "guarantee"),
+        tier=None if tier is None else _choice(Tier, tier, "tier"),
+        model_name=body.model_name,
+        model_version=body.model_version,
+        label=_label(said.get("label")),
+        label_name=str(said.get("label_name", "")),
+        confidence=_probability(said.get("confidence")),
+        error_code=str(said.get("error_code", "")),
+        outputs=body.outputs,
+        hops=_parse_hops(said.get("provenance", "[]")),
+    )
+
+
+def reason_of_error(code: str) -> Reason:
+    """What an error of the tier above means to the tier that asked."""
+    if code in ("too_late", "overloaded", "refused", "payload_too_large"):
+        return Reason.UPSTREAM_REFUSED
+    return Reason.UPSTREAM_FAILED
+
+
+def _label(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _probability(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if math.isfinite(value) and 0 <= value <= 1 else None
+
+
+def _parse_hops(text: object) -> tuple[Hop, ...]:
+    try:
+        hops = _hops.decode(str(text))
+    except msgspec.DecodeError:
+        raise MalformedBodyError("the provenance of the reply cannot be read") from None
+    return hops[:MAX_HOPS]

@@ -1,0 +1,159 @@
+"""The model of one tier: one file, or an ensemble whose members run side by side.
+
+A member that fails, is late or gives something that is no answer is left out and named; the rest
+answers. Nothing here waits past the deadline it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.core.confidence import Confidence, confidence_of_batch, softmax
+from runtime.core.ensemble import MemberVote, combine
+from runtime.deadline import Deadline
+from runtime.errors import BackendError, TooLateError
+from runtime.manifest import ModelManifest
+from runtime.messages import Tensors
+from runtime.ports import Backend, Clock
+
+INLINE_LIMIT_MS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResult:
+    """What a tier's own model says; times in microseconds."""
+
+    outputs: Tensors
+    confidence: Confidence
+    left_out: tuple[str, ...]
+    service_us: int
+    queue_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedMember:
+    """A member that is ready to run; ``typical_ms`` is its median time for one example."""
+
+    name: str
+    weight: float
+    backend: Backend
+    typical_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    started_s: float
+    ended_s: float
+    outputs: Tensors
+
+
+class LocalModel:
+    """Runs a model's members. Short single models run on the event loop, the others in threads."""
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        members: Sequence[LoadedMember],
+        clock: Clock,
+        *,
+        accept_at: float | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.accept_at = manifest.accept_at if accept_at is None else accept_at
+        self._members = tuple(members)
+        self._clock = clock
+        is_short = len(self._members) == 1 and self._members[0].typical_ms <= INLINE_LIMIT_MS
+        # One thread a member: members run side by side, requests of one member in order.
+        self._threads = (
+            None
+            if is_short
+            else ThreadPoolExecutor(len(self._members), thread_name_prefix=manifest.name)
+        )
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the scores."""
+        return self.manifest.labels
+
+    async def infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult:
+        """Runs all members on inputs that fit the manifest.
+
+        Raises:
+            BackendError: no member gave a usable answer.
+            TooLateError: no member was done by the deadline.
+        """
+        asked_s = self._clock.monotonic_s()
+        if self._threads is None:
+            runs = {self._members[0].name: self._run(self._members[0].backend, inputs)}
+        else:
+            runs = await self._run_in_threads(self._threads, inputs, deadline)
+        if not runs:
+            raise BackendError(f"no member of {self.manifest.name} gave an answer")
+        outputs, left_out = self._combine(runs)
+        scores = outputs[self.manifest.outputs[0].name]
+        started_s = min(run.started_s for run in runs.values())
+        ended_s = max(run.ended_s for run in runs.values())
+        return LocalResult(
+            outputs=outputs,
+            confidence=confidence_of_batch(scores, self.manifest.temperature),
+            left_out=left_out,
+            service_us=round((ended_s - started_s) * 1e6),
+            queue_us=max(0, round((started_s - asked_s) * 1e6)),
+        )
+
+    def _run(self, backend: Backend, inputs: Tensors) -> _Run:
+        started_s = self._clock.monotonic_s()
+        outputs = backend.run(inputs)
+        return _Run(started_s, self._clock.monotonic_s(), outputs)
+
+    async def _run_in_threads(
+        self, threads: ThreadPoolExecutor, inputs: Tensors, deadline: Deadline
+    ) -> dict[str, _Run]:
+        loop = asyncio.get_running_loop()
+        futures = {
+            loop.run_in_executor(threads, self._run, member.backend, inputs): member.name
+            for member in self._members
+        }
+        remaining_s = max(0.0, deadline.remaining_ms(self._clock.monotonic_s()) / 1000)
+        try:
+            done, late = await asyncio.wait(futures, timeout=remaining_s)
+        finally:
+            # What has not started leaves the queue; what runs cannot be stopped and is not heard.
+            for future in futures:
+                future.cancel()
+        if not done and late:
+            raise TooLateError(f"{self.manifest.name} was not done in time")
+        return {
+            futures[future]: future.result()
+            for future in done
+            if not isinstance(future.exception(), BackendError)
+        }
+
+    def _combine(self, runs: dict[str, _Run]) -> tuple[Tensors, tuple[str, ...]]:
+        if len(self._members) == 1:
+            return runs[self._members[0].name].outputs, ()
+        name = self.manifest.outputs[0].name
+        votes = [
+            MemberVote(member.name, softmax(runs[member.name].outputs[name]), member.weight)
+            for member in self._members
+            if member.name in runs
+        ]
+        combined = combine(votes)
+        if combined is None:
+            raise BackendError(f"no member of {self.manifest.name} gave a usable answer")
+        left_out = tuple(m.name for m in self._members if m.name not in combined.members)
+        floor = np.finfo(np.float32).tiny
+        logits = np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)
+        return {name: logits}, left_out
+
+    def close(self) -> None:
+        """Frees the threads and the models; work in progress ends by itself."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+        for member in self._members:
+            member.backend.close()

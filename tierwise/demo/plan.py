@@ -1,0 +1,74 @@
+"""Names, folders and settings files of the demo's processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REGION = "demo"
+CLOUD_REGION = "cloud"
+GATEWAY = "gateway-1"
+CLOUD = "cloud-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Host and port of a broker, or of the proxy before it."""
+
+    host: str
+    port: int
+
+
+def state_folder(chosen: str | None) -> Path:
+    """The folder of this run; it is kept."""
+    if chosen:
+        folder = Path(chosen)
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = Path(base) / "tierwise" / f"demo-{stamp}-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def agent_names(num_agents: int) -> list[str]:
+    """The agents of the demo."""
+    return [f"agent-{number}" for number in range(1, num_agents + 1)]
+
+
+def _broker(section: str, address: Address) -> str:
+    return f'[{section}]\nhost = "{address.host}"\nport = {address.port}\nkeep_alive_s = 5\n'
+
+
+def _common(folder: Path, name: str) -> str:
+    return f'[http]\nport = 0\n\n[state]\nfolder = "{folder / name}"\n'
+
+
+def write_settings(
+    folder: Path, agents: list[str], broker: Address, cloud_link: Address, budget_ms: float
+) -> dict[str, Path]:
+    """Writes one settings file a process; the gateway reaches the cloud through ``cloud_link``."""
+    request = f"[request]\ndefault_budget_ms = {budget_ms}\n"
+    texts = {
+        CLOUD: f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n\n'
+        + "\n".join((_broker("broker", broker), _common(folder, CLOUD))),
+        GATEWAY: f'gateway = "{GATEWAY}"\nregion = "{REGION}"\n\n'
+        + "\n".join(
+            (
+                _broker("broker", broker),
+                f'[upstream]\nregion = "{CLOUD_REGION}"\n',
+                _broker("upstream.broker", cloud_link),
+                _common(folder, GATEWAY),
+            )
+        ),
+    }
+    for agent in agents:
+        texts[agent] = f'agent = "{agent}"\nregion = "{REGION}"\n\n' + "\n".join(
+            (_broker("broker", broker), request, _common(folder, agent))
+        )
+    files = {name: folder / f"{name}.toml" for name in texts}
+    for name, text in texts.items():
+        files[name].write_text(text)
+    return files

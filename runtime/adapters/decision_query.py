@@ -1,0 +1,230 @@
+"""Answers questions about escalation from decision logs, while they are written or long after.
+
+What is counted:
+  * A request is counted once: retries of an id are one request, and the last decision about it
+    counts. Only where ``by`` names the tier, site or region is it counted once in each of those.
+  * Without ``tier`` in ``by``, only entry decisions count (hop 0: the tier that the caller asked),
+    so that a request that climbed three tiers is one request. With it, each tier's own decisions.
+  * An escalation failed when no tier above gave the answer; what the tier then answered itself is
+    never an answer from above.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import quote
+
+from runtime.adapters.decision_log import FILE_NAME
+from runtime.errors import StartError
+from runtime.messages import Outcome, Tier
+
+# Dimension of a query to the column that holds it.
+DIMENSIONS = {
+    "tier": "tier",
+    "model": "model",
+    "reason": "decided_because",
+    "region": "region",
+    "site": "site",
+    "model_version": "model_version",
+    "outcome": "outcome",
+    "answered_by": "answered_by",
+    "end_reason": "reason",
+}
+_PLACES = ("tier", "site", "region")
+_HEIGHTS = {tier.value: tier.height for tier in Tier}
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationRow:
+    """One group of requests; ``group`` has a value for each dimension asked for, in order.
+
+    ``answered_here`` are those whose answer is of the tier that decided; ``failed_escalations``
+    climbed, and no tier above gave the answer. Latencies are those of the deciding tier.
+    """
+
+    group: tuple[str, ...]
+    requests: int
+    answered_here: int
+    escalated: int
+    escalation_rate: float
+    failed_escalations: int
+    degraded: int
+    abstained: int
+    failed: int
+    mean_confidence: float | None
+    p50_latency_ms: float
+    p99_latency_ms: float
+
+
+class EscalationReport(NamedTuple):
+    """Rows, largest group first, and how many decisions the logs' quotas have deleted so far."""
+
+    rows: tuple[EscalationRow, ...]
+    num_deleted: int
+
+
+class _Decision(NamedTuple):
+    group: tuple[str, ...]
+    tier: str
+    action: str
+    outcome: str
+    answered_by: str
+    confidence: float | None
+    latency_ms: float
+
+    @property
+    def has_escalated(self) -> bool:
+        return self.action == "escalate"
+
+    @property
+    def is_from_above(self) -> bool:
+        return _HEIGHTS.get(self.answered_by, -1) > _HEIGHTS.get(self.tier, len(_HEIGHTS))
+
+
+def find_logs(folder: Path) -> tuple[Path, ...]:
+    """All decision logs in a folder and below it."""
+    return tuple(sorted(folder.rglob(FILE_NAME)))
+
+
+def check_dimensions(by: Iterable[str]) -> tuple[str, ...]:
+    """The dimensions, without repetitions.
+
+    Raises:
+        ValueError: one is unknown; the text names those that are known.
+    """
+    wanted = tuple(dict.fromkeys(by))
+    unknown = [name for name in wanted if name not in DIMENSIONS]
+    if unknown:
+        raise ValueError(f"cannot group by {unknown[0]!r}: choose from {', '.join(DIMENSIONS)}")
+    return wanted
+
+
+def query_escalations(
+    paths: Iterable[Path], *, since_s: float = 0.0, by: Sequence[str] = ("tier",)
+) -> EscalationReport:
+    """Counts requests and escalations in decision logs.
+
+    Args:
+        paths: Files of decision logs; those of several tiers and sites are counted together.
+        since_s: Decisions before this instant (seconds since 1970) do not count.
+        by: Dimensions to group by.
+
+    Raises:
+        ValueError: an unknown dimension.
+        StartError: a log cannot be read.
+    """
+    by = check_dimensions(by)
+    latest: dict[tuple[str, ...], tuple[float, _Decision]] = {}
+    num_deleted = 0
+    for path in paths:
+        with _reading(path) as log:
+            num_deleted += log.num_deleted()
+            for wall_s, key, decision in log.decisions(since_s, by):
+                known = latest.get(key)
+                if known is None or wall_s >= known[0]:
+                    latest[key] = (wall_s, decision)
+    groups: dict[tuple[str, ...], list[_Decision]] = {}
+    for _, decision in latest.values():
+        groups.setdefault(decision.group, []).append(decision)
+    rows = [_row(group, decisions) for group, decisions in groups.items()]
+    rows.sort(key=lambda row: (-row.requests, row.group))
+    return EscalationReport(tuple(rows), num_deleted)
+
+
+def _row(group: tuple[str, ...], decisions: Sequence[_Decision]) -> EscalationRow:
+    escalated = [one for one in decisions if one.has_escalated]
+    confidences = [one.confidence for one in decisions if one.confidence is not None]
+    latencies = sorted(one.latency_ms for one in decisions)
+    outcomes = [one.outcome for one in decisions]
+    return EscalationRow(
+        group=group,
+        requests=len(decisions),
+        answered_here=sum(one.answered_by == one.tier for one in decisions),
+        escalated=len(escalated),
+        escalation_rate=len(escalated) / len(decisions),
+        failed_escalations=sum(not one.is_from_above for one in escalated),
+        degraded=outcomes.count(Outcome.DEGRADED),
+        abstained=outcomes.count(Outcome.ABSTAINED),
+        failed=outcomes.count(Outcome.FAILED),
+        mean_confidence=sum(confidences) / len(confidences) if confidences else None,
+        p50_latency_ms=percentile(latencies, 50),
+        p99_latency_ms=percentile(latencies, 99),
+    )
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float:
+    """The nearest-rank percentile of values in ascending order."""
+    rank = -(-len(ordered) * percent // 100)
+    return ordered[max(rank, 1) - 1]
+
+
+class _reading:  # noqa: N801 - used like a function
+    """One log, open for reading; anything SQLite says against it is a ``StartError``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._has_tables = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._connection, self._has_tables = _connected(self._path)
+        except sqlite3.Error as error:
+            raise StartError(f"cannot read {self._path}: {error}") from error
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise StartError(f"cannot read {self._path}: {error}") from error
+
+    def num_deleted(self) -> int:
+        if not self._has_tables:
+            return 0
+        found = self._connection.execute("SELECT value FROM totals WHERE name = 'deleted'")
+        return int(found.fetchone()[0])
+
+    def decisions(
+        self, since_s: float, by: Sequence[str]
+    ) -> Iterator[tuple[float, tuple[str, ...], _Decision]]:
+        """Instant, identity and content of each decision that counts, in the order of writing."""
+        if not self._has_tables:
+            return
+        columns = [
+            "wall_s", "request_id", "tier", "action", "outcome", "answered_by", "confidence",
+            "latency_ms", *(DIMENSIONS[name] for name in by),
+        ]  # fmt: skip
+        entry_only = "" if "tier" in by else "AND hop = 0"
+        rows = self._connection.execute(
+            f"SELECT {', '.join(columns)} FROM decisions "  # noqa: S608 - columns from DIMENSIONS
+            f"WHERE wall_s >= ? {entry_only} ORDER BY rowid",
+            (since_s,),
+        )
+        for wall_s, request_id, tier, action, outcome, answered_by, confidence, ms, *values in rows:
+            group = tuple(value or "none" for value in values)
+            places = (value for name, value in zip(by, group, strict=True) if name in _PLACES)
+            decision = _Decision(group, tier, action, outcome, answered_by, confidence, ms or 0.0)
+            yield wall_s, (request_id, *places), decision
+
+
+_PROBE = "SELECT count(*) FROM sqlite_master WHERE name = 'totals'"
+
+
+def _connected(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """A connection that only reads, and whether its writer has made the tables yet."""
+    uri = f"file:{quote(str(path.resolve()))}"
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
+    try:
+        (num_tables,) = connection.execute(_PROBE).fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(FILE_NAME + "-wal").exists():
+            raise
+        # A log whose writer has ended, in a folder that we may not write to: SQLite cannot make
+        # the shared memory of WAL there, and nobody else can change the file.
+        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+        (num_tables,) = connection.execute(_PROBE).fetchone()
+    return connection, num_tables > 0

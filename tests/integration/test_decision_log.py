@@ -1,0 +1,201 @@
+"""The decision log on a real disk, in health and in trouble."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from fakes.decisions import decision, write_log
+from fakes.waiting import eventually_sync
+from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
+from runtime.adapters.decision_query import query_escalations
+from runtime.errors import StartError
+
+
+def count(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM decisions").fetchone()[0])
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_closing_writes_everything(tmp_path: Path) -> None:
+    path = write_log(tmp_path, *(decision(f"r{i}") for i in range(3000)))
+
+    assert count(path) == 3000
+
+
+def test_every_field_comes_back(tmp_path: Path) -> None:
+    record = decision(confidence=None, label=None, propensity=0.25)
+    path = write_log(tmp_path, record)
+
+    with closing(sqlite3.connect(path)) as connection:
+        (row,) = connection.execute("SELECT * FROM decisions").fetchall()
+
+    assert row == tuple(getattr(record, name) for name in type(record).__slots__)
+
+
+def test_a_log_goes_on_after_a_restart(tmp_path: Path) -> None:
+    write_log(tmp_path, decision("r1"))
+    path = write_log(tmp_path, decision("r2"))
+
+    assert count(path) == 2
+
+
+def test_nobody_has_to_close_to_read(tmp_path: Path) -> None:
+    with SqliteDecisionLog(tmp_path, gather_s=0) as log:
+        log.append(decision())
+
+        assert log.flush(5)
+        assert query_escalations([log.path]).rows[0].requests == 1
+
+
+def test_records_over_the_queue_are_dropped_and_counted(tmp_path: Path) -> None:
+    with SqliteDecisionLog(tmp_path, max_queued=5, gather_s=0) as log:
+        log.append(decision("first"))
+        assert log.flush(5)
+        with locked(log.path):
+            log.append(decision("in hand"))
+            eventually_sync(lambda: not log._queue)
+            for i in range(8):
+                log.append(decision(f"r{i}"))
+
+            assert log.num_dropped == 3
+
+    assert count(log.path) == 7
+    assert log.num_dropped == 3
+
+
+def test_a_record_after_closing_is_counted(tmp_path: Path) -> None:
+    with SqliteDecisionLog(tmp_path) as log:
+        pass
+
+    log.append(decision())
+    log.close()
+
+    assert log.num_dropped == 1
+
+
+def test_a_locked_database_is_told_once_and_its_end_once(tmp_path: Path) -> None:
+    with capture_logs() as lines, SqliteDecisionLog(tmp_path, gather_s=0, retry_s=0.05) as log:
+        log.append(decision("r1"))
+        assert log.flush(5)
+        with locked(log.path):
+            log.append(decision("r2"))
+            assert not log.flush(2.5)
+        assert log.flush(5)
+
+    assert [line["event"] for line in lines] == ["decision_log.failed", "decision_log.recovered"]
+    assert count(log.path) == 2
+    assert log.num_dropped == 0
+
+
+def test_what_cannot_be_written_until_closing_is_counted(tmp_path: Path) -> None:
+    path = write_log(tmp_path, decision("r1"))
+    log = SqliteDecisionLog(tmp_path, gather_s=0, retry_s=0.05)
+    with locked(path):
+        log.append(decision("r2"))
+        log.close()
+
+    assert log.num_dropped == 1
+    assert count(path) == 1
+
+
+def test_a_full_disk_does_not_stop_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A database that may not grow says the same as a full disk: SQLITE_FULL.
+    is_full = threading.Event()
+    real_connect = sqlite3.connect
+
+    def connect(path: Path, **options: bool | float) -> sqlite3.Connection:
+        connection: sqlite3.Connection = real_connect(path, **options)  # type: ignore[call-overload]
+        if is_full.is_set():
+            connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    is_full.set()
+    with capture_logs() as lines, SqliteDecisionLog(tmp_path, gather_s=0, retry_s=0.05) as log:
+        log.append(decision())
+        assert not log.flush(0.5)
+        is_full.clear()
+        assert log.flush(5)
+
+    assert "full" in lines[0]["error"]
+    assert [line["event"] for line in lines] == ["decision_log.failed", "decision_log.recovered"]
+
+
+def test_over_the_quota_the_oldest_decisions_go_and_the_file_says_how_many(tmp_path: Path) -> None:
+    quota = 200_000
+    with SqliteDecisionLog(tmp_path, max_bytes=quota, gather_s=0) as log:
+        for i in range(4000):
+            log.append(decision(f"r{i}"))
+
+    with closing(sqlite3.connect(log.path)) as connection:
+        (oldest,) = connection.execute("SELECT request_id FROM decisions LIMIT 1").fetchone()
+        ids = {row[0] for row in connection.execute("SELECT request_id FROM decisions")}
+    assert oldest != "r0"
+    assert "r3999" in ids
+    assert log.path.stat().st_size <= quota
+    assert query_escalations([log.path]).num_deleted == 4000 - len(ids)
+
+
+def test_a_lower_quota_makes_the_file_smaller(tmp_path: Path) -> None:
+    path = write_log(tmp_path, *(decision(f"r{i}") for i in range(4000)))
+    assert path.stat().st_size > 300_000
+
+    with SqliteDecisionLog(tmp_path, max_bytes=100_000, gather_s=0) as log:
+        log.append(decision("last"))
+
+    assert path.stat().st_size <= 100_000
+
+
+def test_a_quota_below_an_empty_file_keeps_nothing_and_still_ends(tmp_path: Path) -> None:
+    with SqliteDecisionLog(tmp_path, max_bytes=1, gather_s=0) as log:
+        log.append(decision())
+
+    assert count(log.path) == 0
+
+
+@pytest.mark.parametrize(
+    "contents", [b"not a database" * 1000, b"SQLite format 3\0" + b"\1" * 8000]
+)
+def test_a_damaged_file_is_set_aside(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(contents)
+
+    with capture_logs() as lines, SqliteDecisionLog(tmp_path, gather_s=0, retry_s=0.01) as log:
+        log.append(decision())
+        assert log.flush(5)
+
+    assert count(log.path) == 1
+    assert (tmp_path / "decisions.damaged").read_bytes() == contents
+    assert "decision_log.set_aside" in [line["event"] for line in lines]
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = write_log(tmp_path, decision())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+
+    with pytest.raises(StartError, match="later version"):
+        SqliteDecisionLog(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StartError, match="cannot make the state folder"):
+        SqliteDecisionLog(tmp_path / "file" / "state")

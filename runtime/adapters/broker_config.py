@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 
-# One request of 600 KB fits with room to spare; what is larger travels by HTTP.
-MAX_PACKET_BYTES = 2 * 1024 * 1024
+from runtime.adapters.packet_size import DEFAULT_MAX_PACKET_BYTES
 
 
 def mosquitto_config(host: str, port: int) -> str:
@@ -21,7 +20,7 @@ def mosquitto_config(host: str, port: int) -> str:
         "persistence false",
         # Nagle's algorithm costs 44 ms for each QoS 1 message.
         "set_tcp_nodelay true",
-        f"max_packet_size {MAX_PACKET_BYTES}",
+        f"max_packet_size {DEFAULT_MAX_PACKET_BYTES}",
         # The default of 20 is also what a client may have unacknowledged.
         "max_inflight_messages 200",
         "max_queued_messages 1000",
@@ -55,7 +54,7 @@ next_connection_delay_ms = 1
 
 [v5.1.connections]
 connection_timeout_ms = 60000
-max_payload_size = {MAX_PACKET_BYTES}
+max_payload_size = {DEFAULT_MAX_PACKET_BYTES}
 max_inflight_count = 500
 dynamic_filters = true
 """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from runtime.ports import Message
 
-# The variable byte integer of the fixed header ends at four bytes (MQTT 5, 1.5.5).
-MAX_PACKET_BYTES = 1 + 4 + 268_435_455
+# What our brokers are set to take, and what a bus sends to one that does not name its limit: rumqttd
+# names none and closes the connection. A request of 600 KB fits; what is larger travels by HTTP.
+DEFAULT_MAX_PACKET_BYTES = 2 * 1024 * 1024
 
 _IDENTIFIER = 1
 _LENGTH = 2

@@ -18,6 +18,7 @@ from runtime.adapters.clock import SystemClock
 from runtime.adapters.dial import BrokerAddress, TlsFiles, dial
 from runtime.adapters.handlers import HandlerRunner
 from runtime.adapters.message_rules import check_message
+from runtime.adapters.packet_size import DEFAULT_MAX_PACKET_BYTES
 from runtime.adapters.paho_connection import ConnectionSettings, PahoConnection
 from runtime.adapters.paho_messages import from_paho, subscription_identifiers
 from runtime.adapters.subscriptions import Subscriptions
@@ -58,6 +59,7 @@ class PahoBus:
         connect_timeout_s: float = 5.0,
         backoff_min_s: float = 0.25,
         backoff_max_s: float = 30.0,
+        max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES,
         max_queued_bytes: int = 8 * 1024 * 1024,
         max_queued_messages: int = 4096,
         clock: Clock | None = None,
@@ -74,6 +76,7 @@ class PahoBus:
             connect_timeout_s: for TCP, TLS, CONNACK and all SUBACKs together.
             backoff_min_s: the shortest wait before another try.
             backoff_max_s: the longest.
+            max_packet_bytes: the largest packet to send; the broker may name a smaller limit.
             max_queued_bytes: packets not yet sent or acknowledged, in bytes.
             max_queued_messages: the same in messages.
             clock: tells how long a connection held.
@@ -98,6 +101,7 @@ class PahoBus:
             will=will,
             username=address.username,
             password=address.password,
+            max_packet_bytes=max_packet_bytes,
             max_queued_bytes=max_queued_bytes,
             max_queued_messages=max_queued_messages,
         )
@@ -178,7 +182,7 @@ class PahoBus:
 
         Raises:
             NotConnectedError: there is no connection, or its send queue is full.
-            PayloadTooLargeError: over the broker's maximum packet size.
+            PayloadTooLargeError: over our limit of a packet or the broker's.
             ValueError: no broker would take this message.
         """
         check_message(message)

@@ -23,7 +23,7 @@ from runtime.adapters.mqtt_properties import (
     message_properties,
     subscribe_properties,
 )
-from runtime.adapters.packet_size import MAX_PACKET_BYTES, publish_packet_bytes
+from runtime.adapters.packet_size import publish_packet_bytes
 from runtime.adapters.paho_driver import PahoDriver
 from runtime.adapters.send_queue import SendQueue
 from runtime.errors import NotConnectedError, PayloadTooLargeError
@@ -54,6 +54,7 @@ class ConnectionSettings:
     will: Message | None
     username: str
     password: str
+    max_packet_bytes: int
     max_queued_bytes: int
     max_queued_messages: int
 
@@ -79,7 +80,7 @@ class PahoConnection:
         self.num_refused = 0
         self._accepted: asyncio.Future[None] = loop.create_future()
         self._subacks: dict[int, asyncio.Future[ReasonCode]] = {}
-        self._max_packet_bytes = MAX_PACKET_BYTES
+        self._max_packet_bytes = settings.max_packet_bytes
         self._queue = SendQueue(
             max_bytes=settings.max_queued_bytes, max_messages=settings.max_queued_messages
         )
@@ -140,12 +141,12 @@ class PahoConnection:
 
         Raises:
             NotConnectedError: the connection has ended or the send queue is full.
-            PayloadTooLargeError: over the broker's maximum packet size.
+            PayloadTooLargeError: over our limit of a packet or the broker's.
         """
         size = publish_packet_bytes(message)
         if size > self._max_packet_bytes:
             raise PayloadTooLargeError(
-                f"a packet of {size} bytes is over the broker's limit of {self._max_packet_bytes}"
+                f"a packet of {size} bytes is over the limit of {self._max_packet_bytes}"
             )
         self._queue.check_room(size)
         if message.qos and not self._window_is_open(has_waiting=bool(self._waiting)):
@@ -211,7 +212,9 @@ class PahoConnection:
             self._accepted.set_exception(ConnectionRefusedError(f"refused by the broker: {reason}"))
             return
         given = vars(properties) if properties else {}
-        self._max_packet_bytes = given.get("MaximumPacketSize", MAX_PACKET_BYTES)
+        self._max_packet_bytes = min(
+            self._max_packet_bytes, given.get("MaximumPacketSize", self._max_packet_bytes)
+        )
         self._receive_maximum = given.get("ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
         self._accepted.set_result(None)
 

@@ -23,6 +23,7 @@ from runtime.manifest import (
 
 MAX_MANIFEST_BYTES = 1 << 20
 REMEDY = "Nothing of it was loaded; get the model folder again from where it was published."
+_HEAD_BYTES = 64
 # What is often saved in place of a file, by how it starts.
 _IMPOSTORS = (
     (b"<!doctype html", "an HTML page (a login or error page?)"),
@@ -132,8 +133,7 @@ def write_model(folder: Path, manifest: ModelManifest, files: dict[str, bytes]) 
 
 
 def _read_verified(folder: Path, name: str, expected: ModelFile) -> bytes:
-    # One byte more than expected is enough to see that a file is too long.
-    contents = _read_inside(folder, name, expected.size_bytes)
+    contents = _read_inside(folder, name, max(expected.size_bytes, _HEAD_BYTES))
     found = describe_file(contents) if contents else None
     if found == expected:
         return contents
@@ -154,7 +154,7 @@ def _read_verified(folder: Path, name: str, expected: ModelFile) -> bytes:
 
 
 def _read_inside(folder: Path, name: str, limit: int) -> bytes:
-    """At most ``limit`` + 1 bytes of a regular file that lies inside the folder."""
+    """At most ``limit`` bytes of a regular file inside the folder, and one more if it is longer."""
     path = folder / name
     try:
         resolved = path.resolve(strict=True)
@@ -171,7 +171,7 @@ def _read_inside(folder: Path, name: str, limit: int) -> bytes:
 
 
 def _impostor(contents: bytes) -> str:
-    start = contents[:64].lstrip().lower()
+    start = contents[:_HEAD_BYTES].lstrip().lower()
     return next((what for prefix, what in _IMPOSTORS if start.startswith(prefix)), "")
 
 

@@ -1,0 +1,16 @@
+"""All commands, in the order in which help lists them."""
+
+from __future__ import annotations
+
+from tierwise.cli import completion, config, demo, doctor, infer, metrics, models, tiers
+
+ADD_PARSERS = (
+    demo.add_parser,
+    infer.add_parser,
+    tiers.add_parser,
+    config.add_parser,
+    doctor.add_parser,
+    metrics.add_parser,
+    models.add_parser,
+    completion.add_parser,
+)

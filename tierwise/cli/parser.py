@@ -1,0 +1,56 @@
+"""The parser of ``tierwise``: argparse, but an unknown word names the nearest known one."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import Any, NoReturn
+
+import tierwise
+
+
+class UsageError(Exception):
+    """The command line is not understood; the text says what would be."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises ``UsageError`` instead of ending the process, and suggests."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - argparse's own
+        # An abbreviation that works today is another option's name tomorrow.
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse has found, with the way to help."""
+        raise UsageError(f"{message}\ntry `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        # The only hook that argparse has for its least helpful message.
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}"
+        name = "/".join(action.option_strings) or str(action.metavar or action.dest).lower()
+        raise argparse.ArgumentError(None, f"unknown {name} {str(value)!r}: {hint}")
+
+
+def build_parser() -> Parser:
+    """The parser of all commands; imports nothing heavy."""
+    # Here, because the commands use this module's class for their own sub-commands.
+    from tierwise.cli import commands  # noqa: PLC0415
+
+    parser = Parser(
+        prog="tierwise",
+        description="Hierarchical edge-to-cloud inference, answered inside one deadline.",
+    )
+    parser.add_argument("--version", action="version", version=f"tierwise {tierwise.__version__}")
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where an unexpected error came from"
+    )
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
+    for add_parser in commands.ADD_PARSERS:
+        add_parser(subparsers)
+    return parser

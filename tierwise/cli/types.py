@@ -1,0 +1,26 @@
+"""Names for argparse's types, and the arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # argparse has no public name for what add_subparsers() returns.
+    Subparsers = argparse._SubParsersAction[Any]  # noqa: SLF001
+
+TIERS = ("edge", "gateway", "cloud")
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
+    """``--json``: the result on standard output, errors on standard error."""
+    parser.add_argument("--json", action="store_true", help=f"{what} as JSON; errors, too")
+
+
+def add_group(subparsers: Subparsers, name: str, text: str) -> Subparsers:
+    """A command that has commands of its own."""
+    parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    group: Subparsers = parser.add_subparsers(
+        title="commands", dest=f"{name}_command", metavar="COMMAND", required=True
+    )
+    return group

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive_int,
         default=None,
         metavar="N",
-        help="train on the first N pictures only, for a quick trial",
+        help="use the first N pictures of each part only, for a quick trial",
     )
     parser.add_argument(
         "--json", action="store_true", help="write the report as JSON to standard output"

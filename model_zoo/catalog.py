@@ -62,7 +62,8 @@ def bundled_pictures(part: Literal["test", "calibration"] = "test") -> Split:
     """
     path = bundled_task() / "pictures" / f"{part}.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Given a path, numpy leaves the file open when it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _checked(arrays, path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read: {error}. {REINSTALL}") from error

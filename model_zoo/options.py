@@ -14,7 +14,7 @@ class BuildOptions(msgspec.Struct, frozen=True):
     """What decides the result of a build.
 
     The order of floating-point sums, and with it the last digits, depends on the threads.
-    ``epochs_scale`` and ``limit`` (of training pictures) are for quick trials.
+    ``epochs_scale`` and ``limit`` (of pictures of each part) are for quick trials.
     """
 
     seed: int = 20

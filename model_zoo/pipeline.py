@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import torch
 from torch import nn
 
@@ -22,13 +21,11 @@ from model_zoo.onnx_files import serialize
 from model_zoo.options import BuildOptions
 from model_zoo.report import BundleReport
 from model_zoo.train import Recipe
-from runtime.adapters.artifacts import write_artifact
-from runtime.errors import StartError
+from model_zoo.work_folder import claim
 from runtime.manifest import Provenance
 from runtime.messages import Tier
 
 MODEL_NAME = "fashion"
-OPTIONS_FILE = "build.json"
 # Accuracies of two seeds lay within this of each other.
 REBUILD_TOLERANCE = 0.005
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -70,7 +67,7 @@ def build_fashion(
         ArtifactError: a file could not be written.
     """
     data = _limited(load_task(data_folder, options.seed), options.limit)
-    _claim(work, options)
+    claim(work, options)
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(mode=True)
     networks = train_task(
@@ -97,7 +94,7 @@ def build_fashion(
 
 
 def _limited(data: TaskData, limit: int | None) -> TaskData:
-    return data._replace(train=Split(data.train.pictures[:limit], data.train.labels[:limit]))
+    return TaskData(*(Split(part.pictures[:limit], part.labels[:limit]) for part in data))
 
 
 def _scaled(recipe: Recipe, options: BuildOptions) -> Recipe:
@@ -106,22 +103,6 @@ def _scaled(recipe: Recipe, options: BuildOptions) -> Recipe:
 
 def _export(name: str, network: nn.Module) -> bytes:
     return serialize(export_network(MirrorAverage(network) if name in MIRRORED else network))
-
-
-def _claim(work: Path, options: BuildOptions) -> None:
-    """Marks ``work`` as this build's; networks of another one must not be taken for ours."""
-    wanted = msgspec.json.encode(msgspec.structs.replace(options, version=""))
-    path = work / OPTIONS_FILE
-    if path.is_file():
-        if path.read_bytes() != wanted:
-            raise StartError(
-                f"{work} holds networks of a build with other options "
-                f"({path.read_text(errors='replace')}); pass another folder with --work"
-            )
-    elif any(work.glob("*.pt")):
-        raise StartError(f"{work} holds networks of an unknown build; pass another with --work")
-    else:
-        write_artifact(path, wanted)
 
 
 def _provenance(options: BuildOptions) -> Provenance:

@@ -78,7 +78,7 @@ def quantize(
         choices: what to try.
     """
     results: list[tuple[Candidate, bytes]] = []
-    for choice in choices:
+    for choice in _different(choices, onnx.load_from_string(model)):
         small = _quantized(model, pixels[:NUM_RANGE_PICTURES], choice)
         logits = logits_of_file(small, pixels)
         candidate = Candidate(
@@ -91,6 +91,18 @@ def quantize(
     results.sort(key=lambda result: (-result[0].accuracy, result[0].log_loss))
     best, best_model = results[0]
     return Quantized(best_model, best.choice, tuple(candidate for candidate, _ in results))
+
+
+def _different(
+    choices: tuple[QuantizationChoice, ...], model: onnx.ModelProto
+) -> list[QuantizationChoice]:
+    """Leaves out choices that differ only in operators that the model does not have."""
+    present = {node.op_type for node in model.graph.node}
+    different = {
+        (choice.method, frozenset(present.intersection(choice.op_types))): choice
+        for choice in reversed(choices)
+    }
+    return list(reversed(different.values()))
 
 
 def _quantized(model: bytes, pixels: Float32s, choice: QuantizationChoice) -> bytes:
@@ -113,6 +125,8 @@ def _quantized(model: bytes, pixels: Float32s, choice: QuantizationChoice) -> by
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=choice.method,
+                # Logits in 256 steps would make steps of the confidence, too.
+                extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
             )
             return serialize(strip(onnx.load(path)))
     finally:

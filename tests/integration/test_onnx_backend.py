@@ -50,7 +50,7 @@ def graph_model(op: str, num_inputs: int = 1, rank: int = 1) -> bytes:
 def test_it_computes_what_the_model_says() -> None:
     outputs = loaded().run({"x": EXAMPLE})
 
-    np.testing.assert_allclose(outputs["logits"], EXAMPLE @ WEIGHTS)
+    np.testing.assert_array_equal(outputs["logits"], EXAMPLE @ WEIGHTS)
     assert list(outputs) == ["logits"]
 
 
@@ -216,7 +216,7 @@ def test_the_number_of_threads_is_settable(threads: int) -> None:
 
     outputs = loaded(options=options).run({"x": EXAMPLE})
 
-    np.testing.assert_allclose(outputs["logits"], EXAMPLE @ WEIGHTS)
+    np.testing.assert_array_equal(outputs["logits"], EXAMPLE @ WEIGHTS)
 
 
 def test_a_missing_execution_provider_is_named_with_those_that_are_there() -> None:
@@ -230,8 +230,8 @@ def test_members_load_in_the_order_of_the_manifest(tmp_path: Path) -> None:
 
     first, second = load_members(open_model(tmp_path))
 
-    np.testing.assert_allclose(first.run({"x": EXAMPLE})["logits"], EXAMPLE @ WEIGHTS)
-    np.testing.assert_allclose(second.run({"x": EXAMPLE})["logits"], -EXAMPLE @ WEIGHTS)
+    np.testing.assert_array_equal(first.run({"x": EXAMPLE})["logits"], EXAMPLE @ WEIGHTS)
+    np.testing.assert_array_equal(second.run({"x": EXAMPLE})["logits"], -EXAMPLE @ WEIGHTS)
 
 
 def test_a_member_that_is_damaged_on_disk_is_not_loaded(tmp_path: Path) -> None:

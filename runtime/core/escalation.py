@@ -71,12 +71,12 @@ def decide(policy: EscalationPolicy, situation: Situation) -> Decision:
     if situation.tier_above is None:
         if has_own_answer:
             return Decision(Action.ANSWER, Reason.TOP_TIER, Outcome.ANSWERED)
-        return keep(policy, confidence, Reason.NO_CONFIDENCE)
+        return _answer(keep(policy, confidence, Reason.NO_CONFIDENCE))
     obstacle = _obstacle(policy, situation, situation.tier_above)
     if obstacle is Reason.UNLIKELY_IN_TIME and situation.probe_is_due:
         return Decision(Action.ESCALATE, Reason.PROBE)
     if obstacle is not None:
-        return keep(policy, confidence, obstacle)
+        return _answer(keep(policy, confidence, obstacle))
     return Decision(Action.ESCALATE, Reason.UNSURE if has_own_answer else Reason.NO_CONFIDENCE)
 
 
@@ -94,15 +94,27 @@ def _obstacle(policy: EscalationPolicy, situation: Situation, above: Tier) -> Re
     return None
 
 
-def keep(policy: EscalationPolicy, confidence: Confidence | None, reason: Reason) -> Decision:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a tier makes of its own unsure answer."""
+
+    outcome: Outcome
+    reason: Reason
+
+
+def _answer(kept: Kept) -> Decision:
+    return Decision(Action.ANSWER, kept.reason, kept.outcome)
+
+
+def keep(policy: EscalationPolicy, confidence: Confidence | None, reason: Reason) -> Kept:
     """What a tier says with only its own unsure answer; ``reason`` is why it has no better."""
     if confidence is None:
-        return Decision(Action.ANSWER, Reason.LOCAL_FAILED, Outcome.FAILED)
+        return Kept(Outcome.FAILED, Reason.LOCAL_FAILED)
     if not confidence.is_valid:
-        return Decision(Action.ANSWER, Reason.NO_CONFIDENCE, Outcome.ABSTAINED)
+        return Kept(Outcome.ABSTAINED, Reason.NO_CONFIDENCE)
     if confidence.probability < policy.abstain_below:
-        return Decision(Action.ANSWER, Reason.BELOW_FLOOR, Outcome.ABSTAINED)
-    return Decision(Action.ANSWER, reason, Outcome.DEGRADED)
+        return Kept(Outcome.ABSTAINED, Reason.BELOW_FLOOR)
+    return Kept(Outcome.DEGRADED, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,4 @@ def settle(
         return Settlement(takes_upstream=True, outcome=Outcome.DEGRADED, reason=upstream_reason)
     if upstream_outcome is Outcome.ABSTAINED and kept.outcome is Outcome.FAILED:
         return Settlement(takes_upstream=True, outcome=Outcome.ABSTAINED, reason=upstream_reason)
-    if kept.outcome is None:
-        raise AssertionError("keep() always names an outcome")
     return Settlement(takes_upstream=False, outcome=kept.outcome, reason=kept.reason)

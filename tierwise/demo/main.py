@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
@@ -55,8 +56,12 @@ class Stage:
 def main(arguments: argparse.Namespace) -> int:
     """Runs the demo; Ctrl-C stops every process that it started."""
     console = Console(stderr=arguments.json)
+    folder = plan.state_folder(arguments.state)
     try:
-        return asyncio.run(_run(arguments, console))
+        with (folder / "demo.log").open("w") as log:
+            # Nothing of this process's own log belongs between the lines of the view.
+            structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
+            return asyncio.run(_run(arguments, console, folder))
     except KeyboardInterrupt:
         console.print("stopped; nothing is left running", style="yellow")
         return INTERRUPTED
@@ -65,11 +70,10 @@ def main(arguments: argparse.Namespace) -> int:
         return 3
 
 
-async def _run(arguments: argparse.Namespace, console: Console) -> int:
+async def _run(arguments: argparse.Namespace, console: Console, folder: Path) -> int:
     began_s = time.monotonic()
-    folder = plan.state_folder(arguments.state)
     questions = _questions(arguments.requests, arguments.seed)
-    view = View(console)
+    view = View(console, arguments.agents)
     tally = view.tally = Tally(arguments.budget_ms)
     first = view.progress.add_task(
         "single tiers judge", total=2 * min(len(questions), JUDGED_FIRST)

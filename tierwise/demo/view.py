@@ -12,16 +12,28 @@ from rich.text import Text
 from tierwise.demo.tally import TIERS, Summary, Tally
 
 COLOURS = {"edge": "green", "regional": "yellow", "cloud": "magenta"}
-PICTURE = """\
-  [green]agents (edge)[/]  --MQTT-->  [yellow]gateway (regional)[/]  --MQTT-->  [magenta]cloud[/]
-  [green]int8, 1 model[/]             [yellow]int8, 1 model[/]          {link}     [magenta]3 models[/]"""
+WHOLE = "--MQTT-->"
+CUT = "--X  X-->"
+
+
+def _hierarchy(num_agents: int, *, is_cut: bool) -> Text:
+    """The tiers as a line, with the link that the demo cuts."""
+    return Text.assemble(
+        (f"{num_agents} agents", COLOURS["edge"]),
+        f"  {WHOLE}  ",
+        ("gateway", COLOURS["regional"]),
+        "  ",
+        (CUT if is_cut else WHOLE, "bold red" if is_cut else ""),
+        "  ",
+        ("cloud ensemble", COLOURS["cloud"]),
+    )
 
 
 class View:
     """The live picture: a progress bar, who answered, how right, how fast, what it cost."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, num_agents: int) -> None:
+        self.console, self.num_agents = console, num_agents
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -36,8 +48,8 @@ class View:
 
     def __rich__(self) -> RenderableType:
         """Drawn again with every refresh."""
-        link = "[red]-- cut --[/]" if self.is_cut else ""
-        parts: list[RenderableType] = [Text.from_markup(PICTURE.format(link=link)), self.progress]
+        hierarchy = _hierarchy(self.num_agents, is_cut=self.is_cut)
+        parts: list[RenderableType] = [hierarchy, self.progress]
         if self.tally is not None and self.tally.seen:
             parts.append(_answers(self.tally))
             parts.append(_quality(self.tally, self.uplink_bytes))
@@ -70,19 +82,25 @@ def _quality(tally: Tally, uplink_bytes: int) -> Table:
     rows = (
         (
             "accuracy",
-            f"hierarchy {tally.accuracy():.3f}   edge only "
-            f"{tally.accuracy_of(tally.edge_only):.3f}   cloud only "
-            f"{tally.accuracy_of(tally.cloud_only):.3f}",
+            (
+                f"hierarchy {tally.accuracy():.3f}   edge only "
+                f"{tally.accuracy_of(tally.edge_only):.3f}   cloud only "
+                f"{tally.accuracy_of(tally.cloud_only):.3f}"
+            ),
         ),
         (
             "latency",
-            f"p50 {tally.latency_ms(50):.1f} ms   p99 {tally.latency_ms(99):.1f} ms   "
-            f"within {tally.budget_ms:g} ms: {tally.deadline_met():.2%}",
+            (
+                f"p50 {tally.latency_ms(50):.1f} ms   p99 {tally.latency_ms(99):.1f} ms   "
+                f"within {tally.budget_ms:g} ms: {tally.deadline_met():.2%}"
+            ),
         ),
         (
             "marked",
-            f"degraded {tally.count('degraded')}   abstained {tally.count('abstained')}   "
-            f"failed {tally.count('failed')}",
+            (
+                f"degraded {tally.count('degraded')}   abstained {tally.count('abstained')}   "
+                f"failed {tally.count('failed')}"
+            ),
         ),
         ("sent up", f"{uplink_bytes / 1e6:.2f} MB"),
     )

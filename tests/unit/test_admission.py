@@ -1,0 +1,42 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.core.admission import Admission
+from runtime.errors import OverloadedError
+
+
+@given(st.lists(st.integers(0, 60), max_size=40))
+def test_what_is_in_never_exceeds_either_limit(sizes: list[int]) -> None:
+    admission = Admission(max_count=5, max_bytes=100)
+    entered: list[int] = []
+
+    for size in sizes:
+        try:
+            admission.enter(size)
+        except OverloadedError as error:
+            assert error.retry_after_ms > 0
+            if entered:
+                admission.leave(entered.pop(0), 3.0)
+        else:
+            entered.append(size)
+        assert admission.count == len(entered) <= 5
+        assert admission.num_bytes == sum(entered) <= 100
+
+
+def test_slow_work_makes_the_hint_longer() -> None:
+    admission = Admission(max_count=1, max_bytes=100)
+    for _ in range(30):
+        admission.enter(1)
+        admission.leave(1, 200.0)
+    admission.enter(1)
+
+    with pytest.raises(OverloadedError) as refused:
+        admission.enter(1)
+
+    assert refused.value.retry_after_ms > 100
+
+
+def test_leaving_without_having_entered_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="entered"):
+        Admission(1, 1).leave(0, 1.0)

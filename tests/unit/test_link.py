@@ -1,0 +1,109 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.core.link import LinkEstimator, LinkSettings
+
+SETTINGS = LinkSettings(prior_chance=0.5)
+events = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 500), st.booleans()), max_size=30)
+
+
+def _replay(estimator: LinkEstimator, history: list[tuple[float, float, bool]]) -> float:
+    now_s = 0.0
+    for wait_s, elapsed_ms, is_reply in history:
+        now_s += wait_s
+        if is_reply:
+            estimator.note_reply(now_s, elapsed_ms)
+        else:
+            estimator.note_lost(now_s, elapsed_ms)
+    return now_s
+
+
+@given(events, st.floats(0.01, 500), st.floats(0, 500))
+def test_the_chance_is_a_probability(
+    history: list[tuple[float, float, bool]], remaining_ms: float, more_ms: float
+) -> None:
+    estimator = LinkEstimator(SETTINGS)
+    now_s = _replay(estimator, history)
+
+    chance = estimator.chance(now_s, remaining_ms)
+
+    assert 0 <= chance <= 1
+    assert estimator.chance(now_s, -more_ms) == 0
+
+
+@given(st.lists(st.floats(0, 500), max_size=20), st.floats(1, 500), st.floats(0, 500))
+def test_on_a_link_that_loses_nothing_more_time_is_never_worse(
+    times_ms: list[float], remaining_ms: float, more_ms: float
+) -> None:
+    estimator = LinkEstimator(SETTINGS)
+    now_s = _replay(estimator, [(0.01, elapsed_ms, True) for elapsed_ms in times_ms])
+
+    shorter = estimator.chance(now_s, remaining_ms)
+    longer = estimator.chance(now_s, remaining_ms + more_ms)
+
+    assert longer >= shorter - 1e-12
+
+
+def test_replies_in_time_open_the_gate_and_losses_close_it() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(20):
+        estimator.note_reply(number * 0.1, 20)
+    good = estimator.chance(2.0, 50)
+    for number in range(20):
+        estimator.note_lost(2.0 + number * 0.1, 50)
+
+    bad = estimator.chance(4.0, 50)
+
+    assert good > 0.9
+    assert bad < 0.25
+
+
+def test_a_closed_gate_stays_closed_while_nothing_is_heard() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(20):
+        estimator.note_lost(number * 0.1, 50)
+
+    assert estimator.chance(1000.0, 50) < 0.25
+
+
+def test_one_probe_that_comes_back_opens_the_gate_again() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(20):
+        estimator.note_lost(number * 0.1, 50)
+
+    estimator.note_reply(10.0, 20)
+
+    assert estimator.chance(10.0, 50) > 0.25
+
+
+def test_a_slow_reply_counts_against_a_short_budget_only() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(20):
+        estimator.note_reply(1.0, 100)
+
+    assert estimator.chance(1.0, 50) < 0.25
+    assert estimator.chance(1.0, 150) > 0.9
+
+
+def test_a_short_silence_says_little_about_a_longer_wait() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(5):
+        estimator.note_reply(1.0, 100)
+    for _ in range(5):
+        estimator.note_lost(1.0, 10)
+
+    assert estimator.chance(1.0, 200) > estimator.chance(1.0, 10)
+
+
+@pytest.mark.parametrize(("passed_s", "is_due"), [(0.1, False), (0.5, True)])
+def test_a_probe_is_due_when_nothing_was_sent_for_a_while(
+    passed_s: float,
+    is_due: bool,  # noqa: FBT001 parametrised
+) -> None:
+    estimator = LinkEstimator(SETTINGS)
+    assert estimator.probe_is_due(0.0)
+
+    estimator.note_sent(1.0)
+
+    assert estimator.probe_is_due(1.0 + passed_s) == is_due

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import topics
+
+ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+
+
+@given(ids, ids, ids)
+def test_a_request_topic_is_read_back(region: str, gateway: str, agent: str) -> None:
+    direct = topics.parse_request_topic(topics.gateway_requests(region, gateway, agent))
+    shared = topics.parse_request_topic(topics.any_requests(region, agent))
+
+    assert direct == (region, gateway, agent)
+    assert shared == (region, "", agent)
+
+
+@given(ids, ids, ids)
+def test_a_gateway_hears_its_requests_and_no_other(region: str, gateway: str, agent: str) -> None:
+    mine = topics.gateway_requests(region, gateway)
+
+    assert topics.matches(mine, topics.gateway_requests(region, gateway, agent))
+    assert not topics.matches(mine, topics.gateway_requests(region, gateway + "x", agent))
+    assert topics.matches(topics.any_requests_shared(region), topics.any_requests(region, agent))
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "a/b", "tierwise/v1/r/gw/g/req", "tierwise/v1/r/gw/g/req/a/b", "x/v1/r/any/req/a"]
+)
+def test_other_topics_are_no_requests(topic: str) -> None:
+    assert topics.parse_request_topic(topic) is None
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "+", "#", "-a", "a b", "a" * 65, "ü", "a\n"])
+def test_an_id_that_would_break_a_topic_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="usable id"):
+        topics.check_name(name)
+
+
+@given(ids)
+def test_a_usable_id_passes(name: str) -> None:
+    assert topics.check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "topic", "expected"),
+    [
+        ("a/+/c", "a/b/c", True),
+        ("a/#", "a/b/c", True),
+        ("a/#", "a", True),
+        ("#", "a/b", True),
+        ("#", "$SYS/x", False),
+        ("+/x", "$SYS/x", False),
+        ("a/b", "a/b/c", False),
+        ("a/b/c", "a/b", False),
+        ("$share/gw/a/+", "a/b", True),
+    ],
+)
+def test_filters_match_as_the_standard_says(
+    topic_filter: str,
+    topic: str,
+    expected: bool,  # noqa: FBT001 parametrised
+) -> None:
+    assert topics.matches(topic_filter, topic) == expected

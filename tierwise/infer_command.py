@@ -1,0 +1,176 @@
+"""``tierwise infer``: asks a running agent about a picture and shows how the answer came about."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tierwise.cli.output import note, say, say_json, say_table
+
+DEFAULT_URL = "http://127.0.0.1:8470"
+GIVE_UP_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--image", type=Path, metavar="FILE", help="a picture file, or .npy 28 x 28")
+    which.add_argument("--index", type=int, metavar="N", help="the N-th bundled test picture")
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help=f"the agent to ask (default {DEFAULT_URL}; when none listens there, the bundled "
+        "edge model answers in this process)",
+    )
+    parser.add_argument("--model", default="fashion", help="model name (default %(default)s)")
+    parser.add_argument(
+        "--budget-ms", type=float, default=100.0, metavar="MS", help="default %(default)g"
+    )
+    parser.add_argument(
+        "--residency",
+        choices=("device", "region", "cloud"),
+        default="cloud",
+        help="the furthest tier that may see the picture (default %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Asks and prints; exit code 1 when there is no answer."""
+    return asyncio.run(_run(arguments))
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    # Here, so that `tierwise --help` stays quick.
+    from tierwise.pictures import drawn  # noqa: PLC0415
+
+    pixels, truth = _picture(arguments)
+    began_s = time.perf_counter()
+    said = await _ask(arguments, pixels)
+    said["round_trip_ms"] = round((time.perf_counter() - began_s) * 1000, 2)
+    said["provenance"] = json.loads(said.get("provenance", "[]"))
+    if truth:
+        said["true_label"] = truth
+    if arguments.json:
+        say_json(said)
+    else:
+        say(drawn(pixels))
+        _show(said)
+    return 0 if said["outcome"] in ("answered", "degraded") else 1
+
+
+def _picture(arguments: argparse.Namespace) -> tuple[Any, str]:
+    from model_zoo.catalog import LABELS, bundled_pictures  # noqa: PLC0415
+    from runtime.errors import InvalidTensorError  # noqa: PLC0415
+    from tierwise.pictures import read_picture  # noqa: PLC0415
+
+    if arguments.image is not None:
+        return read_picture(arguments.image), ""
+    split = bundled_pictures("test")
+    if not 0 <= arguments.index < len(split.labels):
+        raise InvalidTensorError(f"--index goes from 0 to {len(split.labels) - 1}")
+    pixels = split.pictures[arguments.index].astype("float32") / 255
+    return pixels, LABELS[split.labels[arguments.index]]
+
+
+async def _ask(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401 array
+    import aiohttp  # noqa: PLC0415
+
+    try:
+        return await _over_http(arguments, pixels)
+    except aiohttp.ClientConnectionError as error:
+        if arguments.url:
+            from runtime.errors import UnavailableError  # noqa: PLC0415
+
+            raise UnavailableError(
+                f"no agent answers at {arguments.url}: {error}; "
+                "start one with: tierwise agent run --config FILE"
+            ) from error
+    note(f"no agent listens at {DEFAULT_URL}; the bundled edge model answers in this process")
+    return await _in_process(arguments, pixels)
+
+
+async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401
+    import aiohttp  # noqa: PLC0415
+
+    from runtime.codec import (  # noqa: PLC0415
+        decode_response,
+        encode_request,
+        parse_header_length,
+    )
+
+    body, header_length = encode_request(
+        {"image": pixels[None]},
+        parameters={"remaining_ms": arguments.budget_ms, "residency": arguments.residency},
+    )
+    name = "Inference-Header-Content-Length"
+    timeout = aiohttp.ClientTimeout(total=arguments.budget_ms / 1000 + GIVE_UP_S)
+    base = (arguments.url or DEFAULT_URL).rstrip("/")
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.post(
+            f"{base}/v2/models/{arguments.model}/infer",
+            data=body,
+            headers={name: str(header_length)},
+        ) as response,
+    ):
+        raw = await response.read()
+        length = parse_header_length(response.headers.get(name, ""), len(raw))
+        # An error body raises with the text that the agent sent.
+        return dict(decode_response(raw, length).parameters)
+
+
+async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401
+    from edge_agent.agent import Agent  # noqa: PLC0415
+    from edge_agent.settings import EdgeSettings  # noqa: PLC0415
+    from runtime.adapters.memory_bus import MemoryBroker, MemoryBus  # noqa: PLC0415
+    from runtime.common_settings import (  # noqa: PLC0415
+        EscalationSettings,
+        LogSettings,
+        StateSettings,
+    )
+    from runtime.exchange.wire import answer_parameters  # noqa: PLC0415
+    from runtime.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(LogSettings(level="warning", format="console"))
+    with tempfile.TemporaryDirectory(prefix="tierwise-") as folder:
+        settings = EdgeSettings(
+            agent="infer",
+            region="local",
+            state=StateSettings(folder=folder),
+            escalation=EscalationSettings(enabled=False),
+        )
+        # No broker is asked for: the answer is this process's own.
+        bus = MemoryBus(MemoryBroker(), client_id="infer")
+        async with Agent(settings, bus=bus) as agent:
+            answer = await agent.infer(
+                {"image": pixels[None]}, budget_ms=arguments.budget_ms, model=arguments.model
+            )
+            return dict(answer_parameters(answer))
+
+
+def _show(said: dict[str, Any]) -> None:
+    name = said.get("label_name") or "no answer"
+    confidence = said.get("confidence")
+    sure = "" if confidence is None else f", confidence {confidence:.3f}"
+    say(f"\n{name}: {said['outcome']} by {said.get('tier', 'nobody')} ({said['reason']}){sure}")
+    if "true_label" in said:
+        say(f"true label: {said['true_label']}")
+    say(f"{said['latency_ms']:.2f} ms in the agent, {said['round_trip_ms']:.2f} ms round trip\n")
+    rows = [
+        (
+            hop["tier"],
+            hop["site"],
+            f"{hop['model_name']} {hop['model_version']}",
+            hop["reason"],
+            "" if hop.get("confidence") is None else f"{hop['confidence']:.3f}",
+            f"{hop.get('service_us', 0) / 1000:.2f}",
+        )
+        for hop in said["provenance"]
+    ]
+    say_table(("tier", "site", "model", "decided because", "confidence", "ms"), rows, right=2)

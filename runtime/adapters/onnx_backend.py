@@ -22,19 +22,14 @@ from runtime.errors import ArtifactError, BackendError
 from runtime.messages import Tensors, TensorSpec
 from runtime.tensors import dtype_of
 
-# ONNX Runtime's exceptions share no base class of their own. ValueError is a missing input.
+# ONNX Runtime's exceptions share no base class, and every release adds some. The other three are
+# raised by its Python side: ValueError for a missing input, for one.
 _ORT_ERRORS: tuple[type[Exception], ...] = (
-    ort_errors.EPFail,
-    ort_errors.EngineError,
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.ModelLoaded,
-    ort_errors.NoModel,
-    ort_errors.NoSuchFile,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
+    *(
+        kind
+        for kind in vars(ort_errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ),
     RuntimeError,
     TypeError,
     ValueError,

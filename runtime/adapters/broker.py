@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from runtime.adapters.broker_config import embedded_config, mosquitto_config
 from runtime.adapters.broker_probe import wait_until_accepting
 from runtime.adapters.dial import BrokerAddress
+from runtime.adapters.embedded_broker import READY
 from runtime.errors import StartError
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class _Program:
     kind: Literal["mosquitto", "embedded"]
     version: str
     path: str
+    ready_line: str = (
+        ""  # in its log before the first connection is made; empty: nothing to wait for
+    )
 
 
 def start_broker(
@@ -136,7 +140,11 @@ def start_broker(
         )
     broker = RunningBroker(process, address, program, log)
     try:
-        wait_until_accepting(address, is_alive=lambda: broker.is_running)
+        wait_until_accepting(
+            address,
+            is_alive=lambda: broker.is_running,
+            is_ready=lambda: program.ready_line in log.read_text(errors="replace"),
+        )
     except StartError as error:
         broker.stop()
         tail = log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:].strip()
@@ -180,7 +188,7 @@ def _choose(prefer: Preference) -> _Program:
             else f"{_INSTALL_EMBEDDED} or {_INSTALL_MOSQUITTO}"
         )
         raise StartError(f"{missing} is not installed: {remedy}") from error
-    return _Program("embedded", version, sys.executable)
+    return _Program("embedded", version, sys.executable, READY)
 
 
 def _find_mosquitto() -> str | None:

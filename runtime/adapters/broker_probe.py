@@ -26,23 +26,30 @@ _CONNACK = 0x20
 
 
 def wait_until_accepting(
-    address: BrokerAddress, is_alive: Callable[[], bool], within_s: float = _WITHIN_S
+    address: BrokerAddress,
+    is_alive: Callable[[], bool],
+    is_ready: Callable[[], bool],
+    within_s: float = _WITHIN_S,
 ) -> None:
-    """Returns once the broker has accepted an MQTT 5 CONNECT.
+    """Returns once the broker has accepted an MQTT 5 CONNECT; none is sent before ``is_ready``.
 
     Raises:
         StartError: ``is_alive`` turned false, or the time is over.
     """
+    failure = "it is not ready"
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:
         if not is_alive():
             raise StartError("ended while it was starting")
         try:
-            if accepts_mqtt5(address):
+            if is_ready() and accepts_mqtt5(address):
                 return
-        except OSError:
-            time.sleep(_POLL_S)  # not listening yet
-    raise StartError(f"did not accept an MQTT 5 connection on {address} within {within_s:g} s")
+        except OSError as error:
+            failure = str(error)
+        time.sleep(_POLL_S)
+    raise StartError(
+        f"did not accept an MQTT 5 connection on {address} within {within_s:g} s: {failure}"
+    )
 
 
 def accepts_mqtt5(address: BrokerAddress) -> bool:

@@ -59,10 +59,6 @@ class BufferedSocket:
         """Does nothing more than a socket would."""
         self._socket.setblocking(flag)
 
-    def getsockopt(self, level: int, option: int) -> int:
-        """One option of the real socket."""
-        return self._socket.getsockopt(level, option)
-
     def close(self) -> None:
         """Closes the connection, unless it is to be finished."""
         if not self.keep_open:

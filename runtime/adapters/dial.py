@@ -65,6 +65,7 @@ class BrokerAddress:
             raise ValueError("a broker address needs a host")
         if not 0 < self.port <= _MAX_PORT:
             raise ValueError(f"{self.port} is no port")
+        self.host.encode("idna")  # a name that cannot be looked up is a UnicodeError here
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -22,6 +22,9 @@ from pathlib import Path
 
 from runtime.errors import StartError
 
+# Written once TCP_NODELAY is set: a connection accepted before that would be slow for its lifetime.
+READY = "the embedded broker is ready"
+
 _POLL_S = 0.2
 _LISTEN_WITHIN_S = 10.0
 _LISTEN_POLL_S = 0.01
@@ -45,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     except StartError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    sys.stderr.write(f"{READY}\n")
+    sys.stderr.flush()
     while not stopped.wait(_POLL_S):
         if options.parent_pid is not None and os.getppid() != options.parent_pid:
             break

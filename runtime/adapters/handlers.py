@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -27,9 +28,11 @@ class HandlerRunner:
         """Calls ``handler(argument)``; ``about`` names the topic or event in the log."""
         try:
             handler(argument)
-        except Exception:  # noqa: BLE001
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001
             # The one broad except of the buses: handlers are code of other parts, and the port
             # promises that whatever comes out of one stops neither the bus nor its neighbours.
+            # A handler cannot be cancelled, for it never waits: a CancelledError is the result of
+            # some future that it looked at.
             self.num_errors += 1
             _log.exception(
                 "handler.failed",

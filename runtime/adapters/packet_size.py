@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from runtime.ports import Message
 
-# What our brokers are set to take, and what a bus sends to one that does not name its limit: rumqttd
-# names none and closes the connection. A request of 600 KB fits; what is larger travels by HTTP.
+# What our brokers are set to take, and what a bus sends to one that does not name its limit, as
+# rumqttd: it closes the connection. A request of 600 KB fits; what is larger travels by HTTP.
 DEFAULT_MAX_PACKET_BYTES = 2 * 1024 * 1024
 
 _IDENTIFIER = 1

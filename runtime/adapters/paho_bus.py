@@ -18,6 +18,7 @@ from runtime.adapters.clock import SystemClock
 from runtime.adapters.dial import BrokerAddress, TlsFiles, dial
 from runtime.adapters.handlers import HandlerRunner
 from runtime.adapters.message_rules import check_message
+from runtime.adapters.outage_log import OutageLog
 from runtime.adapters.packet_size import DEFAULT_MAX_PACKET_BYTES
 from runtime.adapters.paho_connection import ConnectionSettings, PahoConnection
 from runtime.adapters.paho_messages import from_paho, subscription_identifiers
@@ -47,6 +48,7 @@ class PahoBus:
     Attributes:
         num_connections: connections accepted by the broker since the start.
         num_malformed: messages whose topic was not UTF-8; they are dropped.
+        num_refused: QoS 1 messages that the broker acknowledged with a failure.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class PahoBus:
         )
         self._clock = clock or SystemClock()
         self._log = _log.bind(client_id=client_id, broker=str(address))
+        self._outages = OutageLog(self._clock, client_id=client_id, broker=str(address))
         self._runner = HandlerRunner(client_id)
         self._subscriptions = Subscriptions()
         self._connection_handlers: list[ConnectionHandler] = []
@@ -122,10 +125,10 @@ class PahoBus:
         self._ready = asyncio.Event()
         self._is_closed = False
         self._closing = asyncio.Lock()
-        self._last_failure = ""
-        self._failing_since_s = 0.0
         self.num_connections = 0
         self.num_malformed = 0
+        self.num_refused = 0
+        self._last_refusal = ("", "")
 
     @property
     def num_handler_errors(self) -> int:
@@ -211,7 +214,7 @@ class PahoBus:
             try:
                 connection = await self._connect()
             except OSError as error:  # what asyncio, ssl and paho raise, a timeout included
-                self._note_failure(error)
+                self._outages.failed(str(error) or "timed out")
             else:
                 await self._stay(connection)
             await asyncio.sleep(self._backoff.next_s())
@@ -220,7 +223,7 @@ class PahoBus:
         """A connection that the broker accepted, with all subscriptions answered."""
         async with asyncio.timeout(self._connect_timeout_s):
             sock = await dial(self._address, self._tls)
-            connection = PahoConnection(self._settings, sock, self._on_message)
+            connection = PahoConnection(self._settings, sock, self._on_message, self._on_refused)
             try:
                 await connection.open()
                 # From here on publish works: a handler may be called before the last SUBACK.
@@ -239,7 +242,7 @@ class PahoBus:
         """Returns when the connection is lost."""
         began_s = self._clock.monotonic_s()
         self.num_connections += 1
-        self._note_success()
+        self._outages.connected()
         self._ready.set()
         self._tell(is_connected=True)
         reason = await connection.lost
@@ -249,7 +252,7 @@ class PahoBus:
         self._connection = None
         connection.abort()
         held_s = self._clock.monotonic_s() - began_s
-        self._log.warning("connection.lost", reason=reason, held_s=round(held_s, 3))
+        self._outages.lost(reason, held_s)
         # Two clients with one id throw each other out: such short connections must not start over
         # with short waits.
         if held_s > self._backoff_max_s:
@@ -290,22 +293,12 @@ class PahoBus:
         for handler in self._subscriptions.handlers_of(message.topic, identifiers):
             self._runner.run(handler, message, about=message.topic)
 
-    def _note_failure(self, error: OSError) -> None:
-        """Logs a failure once, and again only when its reason is another one."""
-        reason = str(error) or type(error).__name__
-        if not self._last_failure:
-            self._failing_since_s = self._clock.monotonic_s()
-        if reason != self._last_failure:
-            self._log.warning("connect.failed", reason=reason)
-        self._last_failure = reason
-
-    def _note_success(self) -> None:
-        if self._last_failure:
-            down_s = self._clock.monotonic_s() - self._failing_since_s
-            self._log.info("connect.recovered", after_s=round(down_s, 3))
-        else:
-            self._log.info("connect.accepted")
-        self._last_failure = ""
+    def _on_refused(self, topic: str, reason: str) -> None:
+        self.num_refused += 1
+        # Counted each time and logged once: what an access rule refuses, it refuses every time.
+        if (topic, reason) != self._last_refusal:
+            self._last_refusal = (topic, reason)
+            self._log.warning("publish.refused", topic=topic, reason=reason)
 
     def _report_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

@@ -64,7 +64,6 @@ class PahoConnection:
 
     Attributes:
         lost: done with the reason as soon as the connection has ended.
-        num_refused: messages that the broker acknowledged with a failure.
     """
 
     def __init__(
@@ -72,12 +71,22 @@ class PahoConnection:
         settings: ConnectionSettings,
         sock: socket.socket,
         on_message: Callable[[mqtt.MQTTMessage], None],
+        on_refused: Callable[[str, str], None],
     ) -> None:
+        """Takes the socket over.
+
+        Args:
+            settings: what to say in CONNECT, and the bounds.
+            sock: connected and non-blocking.
+            on_message: called with every message received.
+            on_refused: called with the topic of a QoS 1 message and why the broker refused it.
+        """
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._log = _log.bind(client_id=settings.client_id)
         self.lost: asyncio.Future[str] = loop.create_future()
-        self.num_refused = 0
+        self._is_closing = False
+        self._on_refused = on_refused
         self._accepted: asyncio.Future[None] = loop.create_future()
         self._subacks: dict[int, asyncio.Future[ReasonCode]] = {}
         self._max_packet_bytes = settings.max_packet_bytes
@@ -101,10 +110,6 @@ class PahoConnection:
     def is_open(self) -> bool:
         """Whether the broker accepted us and the connection has not ended."""
         return self._accepted.done() and not self.lost.done()
-
-    def getsockopt(self, level: int, option: int) -> int:
-        """One option of the real socket, as the kernel has it."""
-        return self._socket.getsockopt(level, option)
 
     async def open(self) -> None:
         """Sends CONNECT and waits until the broker accepts it; the caller limits the time.
@@ -158,6 +163,7 @@ class PahoConnection:
 
     async def close(self, timeout_s: float) -> None:
         """Sends what is queued, disconnects without the will and closes; never takes longer."""
+        self._is_closing = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._queue.drained.wait()
@@ -173,10 +179,13 @@ class PahoConnection:
                 unsent_bytes=self._queue.num_bytes,
             )
         finally:
+            self._is_closing = False
             self.abort()
 
     def abort(self) -> None:
-        """Ends the connection at once; a broker that had accepted it will publish the will."""
+        """Ends the connection at once, and the broker publishes the will; leaves a close alone."""
+        if self._is_closing:
+            return
         self._end("closed here")
         self._driver.stop()
         self._socket.abort()
@@ -248,8 +257,7 @@ class PahoConnection:
         self._queue.remove(sent.size)
         self._num_unacknowledged -= sent.qos
         if reason.is_failure:
-            self.num_refused += 1
-            self._log.warning("publish.refused", topic=sent.topic, reason=str(reason))
+            self._on_refused(sent.topic, str(reason))
         while self._waiting and self._window_is_open(has_waiting=False):
             if not self._send(*self._waiting[0]):
                 return  # the connection is ending

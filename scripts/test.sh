@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs the test suite against the installed wheel and holds coverage to its floors.
+#   sh scripts/test.sh VENV [pytest options]
+# Floors: every line and branch of runtime/core, 90 % over all.
+set -eu
+
+bin=$1/bin
+shift
+
+# Nothing of the source tree can be imported, here or in programs that tests start.
+PYTHONSAFEPATH=1
+INSTALLED_TIERWISE=1
+WHEEL_UNDER_TEST=$(ls "$PWD"/dist/tierwise-*.whl)
+export PYTHONSAFEPATH INSTALLED_TIERWISE WHEEL_UNDER_TEST
+unset PYTHONPATH
+
+rm -f .coverage .coverage.*
+"$bin/pytest" --cov --cov-report= "$@"
+
+# Programs that tests started wrote data of their own.
+"$bin/coverage" combine --quiet --append 2>/dev/null || true
+"$bin/coverage" report --fail-under=90
+"$bin/coverage" report --include='*/runtime/core/*' --fail-under=100 >/dev/null || {
+    "$bin/coverage" report --include='*/runtime/core/*'
+    echo "runtime/core has lines or branches that no test runs" >&2
+    exit 1
+}

@@ -1,0 +1,57 @@
+"""Writes down everything that other programs may rely on: message types, topics, names, codes.
+
+python tests/golden/control_plane.py > tests/golden/control_plane.schema.json
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from typing import Any
+
+import msgspec
+
+from runtime import topics
+from runtime.errors import CATALOGUE
+from runtime.messages import ControlMessage, Guarantee, Outcome, Reason, Residency, Tier
+
+ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (Tier, Residency, Outcome, Reason, Guarantee)
+# Constants of runtime.topics that are no user property.
+NO_PROPERTIES = ("ROOT", "CONTENT_TYPE", "CONTROL_CONTENT_TYPE")
+
+
+def describe() -> dict[str, Any]:
+    """The frozen surface as plain values."""
+    region, gateway, agent = "<region>", "<gateway>", "<agent>"
+    constants = {
+        name: value
+        for name, value in vars(topics).items()
+        if name.isupper() and not name.startswith("_")
+    }
+    return {
+        "messages": msgspec.json.schema(ControlMessage),
+        "topics": {
+            "gateway_requests": topics.gateway_requests(region, gateway, agent),
+            "gateway_requests_filter": topics.gateway_requests(region, gateway),
+            "any_requests": topics.any_requests(region, agent),
+            "any_requests_shared": topics.any_requests_shared(region),
+            "agent_replies": topics.agent_replies(region, agent),
+            "gateway_state": topics.gateway_state(region, gateway),
+            "gateway_state_filter": topics.gateway_state(region),
+            "agent_state": topics.agent_state(region, agent),
+        },
+        "constants": {name: constants.pop(name) for name in NO_PROPERTIES if name in constants},
+        "user_properties": constants,
+        "values": {one.__name__: [member.value for member in one] for one in ENUMERATIONS},
+        "error_codes": {code: shown.http_status for code, shown in CATALOGUE.items()},
+    }
+
+
+def render() -> str:
+    """The golden file's text."""
+    return json.dumps(describe(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

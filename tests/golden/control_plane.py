@@ -14,11 +14,12 @@ import msgspec
 
 from runtime import topics
 from runtime.errors import CATALOGUE
+from runtime.exchange.wire import CONTROL_CONTENT_TYPE
 from runtime.messages import ControlMessage, Guarantee, Outcome, Reason, Residency, Tier
 
 ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (Tier, Residency, Outcome, Reason, Guarantee)
 # Constants of runtime.topics that are no user property.
-NO_PROPERTIES = ("ROOT", "CONTENT_TYPE", "CONTROL_CONTENT_TYPE")
+NO_PROPERTIES = ("ROOT", "CONTENT_TYPE")
 
 
 def describe() -> dict[str, Any]:
@@ -41,7 +42,10 @@ def describe() -> dict[str, Any]:
             "gateway_state_filter": topics.gateway_state(region),
             "agent_state": topics.agent_state(region, agent),
         },
-        "constants": {name: constants.pop(name) for name in NO_PROPERTIES if name in constants},
+        "constants": {
+            "CONTROL_CONTENT_TYPE": CONTROL_CONTENT_TYPE,
+            **{name: constants.pop(name) for name in NO_PROPERTIES},
+        },
         "user_properties": constants,
         "values": {one.__name__: [member.value for member in one] for one in ENUMERATIONS},
         "error_codes": {code: shown.http_status for code, shown in CATALOGUE.items()},

@@ -11,7 +11,13 @@ import pytest
 SHELL = shutil.which("sh") or "/bin/sh"
 FINE = "#!/bin/sh\nexit 0\n"
 # Answers like an interpreter that fails at what the pattern names.
-BROKEN = (
+BROKEN = """\
+#!/bin/sh
+case "$*" in
+*{pattern}*) exit 1 ;;
+*--version*) echo Python 3.9.2 ;;
+esac
+"""
     '#!/bin/sh\ncase "$*" in\n*{pattern}*) exit 1 ;;\n*--version*) echo Python 3.9.2 ;;\nesac\n'
 )
 

@@ -216,6 +216,11 @@ def encode_error(text: str) -> bytes:
     return _encode(ErrorBody(text))
 
 
+def is_error_body(body: bytes) -> bool:
+    """Whether a body is the protocol's error body."""
+    return bool(_error_text(body))
+
+
 def _error_text(head: bytes | memoryview) -> str:
     try:
         return _decode_error(head).error

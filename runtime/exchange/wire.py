@@ -19,6 +19,7 @@ from runtime.codec import (
     encode_error,
     encode_request,
     encode_response,
+    is_error_body,
     parse_header_length,
 )
 from runtime.deadline import expiry_s
@@ -231,15 +232,15 @@ def error_message(
 
 
 def parse_reply(message: Message) -> Answer:
-    """The answer in a reply from the tier above; of an error, one that says ``failed``.
+    """The answer in a reply from the tier above; of an error body, one that says ``failed``.
 
     Raises:
         MalformedBodyError: the reply cannot be read.
         InvalidTensorError: its tensors cannot be read.
     """
-    error_code = message.property(topics.ERROR_CODE)
     request_id = message.property(topics.REQUEST_ID)
-    if error_code and message.property(topics.OUTCOME) == Outcome.FAILED:
+    if is_error_body(message.payload):
+        error_code = message.property(topics.ERROR_CODE, "internal")
         return Answer(
             request_id=request_id,
             outcome=Outcome.FAILED,
@@ -253,10 +254,16 @@ def parse_reply(message: Message) -> Answer:
     body = decode_response(message.payload, header_length)
     said = body.parameters
     tier = said.get("tier")
+    outcome = _choice(Outcome, said.get("outcome"), "outcome")
+    reason = _choice(Reason, said.get("reason"), "reason")
+    if outcome is Outcome.FAILED:
+        # What is "local" or "here" above is "upstream" to whoever asked.
+        is_late = reason is Reason.DEADLINE
+        reason = Reason.UPSTREAM_TIMEOUT if is_late else Reason.UPSTREAM_FAILED
     return Answer(
         request_id=request_id or body.id,
-        outcome=_choice(Outcome, said.get("outcome"), "outcome"),
-        reason=_choice(Reason, said.get("reason"), "reason"),
+        outcome=outcome,
+        reason=reason,
         guarantee=_choice(Guarantee, said.get("guarantee", "none"), "guarantee"),
         tier=None if tier is None else _choice(Tier, tier, "tier"),
         model_name=body.model_name,

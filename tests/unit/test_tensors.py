@@ -40,7 +40,7 @@ def test_inputs_must_agree_on_the_batch_size() -> None:
 
 def test_a_model_without_inputs_or_with_a_scalar_has_a_batch_too() -> None:
     assert check_fit({}, ()) == 0
-    assert check_fit({"x": np.float32(1).reshape(())}, (TensorSpec("x", "FP32", ()),)) == 1
+    assert check_fit({"x": np.ones((), np.float32)}, (TensorSpec("x", "FP32", ()),)) == 1
 
 
 def test_big_endian_arrays_travel_as_little_endian() -> None:

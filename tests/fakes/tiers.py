@@ -1,0 +1,230 @@
+"""Tiers without processes: real flows, doors and uplinks, models made of numbers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from runtime.adapters.clock import SystemClock
+from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
+from runtime.adapters.memory_link import LinkFaults
+from runtime.adapters.metrics import TierMetrics
+from runtime.core.escalation import EscalationPolicy
+from runtime.core.link import LinkSettings
+from runtime.errors import BackendError
+from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.ingress import Ingress, IngressLimits
+from runtime.exchange.presence import Presence
+from runtime.exchange.uplink import Uplink, UplinkSettings
+from runtime.local_model import LoadedMember, LocalModel
+from runtime.manifest import Member, ModelFile, ModelManifest
+from runtime.messages import Answer, Birth, InferenceRequest, Tensors, TensorSpec, Tier
+from runtime.ports import DecisionRecord
+
+INPUTS = (TensorSpec("x", "FP32", (-1, 2)),)
+OUTPUTS = (TensorSpec("logits", "FP32", (-1, 3)),)
+LABELS = ("cat", "dog", "owl")
+SURE = (9.0, 0.0, 0.0)
+UNSURE = (0.3, 0.2, 0.1)
+LIMITS = IngressLimits(
+    default_budget_ms=1000,
+    max_budget_ms=60_000,
+    margin_ms=2,
+    max_pending=8,
+    max_body_bytes=10_000,
+    dedupe_window=64,
+)
+LINK = LinkSettings(half_life_s=1.0, prior_chance=0.9, probe_interval_s=0.2)
+
+
+def manifest(tier: Tier, num_members: int = 1, accept_at: float = 0.8) -> ModelManifest:
+    """A model of three classes."""
+    members = tuple(Member(f"member-{n}", f"member-{n}.onnx") for n in range(num_members))
+    return ModelManifest(
+        name="animals",
+        version=f"{tier.value}-1",
+        tier=tier,
+        files={member.file: ModelFile("0" * 64, 1) for member in members},
+        members=members,
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        labels=LABELS,
+        accept_at=accept_at,
+    )
+
+
+@dataclass
+class NumbersBackend:
+    """Gives the same scores for every example; may be slow or broken."""
+
+    scores: tuple[float, ...] = SURE
+    delay_s: float = 0.0
+    is_broken: bool = False
+    num_runs: int = 0
+    inputs: tuple[TensorSpec, ...] = INPUTS
+    outputs: tuple[TensorSpec, ...] = OUTPUTS
+    release: threading.Event | None = None
+
+    def run(self, inputs: Tensors) -> Tensors:
+        self.num_runs += 1
+        if self.release is not None:
+            self.release.wait(10)
+        if self.delay_s:
+            # A model that computes for a while; this runs in a thread of the model.
+            time.sleep(self.delay_s)
+        if self.is_broken:
+            raise BackendError("the model is broken")
+        batch = len(inputs["x"])
+        return {"logits": np.tile(np.array(self.scores, np.float32), (batch, 1))}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@dataclass
+class ListLog:
+    """A decision log in memory."""
+
+    records: list[DecisionRecord] = field(default_factory=list)
+    num_dropped: int = 0
+
+    def append(self, record: DecisionRecord) -> None:
+        self.records.append(record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to flush."""
+
+
+class FakeTier:
+    """One tier over the in-memory bus; the model runs in threads unless ``inline``."""
+
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        tier: Tier,
+        *backends: NumbersBackend,
+        site: str = "",
+        above: Tier | None = None,
+        link: LinkFaults | None = None,
+        limits: IngressLimits = LIMITS,
+        margin_ms: float = 2.0,
+        inline: bool = False,
+    ) -> None:
+        site = site or f"{tier.value}-1"
+        self.identity = Identity(tier, site, _region(tier))
+        self.clock = SystemClock()
+        self.metrics = TierMetrics(tier)
+        self.log = ListLog()
+        self.backends = backends or (NumbersBackend(),)
+        described = manifest(tier, len(self.backends))
+        typical_ms = 0.1 if inline else 5.0
+        members = [
+            LoadedMember(member.name, member.weight, backend, typical_ms)
+            for member, backend in zip(described.members, self.backends, strict=True)
+        ]
+        self.model = LocalModel(described, members, self.clock)
+        self.bus = MemoryBus(broker, client_id=f"{tier.value}-{site}", link=link)
+        self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
+        self.uplink = self._uplink(above) if above else None
+        self.flow = RequestFlow(
+            self.identity,
+            model=self.model,
+            policy=EscalationPolicy(accept_at=0.8, margin_ms=margin_ms),
+            clock=self.clock,
+            metrics=self.metrics,
+            log=self.log,
+            uplink=self.uplink,
+        )
+        self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
+        self.presence = Presence(self.bus, self.identity, 1, self._birth)
+
+    def _uplink(self, above: Tier) -> Uplink:
+        return Uplink(
+            self.up_bus,
+            self.clock,
+            self.metrics,
+            UplinkSettings(
+                tier_above=above,
+                region=_region(above),
+                asker=self.identity.site,
+                pinned="",
+                max_pending=8,
+                reserve_ms=2,
+                link=LINK,
+            ),
+            epoch=1,
+        )
+
+    def _birth(self) -> Birth:
+        return Birth(
+            self.identity.tier,
+            self.identity.site,
+            self.identity.region,
+            1,
+            capacity=8,
+            queue_len=self.ingress.queue_len,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self.identity.tier is not Tier.EDGE:
+            self.ingress.open()
+        await self.bus.start()
+        await self.up_bus.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for backend in self.backends:
+            if backend.release is not None:
+                backend.release.set()
+        await self.ingress.drain(1.0)
+        await self.up_bus.close()
+        await self.bus.close()
+        self.model.close()
+
+    def counted(self, sample: str) -> float:
+        """The value of a metric sample, such as ``tierwise_edge_escalations_total{...}``."""
+        text = self.metrics.render()[0].decode()
+        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(sample)]
+        return sum(map(float, values))
+
+
+def _region(tier: Tier) -> str:
+    """Agents and gateways share a region; the cloud has its own."""
+    return "cloud" if tier is Tier.CLOUD else "r"
+
+
+def request(
+    request_id: str = "q1", remaining_ms: float = 1000, **fields: object
+) -> InferenceRequest:
+    """A question with one example."""
+    return InferenceRequest(
+        request_id=request_id,
+        model_name="animals",
+        inputs={"x": np.zeros((1, 2), np.float32)},
+        remaining_ms=remaining_ms,
+        **fields,
+    )
+
+
+def tiers_that_worked(answer: Answer) -> Sequence[str]:
+    """The tiers in an answer's provenance."""
+    return [hop.tier.value for hop in answer.hops]

@@ -69,22 +69,23 @@ class StallingProxy:
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is served in a task")
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: the one that asyncio makes logs an error when ``close`` cancels it.
+        task = asyncio.create_task(self._serve(reader, writer), name="stalling-proxy")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _set_nodelay(writer)
         try:
             await self._flowing.wait()
-            await self._serve(reader, writer)
+            await self._connect(reader, writer)
         except OSError:
             pass  # the target is not there, so neither is the connection
         finally:
             writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._target
         far_reader, far_writer = await asyncio.open_connection(host, port, limit=_CHUNK_BYTES)
         _set_nodelay(far_writer)

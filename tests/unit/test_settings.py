@@ -176,7 +176,7 @@ class TestUnknownKeys:
     @pytest.mark.parametrize(
         ("toml", "wanted"),
         [
-            ("nam = 1\n", "did you mean 'name'?"),
+            ("names = 1\n", "did you mean 'name'?"),
             ("[sektion]\nport = 1\n", "did you mean 'section'?"),
             ("[section.iner]\ndepth = 1\n", "did you mean 'section.inner'?"),
             ('"section.port" = 1\n', "did you mean 'section.port'?"),

@@ -23,7 +23,7 @@ from fakes.waiting import eventually
 from runtime.adapters.broker import Preference, RunningBroker
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
 from runtime.adapters.stalling_proxy import StallingProxy
-from runtime.errors import NotConnectedError, PayloadTooLargeError, StartError
+from runtime.errors import NotConnectedError, PayloadTooLargeError
 from runtime.ports import Message
 
 pytestmark = pytest.mark.integration
@@ -405,17 +405,6 @@ async def test_two_clients_with_one_id_end_each_other_visibly(broker: RunningBro
     with capture_logs() as logs:
         async with bus_at(broker.address.port, "same"), bus_at(broker.address.port, "same"):
             await eventually(lambda: events(logs, "connection.lost"))
-
-
-async def test_missing_tls_files_are_a_start_error(tmp_path: Path) -> None:
-    from runtime.adapters.dial import TlsFiles  # noqa: PLC0415
-
-    address = BrokerAddress("localhost", 8883, tls=TlsFiles(ca=tmp_path / "absent.pem"))
-    bus = PahoBus(address, client_id="b")
-
-    with pytest.raises(StartError, match=r"absent\.pem"):
-        await bus.start()
-    await bus.close()
 
 
 @pytest.mark.parametrize(

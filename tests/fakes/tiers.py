@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -213,7 +213,7 @@ def _region(tier: Tier) -> str:
 
 
 def request(
-    request_id: str = "q1", remaining_ms: float = 1000, **fields: object
+    request_id: str = "q1", remaining_ms: float = 1000, **fields: Any
 ) -> InferenceRequest:
     """A question with one example."""
     return InferenceRequest(

@@ -1,0 +1,39 @@
+"""Agents for tests over HTTP and MQTT: the bundled models, a state folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.agent import Agent
+from edge_agent.http_api import InferenceApi
+from edge_agent.settings import EdgeSettings
+from runtime.adapters.http_server import serving
+from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
+from runtime.common_settings import RequestSettings, StateSettings
+
+
+@pytest.fixture
+def edge_settings(tmp_path: Path) -> EdgeSettings:
+    return EdgeSettings(
+        agent="agent-1",
+        region="r",
+        state=StateSettings(folder=str(tmp_path / "agent-1")),
+        request=RequestSettings(max_body_bytes=100_000, max_budget_ms=10_000),
+    )
+
+
+@pytest.fixture
+async def agent(edge_settings: EdgeSettings) -> AsyncIterator[Agent]:
+    """An agent without anybody above it."""
+    bus = MemoryBus(MemoryBroker(), client_id="agent-1")
+    async with Agent(edge_settings, bus=bus) as agent:
+        yield agent
+
+
+@pytest.fixture
+async def agent_url(agent: Agent) -> AsyncIterator[str]:
+    async with serving(InferenceApi(agent).app(), "127.0.0.1", 0) as base:
+        yield base

@@ -278,7 +278,7 @@ async def test_a_broker_restart_under_load_is_survived_by_everyone(site: Site) -
     asker.subscribe("rep", replies)
     watcher.subscribe("+/state", births, qos=1)
 
-    def birth(is_connected: bool) -> None:  # noqa: FBT001  the port's signature
+    def birth(is_connected: bool) -> None:
         if is_connected:
             answerer.publish(Message("answerer/state", b"online", qos=1, retain=True))
 

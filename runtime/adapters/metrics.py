@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from runtime.messages import Tier
 
-IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic"]
+IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 
 _LATENCY_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -62,6 +62,12 @@ class TierMetrics:
         self._uplink_bytes = Counter(
             f"{name}_uplink_bytes_total", "MQTT bytes sent to the tier above", registry=registry
         )
+        self._refusals = Counter(
+            f"{name}_refused_requests_total",
+            "Requests that ended without an answer of this tier, by error code",
+            ("code",),
+            registry=registry,
+        )
         self._ignored = Counter(
             f"{name}_ignored_messages_total",
             "Messages that were received and not acted on",
@@ -102,6 +108,10 @@ class TierMetrics:
     def add_uplink_bytes(self, num_bytes: int) -> None:
         """Adds bytes that were sent to the tier above."""
         self._uplink_bytes.inc(num_bytes)
+
+    def count_refusal(self, code: str) -> None:
+        """Counts a request that was refused, cancelled or could not be replied to."""
+        self._refusals.labels(code).inc()
 
     def count_ignored(self, kind: IgnoredKind) -> None:
         """Counts a message that was received and not acted on."""

@@ -32,12 +32,12 @@ ENTRY = DecisionRecord(
 )
 
 
-def decision(request_id: str = "r1", **changes: Any) -> DecisionRecord:  # noqa: ANN401 - any field
+def decision(request_id: str = "r1", **changes: Any) -> DecisionRecord:
     """An entry decision that was answered on the device, but for ``changes``."""
     return dataclasses.replace(ENTRY, request_id=request_id, **changes)
 
 
-def escalated(request_id: str = "r1", **changes: Any) -> DecisionRecord:  # noqa: ANN401 - any field
+def escalated(request_id: str = "r1", **changes: Any) -> DecisionRecord:
     """An entry decision that climbed and came back with the gateway's answer."""
     climbed = dataclasses.replace(
         ENTRY,

@@ -99,3 +99,9 @@ def test_two_tiers_in_one_process_do_not_share_a_registry(metrics: TierMetrics) 
 def test_an_unknown_tier_is_refused() -> None:
     with pytest.raises(ValueError, match="fog"):
         TierMetrics("fog")
+
+
+def test_refusals_are_counted_by_code(metrics: TierMetrics) -> None:
+    metrics.count_refusal("too_late")
+
+    assert sample(metrics, "tierwise_edge_refused_requests_total", code="too_late") == 1

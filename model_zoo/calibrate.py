@@ -1,7 +1,9 @@
 """Calibrated confidence and accept thresholds from labelled calibration data (numpy only).
 
-A tier's probabilities are the weighted mean of its members' ``softmax(logits / temperature)``; a
-tier with one model has one member. Logits and probabilities are ``(n, classes)``, labels ``(n,)``.
+A tier's logits are the logarithm of the weighted mean of its members' ``softmax(logits)``, which
+for one member are its own but for a constant; its probabilities ``softmax(logits / temperature)``:
+first pooled, then calibrated (Rahaman and Thiery, NeurIPS 2021). Logits and probabilities are
+``(n, classes)``, labels ``(n,)``.
 """
 
 from __future__ import annotations
@@ -27,13 +29,19 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _SEARCH_STEPS = 40
 
 
+def pooled_logits(members: Sequence[Floats], weights: Sequence[float] | None = None) -> Float64s:
+    """Logits of a tier from its members'; equal weights when there are none."""
+    shares = np.stack([softmax(logits) for logits in members])
+    mean = np.average(shares, axis=0, weights=weights)
+    logits: Float64s = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+    return logits
+
+
 def probabilities_of(
     members: Sequence[Floats], temperature: float = 1.0, weights: Sequence[float] | None = None
 ) -> Float64s:
     """Probabilities of a tier from its members' logits; equal weights when there are none."""
-    shares = np.stack([softmax(logits, temperature) for logits in members])
-    mean: Float64s = np.average(shares, axis=0, weights=weights)
-    return mean
+    return softmax(pooled_logits(members, weights), temperature)
 
 
 def accuracy_of(scores: Floats, labels: Labels) -> float:
@@ -52,13 +60,13 @@ def fit_temperature(
 ) -> float:
     """The temperature with the lowest log loss, within 0.05..20 (Guo et al., ICML 2017).
 
-    Golden-section search over its logarithm. For one member the log loss is convex in
-    1 / temperature and the search exact; for several, one temperature for all of them is fitted to
-    their mean ("joint calibration", Rahaman and Thiery, NeurIPS 2021).
+    Golden-section search over its logarithm: the log loss is convex in 1 / temperature, so there
+    is one minimum.
     """
+    pooled = pooled_logits(members, weights)
 
     def loss(log_temperature: float) -> float:
-        return log_loss(probabilities_of(members, math.exp(log_temperature), weights), labels)
+        return log_loss(softmax(pooled, math.exp(log_temperature)), labels)
 
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)

@@ -7,8 +7,9 @@ Rules of this file:
     tier service;
   * no IO: ``runtime.adapters.artifacts`` reads folders and checks digests.
 
-The probabilities that ``accept_at`` refers to are the weighted mean of the members'
-``softmax(logits / temperature)``; a single model is an ensemble of one.
+The probabilities that ``accept_at`` refers to are ``softmax(logits / temperature)``. The logits of
+several members together are the logarithm of the weighted mean of each member's
+``softmax(logits)``: first pooled, then calibrated.
 """
 
 from __future__ import annotations

@@ -120,13 +120,20 @@ def test_fitting_lowers_the_calibration_error_of_an_overconfident_model() -> Non
     assert after < 0.03
 
 
-def test_an_ensemble_gets_one_temperature_for_its_mean() -> None:
+def test_an_ensemble_of_equals_is_calibrated_like_one_of_them() -> None:
     logits, labels = sampled(2.0)
-    weights = [2.0, 1.0]
 
-    fitted = fit_temperature([logits, logits], labels, weights)
+    fitted = fit_temperature([logits, logits], labels, weights=[2.0, 1.0])
 
     assert fitted == pytest.approx(fit_temperature([logits], labels), rel=1e-3)
+
+
+def test_an_ensemble_pools_probabilities_by_weight() -> None:
+    first, second = np.log([[0.8, 0.2]]), np.log([[0.4, 0.6]])
+
+    shares = probabilities_of([first, second], weights=[1, 3])
+
+    np.testing.assert_allclose(shares, [[0.5, 0.5]])
 
 
 @given(labelled_logits(), temperatures)

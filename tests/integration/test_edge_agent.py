@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -31,10 +32,8 @@ from runtime.messages import Outcome, Reason, Residency, Tier
 
 
 def picture(index: int = 0) -> npt.NDArray[np.float32]:
-    pixels: npt.NDArray[np.float32] = (
-        bundled_pictures("test").pictures[index : index + 1].astype(np.float32) / 255
-    )
-    return pixels
+    chosen = bundled_pictures("test").pictures[index : index + 1]
+    return chosen.astype(np.float32) / np.float32(255)
 
 
 async def test_an_answer_says_what_it_is_and_how_it_came_about(agent: Agent) -> None:
@@ -166,12 +165,13 @@ async def test_a_damaged_model_stops_the_start_with_its_name(
     for file in source.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     model = next(folder.glob("*.onnx"))
-    {
+    damages: dict[str, Callable[[], object]] = {
         "truncated": lambda: model.write_bytes(model.read_bytes()[:1000]),
         "another digest": lambda: model.write_bytes(model.read_bytes()[:-1] + b"\0"),
         "gone": model.unlink,
         "no manifest": (folder / "manifest.json").unlink,
-    }[damage]()
+    }
+    damages[damage]()
     damaged = msgspec.structs.replace(edge_settings, model=ModelSettings(folder=str(folder)))
 
     with pytest.raises(ArtifactError, match=str(folder)):

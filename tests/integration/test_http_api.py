@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: its neutral client works, and bad input gets a clear error."""
+"""The Open Inference Protocol over HTTP: its neutral client works, bad input gets an error."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_the_neutral_client_is_told_what_is_wrong(agent_url: str) -> None:
     wrong = triton.InferInput("picture", [1, 28, 28], "FP32")
     wrong.set_data_from_numpy(PICTURES[:1])
 
-    with pytest.raises(InferenceServerException, match="takes .*image"):
+    with pytest.raises(InferenceServerException, match=r"takes .*image"):
         await _with_triton(agent_url, lambda client: client.infer("fashion", [wrong]))
 
 
@@ -140,7 +140,7 @@ def _json_request(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "status", "part"),
+    ("body", "headers", "expected", "part"),
     [
         (b"", {}, 400, "not a request"),
         (b"{", {}, 400, "not a request"),
@@ -162,13 +162,13 @@ async def test_bad_input_gets_a_status_and_a_reason(
     http: aiohttp.ClientSession,
     body: bytes | str,
     headers: dict[str, str],
-    status: int,
+    expected: int,
     part: str,
 ) -> None:
     async with http.post(agent_url + INFER, data=body, headers=headers) as response:
         said = await response.json()
 
-    assert response.status == status
+    assert response.status == expected
     assert part in said["error"]
 
 

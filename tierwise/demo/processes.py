@@ -53,6 +53,7 @@ class Children:
                 "--config",
                 str(config),
                 "--die-with-parent",
+                str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

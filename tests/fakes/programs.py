@@ -1,0 +1,193 @@
+"""Tiers as programs of their own, started as an operator starts them and always ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from fakes.waiting import eventually, eventually_sync
+from runtime.adapters.dial import BrokerAddress
+
+MODULES = {"edge": "edge_agent", "gateway": "regional_gateway", "cloud": "cloud_tier"}
+READY_S = 30.0
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def settings_text(kind: str, name: str, folder: Path, broker: BrokerAddress, http: int) -> str:
+    """Settings of one tier as TOML."""
+    id_key = {"edge": "agent", "gateway": "gateway", "cloud": "cloud"}[kind]
+    at = f'host = "{broker.host}"\nport = {broker.port}\nkeep_alive_s = 2\n'
+    lines = [f'{id_key} = "{name}"']
+    lines.append(f'region = "{"cloud" if kind == "cloud" else "plant"}"')
+    lines.append(f"[broker]\n{at}")
+    if kind == "gateway":
+        lines.append(f"[upstream.broker]\n{at}")
+    lines.append(f"[http]\nport = {http}")
+    lines.append(f'[state]\nfolder = "{folder / name}"')
+    return "\n".join(lines) + "\n"
+
+
+class TierProgram:
+    """One tier in a process."""
+
+    def __init__(
+        self, kind: str, name: str, folder: Path, broker: BrokerAddress, *flags: str
+    ) -> None:
+        self.kind, self.name = kind, name
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.state = folder / name
+        self._config = folder / f"{name}.toml"
+        self._config.write_text(settings_text(kind, name, folder, broker, self.port))
+        self._log = folder / f"{name}.log"
+        self._flags = [part for flag in flags for part in ("--set", flag)]
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    MODULES[self.kind],
+                    "--config",
+                    str(self._config),
+                    "--die-with-parent",
+                    str(os.getpid()),
+                    *self._flags,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={k: v for k, v in os.environ.items() if not k.startswith("TIERWISE_")},
+            )
+
+    @property
+    def log(self) -> str:
+        """What it wrote."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """Ends it as a power cut does."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def restart(self) -> None:
+        """Starts it again with the same settings."""
+        self.process = self._start()
+
+    def stop(self) -> int:
+        """Asks it to end and returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def wait_ended(self) -> int:
+        """Waits until it ends by itself; returns the exit code."""
+        eventually_sync(lambda: self.process.poll() is not None, READY_S)
+        return self.process.wait(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Asker:
+    """Asks programs over HTTP."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def ready(self, *programs: TierProgram, status: int = 200) -> None:
+        """Waits until all say that they are ready."""
+
+        async def one(program: TierProgram) -> None:
+            deadline_s = asyncio.get_running_loop().time() + READY_S
+            while await self._status(f"{program.url}/v2/health/ready") != status:
+                assert program.process.poll() is None, program.log
+                assert asyncio.get_running_loop().time() < deadline_s, program.log
+                await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(one(program) for program in programs))
+
+    async def _status(self, url: str) -> int:
+        try:
+            async with self._session.get(url) as response:
+                return response.status
+        except aiohttp.ClientError:
+            return 0
+
+    async def infer(
+        self, program: TierProgram, *, budget_ms: float = 1000, **parameters: Any
+    ) -> dict[str, Any]:
+        """The parameters of the answer to a grey picture, of which every model is unsure."""
+        tensor = {
+            "name": "image",
+            "shape": [1, 28, 28],
+            "datatype": "FP32",
+            "data": [0.5] * 784,
+        }
+        body = {
+            "inputs": [tensor],
+            "parameters": {"remaining_ms": budget_ms, **parameters},
+        }
+        async with self._session.post(
+            f"{program.url}/v2/models/fashion/infer", json=body
+        ) as response:
+            said = await response.json()
+        assert response.status == 200, said
+        answer: dict[str, Any] = said["parameters"]
+        answer["provenance"] = json.loads(answer["provenance"])
+        return answer
+
+    async def answered_by(self, program: TierProgram, tier: str) -> dict[str, Any]:
+        """Asks until this tier is the one that answers."""
+        answers: list[dict[str, Any]] = [{}]
+
+        async def ask() -> None:
+            while answers[-1].get("tier") != tier:
+                answers.append(await self.infer(program))
+                await asyncio.sleep(0.02)
+
+        task = asyncio.create_task(ask())
+        try:
+            await eventually(task.done, READY_S)
+            await task
+        finally:
+            task.cancel()
+        return answers[-1]

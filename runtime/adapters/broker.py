@@ -125,7 +125,7 @@ def start_broker(
     Raises:
         StartError: no such broker, the port is in use, or it ended; the text says what to do.
     """
-    _check_loopback(host)
+    host = _loopback(host)
     program = _choose(prefer)
     address = BrokerAddress(host, port or _free_port(host))
     _check_port(address)
@@ -216,12 +216,19 @@ def _mosquitto_version(path: str) -> str:
     return first.removeprefix("mosquitto version ").strip()
 
 
-def _check_loopback(host: str) -> None:
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+def _loopback(host: str) -> str:
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, and who knows of what
+        is_loopback = False
+    if not is_loopback:
         raise StartError(
             f"a broker without access rules would listen on {host}; use 127.0.0.1, "
             "or set up a broker of your own as deploy/ shows"
         )
+    return host
 
 
 def _free_port(host: str) -> int:

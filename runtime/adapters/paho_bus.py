@@ -20,7 +20,8 @@ from runtime.adapters.handlers import HandlerRunner
 from runtime.adapters.message_rules import check_message
 from runtime.adapters.outage_log import OutageLog
 from runtime.adapters.packet_size import DEFAULT_MAX_PACKET_BYTES
-from runtime.adapters.paho_connection import ConnectionSettings, PahoConnection
+from runtime.adapters.paho_client import ConnectionSettings
+from runtime.adapters.paho_connection import PahoConnection
 from runtime.adapters.paho_messages import from_paho, subscription_identifiers
 from runtime.adapters.subscriptions import Subscriptions
 from runtime.errors import NotConnectedError
@@ -39,6 +40,9 @@ __all__ = ["BrokerAddress", "PahoBus", "TlsFiles"]
 _log = structlog.get_logger(__name__)
 
 _FLUSH_S = 1.0
+
+# Two clients with one id throw each other out: after a shorter connection the waits go on growing.
+_STABLE_AFTER_S = 5.0
 _MAX_KEEP_ALIVE_S = 65_535
 
 
@@ -60,7 +64,7 @@ class PahoBus:
         keep_alive_s: int = 15,
         connect_timeout_s: float = 5.0,
         backoff_min_s: float = 0.25,
-        backoff_max_s: float = 30.0,
+        backoff_max_s: float = 10.0,
         max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES,
         max_queued_bytes: int = 8 * 1024 * 1024,
         max_queued_messages: int = 4096,
@@ -107,7 +111,6 @@ class PahoBus:
             max_queued_bytes=max_queued_bytes,
             max_queued_messages=max_queued_messages,
         )
-        self._backoff_max_s = backoff_max_s
         self._backoff = Backoff(
             min_s=backoff_min_s,
             max_s=backoff_max_s,
@@ -253,9 +256,7 @@ class PahoBus:
         connection.abort()
         held_s = self._clock.monotonic_s() - began_s
         self._outages.lost(reason, held_s)
-        # Two clients with one id throw each other out: such short connections must not start over
-        # with short waits.
-        if held_s > self._backoff_max_s:
+        if held_s > _STABLE_AFTER_S:
             self._backoff.reset()
         self._tell(is_connected=False)
 

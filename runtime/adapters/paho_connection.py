@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from runtime.adapters.buffered_socket import BufferedSocket
@@ -24,6 +24,7 @@ from runtime.adapters.mqtt_properties import (
     subscribe_properties,
 )
 from runtime.adapters.packet_size import publish_packet_bytes
+from runtime.adapters.paho_client import create_client
 from runtime.adapters.paho_driver import PahoDriver
 from runtime.adapters.send_queue import SendQueue
 from runtime.errors import NotConnectedError, PayloadTooLargeError
@@ -35,28 +36,13 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from runtime.adapters.paho_client import ConnectionSettings
     from runtime.ports import Message
 
 _log = structlog.get_logger(__name__)
 
 # MQTT 5, 3.2.2.3.3: without a receive maximum in CONNACK the broker takes this many.
 _DEFAULT_RECEIVE_MAXIMUM = 65_535
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionSettings:
-    """What a connection says of itself and how much it may hold back."""
-
-    host: str
-    port: int
-    client_id: str
-    keep_alive_s: int
-    will: Message | None
-    username: str
-    password: str
-    max_packet_bytes: int
-    max_queued_bytes: int
-    max_queued_messages: int
 
 
 class PahoConnection:
@@ -98,7 +84,7 @@ class PahoConnection:
         self._receive_maximum = _DEFAULT_RECEIVE_MAXIMUM
         self._num_unacknowledged = 0
         self._socket = BufferedSocket(sock)
-        self._client = _create_client(settings, self._socket)
+        self._client = create_client(settings, self._socket)
         self._client.on_connect = self._on_connack
         self._client.on_disconnect = lambda *args: self._end(str(args[3]))
         self._client.on_message = lambda *args: on_message(args[2])
@@ -171,6 +157,7 @@ class PahoConnection:
                     self._socket.keep_open = True
                     self._client.disconnect()
                     await self.lost
+                    self._driver.stop()
                     await self._socket.finish()
         except TimeoutError:
             self._log.warning(
@@ -286,32 +273,3 @@ class _Sent:
     topic: str
     qos: int
     size: int
-
-
-class _Client(mqtt.Client):
-    """A paho client that takes a connected socket; paho itself would connect and block."""
-
-    def __init__(self, sock: BufferedSocket, client_id: str) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-        )
-        self._given_socket = sock
-
-    def _create_socket(self) -> BufferedSocket:
-        return self._given_socket
-
-
-def _create_client(settings: ConnectionSettings, sock: BufferedSocket) -> _Client:
-    client = _Client(sock, settings.client_id)
-    # 0 is no limit: paho cannot change its window once it is connecting, and the broker's is known
-    # only after that, so the connection keeps the window itself.
-    client.max_inflight_messages_set(0)
-    if settings.username:
-        client.username_pw_set(settings.username, settings.password)
-    will = settings.will
-    if will is not None:
-        client.will_set(will.topic, will.payload, will.qos, will.retain, message_properties(will))
-    return client

@@ -76,6 +76,11 @@ def test_a_started_broker_accepts_connections_until_it_is_stopped(
     running.stop()
 
 
+def test_localhost_is_an_address_of_the_loopback_interface(tmp_path: Path) -> None:
+    with start_broker(tmp_path, host="localhost", prefer="embedded") as running:
+        assert running.address.host == "127.0.0.1"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frozen_broker_can_be_stopped(
     tmp_path: Path, kind: Preference, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +190,7 @@ def test_without_any_broker_the_remedies_are_named(
         start_broker(tmp_path, prefer=prefer)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "a.name"])
 def test_an_open_broker_is_not_shown_to_the_network(tmp_path: Path, host: str) -> None:
     with pytest.raises(StartError, match="without access rules"):
         start_broker(tmp_path, host=host)

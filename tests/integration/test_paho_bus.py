@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import random
 import signal
 import socket
 import statistics
+import sys
+import termios
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -209,7 +212,7 @@ async def test_an_echo_does_not_wait_for_a_delayed_acknowledgement(start: Start,
             began_s = time.perf_counter()
             payload = number.to_bytes(1000)
             asker.publish(Message("req", payload, qos=qos))
-            await eventually(lambda: answers[-1].payload == payload)  # noqa: B023  awaited here
+            await eventually(lambda sent=payload: answers[-1].payload == sent)
             round_trips_ms.append((time.perf_counter() - began_s) * 1e3)
 
     assert statistics.median(round_trips_ms) < 20
@@ -376,22 +379,32 @@ async def test_a_close_under_incoming_load_publishes_no_will(
     start: Start, kind: Preference
 ) -> None:
     """Closing with unread bytes sends a reset, which a broker may see before the DISCONNECT."""
-    running = start(kind)
-    heard: list[str] = []
-    port = running.address.port
+    port = start(kind).address.port
+    wills: list[str] = []
+    loads: list[Message] = []
+    loop = asyncio.get_running_loop()
     async with bus_at(port, "watcher") as watcher, bus_at(port, "sender") as sender:
-        watcher.subscribe("will/#", lambda message: heard.append(message.topic), qos=1)
-        for number in range(5):
+        watcher.subscribe("will/#", lambda message: wills.append(message.topic), qos=1)
+        for number in range(10):
             will = Message(f"will/{number}", b"lost", qos=1)
+            loads.clear()
             async with bus_at(port, f"busy{number}", will=will) as busy:
-                busy.subscribe("load", void)
-                for _ in range(150):
+                busy.subscribe("load", loads.append)
+                await eventually(lambda: sender.publish(Message("load")) and loads)
+                assert busy._connection is not None
+                unread = busy._connection._socket._socket
+                loop.remove_reader(unread)
+                for _ in range(100):
                     sender.publish(Message("load", bytes(5000)))
-                await asyncio.sleep(0)
+                await eventually(lambda: num_unread_bytes(unread) > 5000)  # noqa: B023  awaited here
         sender.publish(Message("will/end", qos=1))
-        await eventually(lambda: heard)
+        await eventually(lambda: wills)
 
-    assert heard == ["will/end"]
+    assert wills == ["will/end"]
+
+
+def num_unread_bytes(sock: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def test_a_clean_close_says_disconnect() -> None:

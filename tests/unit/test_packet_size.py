@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime.adapters.packet_size import publish_packet_bytes
-from runtime.adapters.paho_connection import ConnectionSettings, PahoConnection
+from runtime.adapters.paho_client import ConnectionSettings
+from runtime.adapters.paho_connection import PahoConnection
 from runtime.ports import Message
 
 pytestmark = pytest.mark.unit

@@ -7,11 +7,11 @@ import shutil
 import socket
 import sys
 import threading
-from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,7 +24,13 @@ from runtime.common_settings import BrokerSettings, ModelSettings
 from tierwise import doctor
 from tierwise.cli import main
 
-Usage = namedtuple("Usage", "total used free")
+
+class Usage(NamedTuple):
+    """As shutil.disk_usage gives it."""
+
+    total: int
+    used: int
+    free: int
 
 
 @contextmanager

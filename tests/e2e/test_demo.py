@@ -17,6 +17,7 @@ from fakes.waiting import eventually_sync
 from runtime.adapters.broker import Preference
 
 pytestmark = pytest.mark.timeout(120)
+METRICS = (sys.executable, "-m", "tierwise", "metrics", "escalations", "--json")
 
 
 def _demo(state: Path, *options: str) -> subprocess.Popen[str]:
@@ -97,8 +98,7 @@ def test_the_kept_state_answers_questions_afterwards(tmp_path: Path) -> None:
     summary = json.loads(output)
 
     asked = subprocess.run(
-        [sys.executable, "-m", "tierwise", "metrics", "escalations", "--json"]
-        + ["--state", summary["state"], "--by", "answered_by"],
+        [*METRICS, "--state", summary["state"], "--by", "answered_by"],
         capture_output=True,
         text=True,
         check=True,

@@ -169,6 +169,11 @@ class SqliteDecisionLog:
     def _write(self) -> None:
         """The writer thread."""
         connection: sqlite3.Connection | None = None
+        try:
+            # Before the first record, so that a log without decisions is there to be asked.
+            connection = _connected(self.path)
+        except sqlite3.Error as error:
+            self._give_up(None, error)
         while batch := self._next_batch():
             while batch:
                 try:

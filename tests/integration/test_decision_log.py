@@ -37,6 +37,12 @@ def test_closing_writes_everything(tmp_path: Path) -> None:
     assert count(path) == 3000
 
 
+def test_a_log_without_decisions_is_there(tmp_path: Path) -> None:
+    path = write_log(tmp_path)
+
+    assert count(path) == 0
+
+
 def test_every_field_comes_back(tmp_path: Path) -> None:
     record = decision(confidence=None, label=None, propensity=0.25)
     path = write_log(tmp_path, record)

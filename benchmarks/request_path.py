@@ -43,7 +43,7 @@ Pixels = npt.NDArray[np.float32]
 async def main(rounds: int, calls: int) -> None:
     """Measures and prints a table."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    picture = bundled_pictures("test").pictures[:1].astype(np.float32) / 255
+    picture = bundled_pictures("test").pictures[:1].astype(np.float32) / np.float32(255)
     (engine,) = load_members(open_model(bundled_model("edge")))
     clock = SystemClock()
     with tempfile.TemporaryDirectory() as folder:

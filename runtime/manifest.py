@@ -2,9 +2,8 @@
 
 Rules of this file:
   * a manifest is JSON that a person can read; unknown fields are skipped, new fields have defaults;
-  * whatever is loaded has been checked as a whole: a manifest that contradicts itself never reaches
-  a
-    tier service;
+  * whatever is loaded has been checked as a whole: a manifest that contradicts itself never
+    reaches a tier service;
   * no IO: ``runtime.adapters.artifacts`` reads folders and checks digests.
 
 The probabilities that ``accept_at`` refers to are ``softmax(logits / temperature)``. The logits of

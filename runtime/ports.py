@@ -58,13 +58,11 @@ class MessageBus(Protocol):
     Guarantees:
       * Messages of one publisher to one topic at one QoS arrive in order.
       * QoS 0 arrives at most once, QoS 1 at least once while the connection holds. Nothing is
-      queued
-        while there is no connection: ``publish`` says so at once.
+        queued while there is no connection: ``publish`` says so at once.
       * Retained messages reach every later subscriber; an empty retained payload clears them.
       * The will is published by the broker when the connection ends without ``close``.
       * After a lost connection the bus reconnects by itself with jittered back-off, subscribes
-      again,
-        and then calls the connection handlers, so that births are published anew.
+        again, and then calls the connection handlers, so that births are published anew.
       * Handlers run on the event loop that called ``start``, one at a time, and must not block. An
         exception out of a handler is logged and counted; it stops neither the bus nor other
         handlers.

@@ -1,4 +1,4 @@
-"""An aiohttp server that a tier runs for as long as it lives: health, metrics, and its own routes."""
+"""An aiohttp server that a tier runs for as long as it lives: health, metrics, own routes."""
 
 from __future__ import annotations
 

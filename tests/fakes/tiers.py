@@ -212,9 +212,7 @@ def _region(tier: Tier) -> str:
     return "cloud" if tier is Tier.CLOUD else "r"
 
 
-def request(
-    request_id: str = "q1", remaining_ms: float = 1000, **fields: Any
-) -> InferenceRequest:
+def request(request_id: str = "q1", remaining_ms: float = 1000, **fields: Any) -> InferenceRequest:
     """A question with one example."""
     return InferenceRequest(
         request_id=request_id,

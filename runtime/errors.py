@@ -1,14 +1,12 @@
 """Everything Tierwise raises, and what each error is called on the wire.
 
     TierwiseError
-    |- RequestError            the caller sent something that cannot be answered; do not retry it
-    unchanged
+    |- RequestError            the caller's fault: cannot be answered, do not retry unchanged
     |  |- MalformedBodyError       not an Open Inference Protocol body
     |  |- InvalidTensorError       wrong name, datatype, shape, byte count, or not finite
     |  |- UnknownModelError        no such model or version here
     |  |- PayloadTooLargeError     over the stated limit of bytes
-    |  `- InvalidBudgetError       budget missing where it is needed, <= 0, not a number, or over
-    the limit
+    |  `- InvalidBudgetError       budget <= 0, not a number, or over the limit
     |- RefusedError            a healthy tier declined; the answer in hand stands
     |  |- TooLateError             the remaining budget is over, or too short to finish in
     |  `- OverloadedError          queues are full; carries ``retry_after_ms``
@@ -16,8 +14,7 @@
     |  |- NotConnectedError        the message bus has no connection
     |  |- BackendError             a model failed to run
     |  `- ShuttingDownError        the process is draining
-    |- ArtifactError           a model file or manifest is missing, truncated, or not what was
-    signed for
+    |- ArtifactError           a model file or manifest is missing, truncated, of another digest
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
     `- StartError              a process could not start: port in use, broker missing, file missing
 

@@ -221,11 +221,19 @@ def _session(contents: bytes, source: str, options: OnnxOptions) -> ort.Inferenc
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spin)))
     settings.add_session_config_entry("session.inter_op.allow_spinning", str(int(options.spin)))
     try:
-        return ort.InferenceSession(contents, settings, providers=list(options.providers))
+        session = ort.InferenceSession(contents, settings, providers=list(options.providers))
     except _ORT_ERRORS as error:
         raise ArtifactError(
             f"{source} is not a model that ONNX Runtime can run: {_one_line(error)}"
         ) from error
+    # Without its driver a provider is left out silently, and all runs on the CPU, ten times slower.
+    unused = set(options.providers) - set(session.get_providers())
+    if unused:
+        raise BackendError(
+            f"execution provider {', '.join(sorted(unused))} did not start; check its driver, "
+            "or leave it out of the settings"
+        )
+    return session
 
 
 def _spec(node: Any, source: str) -> TensorSpec:  # noqa: ANN401 - onnxruntime ships no types

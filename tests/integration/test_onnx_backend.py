@@ -224,6 +224,15 @@ def test_a_missing_execution_provider_is_named_with_those_that_are_there() -> No
         loaded(options=OnnxOptions(providers=("QuantumProvider",)))
 
 
+def test_a_provider_that_does_not_start_is_not_replaced_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda _: [])
+
+    with pytest.raises(BackendError, match="CPUExecutionProvider did not start; check its driver"):
+        loaded()
+
+
 def test_members_load_in_the_order_of_the_manifest(tmp_path: Path) -> None:
     files = {"b.onnx": linear_model(), "a.onnx": linear_model(-WEIGHTS)}
     write_model(tmp_path, manifest_of(files), files)

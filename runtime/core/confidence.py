@@ -79,6 +79,7 @@ def confidence_of_batch(logits: Floats, temperature: float = 1.0) -> Confidence:
     is_batch = logits.ndim == 2 and logits.shape[0] > 0  # noqa: PLR2004 batch and classes
     if not is_batch or logits.shape[1] < MIN_CLASSES:
         return INVALID
-    rows = [confidence_of(row) for row in softmax(logits, temperature)]
-    weakest = min(rows, key=lambda row: (row.is_valid, row.probability))
-    return weakest if len(rows) == 1 else replace(weakest, label=None)
+    shares = softmax(logits, temperature)
+    # A row that is NaN has the largest probability NaN, which is the smallest to argmin.
+    weakest = confidence_of(shares[int(shares.max(axis=1).argmin())])
+    return weakest if len(shares) == 1 else replace(weakest, label=None)

@@ -29,7 +29,7 @@ def test_the_label_is_the_largest_score_whatever_the_temperature(
 
     assert confidence.is_valid
     assert confidence.label is not None
-    assert scores[confidence.label] == scores.max()
+    assert scores[confidence.label] == pytest.approx(scores.max(), abs=1e-6)
     assert 1 / len(scores) - 1e-9 <= confidence.probability <= 1
     assert 0 <= confidence.margin <= confidence.probability
     assert 0 <= confidence.entropy <= 1

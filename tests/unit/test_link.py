@@ -99,7 +99,7 @@ def test_a_short_silence_says_little_about_a_longer_wait() -> None:
 @pytest.mark.parametrize(("passed_s", "is_due"), [(0.1, False), (0.5, True)])
 def test_a_probe_is_due_when_nothing_was_sent_for_a_while(
     passed_s: float,
-    is_due: bool,  # noqa: FBT001 parametrised
+    is_due: bool,
 ) -> None:
     estimator = LinkEstimator(SETTINGS)
     assert estimator.probe_is_due(0.0)

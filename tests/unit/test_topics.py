@@ -60,6 +60,6 @@ def test_a_usable_id_passes(name: str) -> None:
 def test_filters_match_as_the_standard_says(
     topic_filter: str,
     topic: str,
-    expected: bool,  # noqa: FBT001 parametrised
+    expected: bool,
 ) -> None:
     assert topics.matches(topic_filter, topic) == expected

@@ -28,6 +28,7 @@ from runtime.exchange.presence import Presence, next_epoch, will_of
 from runtime.exchange.station import broker_address, escalation_policy, load_model, uplink_settings
 from runtime.exchange.uplink import Uplink
 from runtime.exchange.wire import check_request_id
+from runtime.logs import configure_logs
 from runtime.messages import (
     Answer,
     Birth,
@@ -94,6 +95,15 @@ class Agent:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, folder = self.settings, Path(self.settings.state.folder)
+        if not structlog.is_configured():
+            # Unconfigured, structlog prints into the application's standard output.
+            identity = self.identity
+            configure_logs(
+                settings.log,
+                tier=identity.tier.value,
+                site=identity.site,
+                region=identity.region,
+            )
         model = await load_model(settings.model, Tier.EDGE, self._clock)
         stack.callback(model.close)
         log = stack.enter_context(

@@ -206,15 +206,15 @@ async def test_a_cut_off_cloud_leaves_the_regional_answer_marked_degraded() -> N
     broker = MemoryBroker()
     confident = NumbersBackend((1.0, 0.0, 0.0))
     async with AsyncExitStack() as stack:
-        device, region, top = edge(broker), gateway(broker, confident), cloud(broker)
+        device, region, top = edge(broker), gateway(broker, confident, margin_ms=400), cloud(broker)
         await _online(stack, device, region, top)
         region.up_bus.partition()
 
-        answer, took_ms = await ask(device, budget_ms=300)
+        answer, took_ms = await ask(device, budget_ms=700)
 
     assert (answer.outcome, answer.tier) == (Outcome.DEGRADED, Tier.REGIONAL)
     assert answer.reason is Reason.UPSTREAM_TIMEOUT
-    assert took_ms < 1000
+    assert took_ms < 700
 
 
 async def test_a_closed_gate_answers_at_once_and_a_probe_opens_it_again() -> None:

@@ -283,18 +283,19 @@ def _unpack_all(headers: list[TensorHeader], raw: memoryview) -> Tensors:
     position = 0
     for header in headers:
         if header.name in tensors:
-            raise MalformedBodyError(f"tensor {header.name!r} is there twice")
+            raise MalformedBodyError(f"tensor {header.name[:40]!r} is there twice")
         size = header.parameters.get(BINARY_SIZE)
         if size is None:
             if header.data is msgspec.UNSET:
-                raise MalformedBodyError(f"tensor {header.name!r} has no data")
+                raise MalformedBodyError(f"tensor {header.name[:40]!r} has no data")
             tensors[header.name] = from_list(header.data, header.datatype, header.shape)
             continue
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise MalformedBodyError(f"{BINARY_SIZE} of {header.name!r} is no number of bytes")
+            raise MalformedBodyError(f"{BINARY_SIZE} of {header.name[:40]!r} is no byte count")
         if position + size > len(raw):
             raise InvalidTensorError(
-                f"tensor {header.name!r} takes {size} bytes, {len(raw) - position} are left"
+                f"tensor {header.name[:40]!r} takes more than the {len(raw) - position} bytes "
+                "that are left"
             )
         tensors[header.name] = unpack(
             raw[position : position + size], header.datatype, header.shape

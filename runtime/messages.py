@@ -227,6 +227,6 @@ def decode_control(payload: bytes) -> ControlMessage | None:
     """The message, or None when it is of an unknown kind or not understood; callers count those."""
     try:
         message: ControlMessage = _CONTROL_DECODER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return message

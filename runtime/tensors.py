@@ -17,6 +17,8 @@ from runtime.messages import Tensors, TensorSpec
 
 BYTES = "BYTES"
 MAX_RANK = 16
+# numpy counts bytes in 63 bits, empty axes left out; no body comes near this.
+MAX_ELEMENTS = 2**48
 _NUMPY: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype(np.uint8),
@@ -66,10 +68,13 @@ def num_elements(shape: Sequence[int]) -> int:
     """How many elements a shape holds.
 
     Raises:
-        InvalidTensorError: over 16 axes, or a negative size.
+        InvalidTensorError: over 16 axes, a negative size, or beyond any memory.
     """
-    if len(shape) > MAX_RANK or any(size < 0 for size in shape):
-        raise InvalidTensorError(f"unusable shape {list(shape)[: MAX_RANK + 1]}")
+    if len(shape) > MAX_RANK or any(not 0 <= size <= MAX_ELEMENTS for size in shape):
+        raise InvalidTensorError("unusable shape: too many axes, or a size out of range")
+    # An empty tensor with huge other axes is as impossible to numpy as a full one.
+    if math.prod(size for size in shape if size) > MAX_ELEMENTS:
+        raise InvalidTensorError(f"shape {list(shape)} is too large")
     return math.prod(shape)
 
 
@@ -187,7 +192,8 @@ def check_fit(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
     missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or unknown:
         raise InvalidTensorError(
-            f"the model takes {sorted(expected)}, the request has {sorted(tensors)}"
+            f"the model takes {sorted(expected)}, the request has "
+            f"{sorted(name[:40] for name in tensors)[:8]}"
         )
     batches = set()
     for name, spec in expected.items():

@@ -38,7 +38,17 @@ def test_an_unknown_field_is_skipped_and_an_unknown_kind_is_none() -> None:
     assert decode_control(b'{"kind":"dance"}') is None
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff", b"[]", b'{"kind":"birth"}'])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"kind":"birth"}',
+        b'{"kind":"cancel","new":' + b"[" * 100_000,
+    ],
+    ids=["empty", "no text", "a list", "half a birth", "deep"],
+)
 def test_what_is_no_control_message_is_none(payload: bytes) -> None:
     assert decode_control(payload) is None
 

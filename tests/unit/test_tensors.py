@@ -3,7 +3,7 @@ import pytest
 
 from runtime.errors import InvalidTensorError
 from runtime.messages import Tensors, TensorSpec
-from runtime.tensors import check_fit, datatype_of, pack
+from runtime.tensors import check_fit, datatype_of, from_list, pack, unpack
 
 SPECS = (TensorSpec("image", "FP32", (-1, 2, 2)),)
 
@@ -59,3 +59,34 @@ def test_text_travels_as_bytes_and_other_objects_do_not() -> None:
 def test_a_type_without_a_name_in_the_protocol_is_refused() -> None:
     with pytest.raises(InvalidTensorError, match="complex"):
         datatype_of(np.zeros(1, np.complex64))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (0, 10**30),
+        (0, 2**62, 2**62),
+        (0, 2**63 - 1),
+        (10**4000,) * 16,
+        (2**48, 2**48),
+        (-1,),
+        (1,) * 17,
+    ],
+)
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_a_shape_that_no_memory_holds_is_refused_even_when_it_is_empty(
+    shape: tuple[int, ...], datatype: str
+) -> None:
+    with pytest.raises(InvalidTensorError):
+        unpack(memoryview(b""), datatype, shape)
+    with pytest.raises(InvalidTensorError):
+        from_list([], datatype, shape)
+
+
+def test_a_refusal_repeats_only_a_little_of_what_was_sent() -> None:
+    tensors: Tensors = {f"{n}" + "x" * 10_000: np.zeros(1) for n in range(64)}
+
+    with pytest.raises(InvalidTensorError) as refused:
+        check_fit(tensors, SPECS)
+
+    assert len(str(refused.value)) < 1000

@@ -1,7 +1,9 @@
-"""One request id, one computation, however often the request arrives.
+"""One request, one computation, however often it arrives.
 
 A copy with the same correlation data is a duplicate of the network and is ignored. A retry has new
-correlation data: it joins the running work, or gets the finished reply again.
+correlation data: it joins the running work, or gets the finished reply again. A request id that
+comes with another content is another request: many clients count theirs from 0 at every start, and
+none may get the answer to a question that it did not ask.
 """
 
 from __future__ import annotations
@@ -9,10 +11,18 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Reply = TypeVar("Reply")
 MAX_ATTEMPTS_KEPT = 16
+
+
+class RequestKey(NamedTuple):
+    """What makes two arrivals the same request; ``content`` is a digest of the body."""
+
+    asker: str
+    request_id: str
+    content: bytes
 
 
 class Arrival(enum.Enum):
@@ -28,23 +38,30 @@ class Arrival(enum.Enum):
 class _Known(Generic[Reply]):
     correlations: list[bytes] = field(default_factory=list)
     reply: Reply | None = None
+    num_bytes: int = 0
 
 
 class RecentRequests(Generic[Reply]):
-    """The latest ``capacity`` requests by (asker, request id); finished ones go first."""
+    """The latest requests, at most ``capacity``, with at most ``max_bytes`` of finished replies.
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._known: OrderedDict[tuple[str, str], _Known[Reply]] = OrderedDict()
+    The oldest finished ones go first; what is worked on stays.
+    """
+
+    def __init__(self, capacity: int, max_bytes: int) -> None:
+        self._capacity, self._max_bytes = capacity, max_bytes
+        self._num_bytes = 0
+        self._known: OrderedDict[RequestKey, _Known[Reply]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def arrive(
-        self, asker: str, request_id: str, correlation: bytes
-    ) -> tuple[Arrival, Reply | None]:
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the replies that are kept."""
+        return self._num_bytes
+
+    def arrive(self, key: RequestKey, correlation: bytes) -> tuple[Arrival, Reply | None]:
         """Registers an arrival; a reply comes along when the request was finished before."""
-        key = (asker, request_id)
         known = self._known.get(key)
         if known is None:
             self._known[key] = _Known([correlation])
@@ -57,22 +74,39 @@ class RecentRequests(Generic[Reply]):
             return Arrival.JOINED, None
         return Arrival.REPEATED, known.reply
 
-    def finish(self, asker: str, request_id: str, reply: Reply) -> list[bytes]:
+    def finish(self, key: RequestKey, reply: Reply, num_bytes: int) -> list[bytes]:
         """Keeps the reply; returns the correlation data of everyone who waits for it."""
-        known = self._known.get((asker, request_id))
+        known = self._known.get(key)
         if known is None or known.reply is not None:
             return []
-        known.reply = reply
-        return list(known.correlations)
+        known.reply, known.num_bytes = reply, num_bytes
+        self._num_bytes += num_bytes
+        told = list(known.correlations)
+        self._forget()
+        return told
 
-    def abandon(self, asker: str, request_id: str) -> None:
-        """Forgets a request that was cancelled, so that asking again starts afresh."""
-        self._known.pop((asker, request_id), None)
+    def abandon(self, key: RequestKey) -> list[bytes]:
+        """Forgets a request, so that asking again starts afresh; returns who waited for it."""
+        known = self._known.pop(key, None)
+        if known is None:
+            return []
+        self._num_bytes -= known.num_bytes
+        return known.correlations if known.reply is None else []
 
     def _forget(self) -> None:
-        excess = len(self._known) - self._capacity
-        if excess <= 0:
-            return
-        finished = [key for key, known in self._known.items() if known.reply is not None]
-        for key in finished[:excess]:
-            del self._known[key]
+        # Stops at the first that fits: what is worked on is little, so this looks at few.
+        for key in self._over_the_limits():
+            self._num_bytes -= self._known.pop(key).num_bytes
+
+    def _over_the_limits(self) -> list[RequestKey]:
+        """The oldest finished requests that have to go."""
+        num_left, bytes_left = len(self._known), self._num_bytes
+        over: list[RequestKey] = []
+        for key, known in self._known.items():
+            if num_left <= self._capacity and bytes_left <= self._max_bytes:
+                break
+            if known.reply is not None:
+                over.append(key)
+                num_left -= 1
+                bytes_left -= known.num_bytes
+        return over

@@ -8,7 +8,8 @@ that goes away frees its work.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -16,9 +17,10 @@ from runtime import topics
 from runtime.adapters.metrics import TierMetrics
 from runtime.codec import RequestBody
 from runtime.core.admission import Admission
-from runtime.core.duplicates import Arrival, RecentRequests
+from runtime.core.duplicates import Arrival, RecentRequests, RequestKey
 from runtime.deadline import Deadline, parse_remaining_ms
 from runtime.errors import (
+    BackendError,
     MalformedBodyError,
     NotConnectedError,
     PayloadTooLargeError,
@@ -37,6 +39,10 @@ from runtime.exchange.wire import (
 from runtime.messages import Answer, Cancel, InferenceRequest, decode_control
 from runtime.ports import Clock, Message, MessageBus
 
+# Finished replies that are kept for retries; replies are about a kilobyte.
+MAX_KEPT_BYTES = 8 * 1024 * 1024
+# Correlation data is kept with them, so it may not be as long as MQTT allows.
+MAX_CORRELATION_BYTES = 128
 _log = structlog.get_logger()
 
 
@@ -61,7 +67,7 @@ class IngressLimits:
 class _Work:
     """A request that was taken in, and what its reply needs."""
 
-    asker: str
+    key: RequestKey
     reply_topic: str
     request: InferenceRequest
     body: RequestBody
@@ -83,10 +89,10 @@ class Ingress:
         self._bus, self._clock, self._metrics = bus, clock, metrics
         self._flow, self._limits = flow, limits
         self._admission = Admission(limits.max_pending, limits.max_pending_bytes)
-        self._recent: RecentRequests[tuple[_Work, Answer | TierwiseError]] = RecentRequests(
-            max(limits.dedupe_window, 2 * limits.max_pending)
+        self._recent: RecentRequests[Message] = RecentRequests(
+            max(limits.dedupe_window, 2 * limits.max_pending), MAX_KEPT_BYTES
         )
-        self._running: dict[tuple[str, str], asyncio.Task[Answer]] = {}
+        self._running: dict[RequestKey, asyncio.Task[Answer]] = {}
         self._is_draining = False
 
     @property
@@ -106,7 +112,7 @@ class Ingress:
         self._bus.subscribe(topics.any_requests_shared(region), self._on_message)
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes nothing new and waits for what is in progress; then cancels it."""
+        """Takes nothing new and waits for what is in progress; then refuses it."""
         self._is_draining = True
         running = list(self._running.values())
         if running:
@@ -144,9 +150,10 @@ class Ingress:
         if not isinstance(control, Cancel):
             self._metrics.count_ignored("undecodable")
             return
-        task = self._running.get((asker, control.request_id))
-        if task is not None:
-            task.cancel()
+        for key in [key for key in self._running if key[:2] == (asker, control.request_id)]:
+            # Forgotten at once: who asks again before the task has ended starts afresh.
+            self._recent.abandon(key)
+            self._running.pop(key).cancel()
 
     def _take(self, asker: str, own_topic: str, message: Message) -> None:
         """Lets one request in.
@@ -156,9 +163,12 @@ class Ingress:
             RefusedError: it is late, or there is no room.
             ShuttingDownError: nothing new is taken.
         """
+        arrived_s = self._clock.monotonic_s()
         # Anyone may name any response topic; only the asker's own is ever written to.
         if message.response_topic not in ("", own_topic):
             raise MalformedBodyError(f"the response topic must be {own_topic}")
+        if len(message.correlation_data) > MAX_CORRELATION_BYTES:
+            raise MalformedBodyError(f"correlation data is over {MAX_CORRELATION_BYTES} bytes")
         if self._is_draining:
             raise ShuttingDownError("this gateway is draining")
         stated = message.property(topics.REMAINING_MS)
@@ -173,73 +183,81 @@ class Ingress:
             max_bytes=self._limits.max_body_bytes,
         )
         self._flow.check(request)
-        arrival, finished = self._recent.arrive(asker, request.request_id, message.correlation_data)
+        digest = hashlib.blake2b(message.payload, digest_size=16).digest()
+        key = RequestKey(asker, request.request_id, digest)
+        arrival, reply = self._recent.arrive(key, message.correlation_data)
         if arrival is not Arrival.FRESH:
             self._metrics.count_ignored("duplicate")
-            if finished is not None:
-                self._reply(*finished, [message.correlation_data])
+            if reply is not None:
+                self._send(replace(reply, correlation_data=message.correlation_data))
             return
         num_bytes = len(message.payload)
         try:
             self._admission.enter(num_bytes)
         except TierwiseError:
-            self._recent.abandon(asker, request.request_id)
+            self._recent.abandon(key)
             raise
-        work = _Work(asker, own_topic, request, body, num_bytes, self._clock.monotonic_s())
-        self._start(work, Deadline.after(work.arrived_s, remaining_ms))
+        work = _Work(key, own_topic, request, body, num_bytes, arrived_s)
+        self._start(work, Deadline.after(arrived_s, remaining_ms))
 
     def _start(self, work: _Work, deadline: Deadline) -> None:
-        key = (work.asker, work.request.request_id)
         task = asyncio.get_running_loop().create_task(
             self._flow.answer(work.request, deadline), name=f"request {work.request.request_id}"
         )
-        self._running[key] = task
+        self._running[work.key] = task
         self._metrics.set_pending(self.queue_len)
         task.add_done_callback(lambda ended: self._on_end(work, ended))
 
     def _on_end(self, work: _Work, task: asyncio.Task[Answer]) -> None:
-        key = (work.asker, work.request.request_id)
-        self._running.pop(key, None)
         took_ms = (self._clock.monotonic_s() - work.arrived_s) * 1000
         self._admission.leave(work.num_bytes, took_ms)
         self._metrics.set_pending(self.queue_len)
-        if task.cancelled():
-            self._recent.abandon(*key)
+        if self._running.get(work.key) is not task:
+            # Its asker cancelled it; the key may belong to a younger task by now.
             self._metrics.count_refusal("cancelled")
             return
-        error = task.exception()
-        result: Answer | TierwiseError
-        if error is None:
-            result = task.result()
-        elif isinstance(error, TierwiseError):
-            result = error
+        del self._running[work.key]
+        if task.cancelled():
+            self._metrics.count_refusal("cancelled")
+            reply = self._encoded(work, ShuttingDownError("ended before it was answered"))
+            correlations = self._recent.abandon(work.key)
         else:
-            _log.error("request.crashed", request_id=work.request.request_id, exc_info=error)
-            result = TierwiseError(str(error))
-        correlations = self._recent.finish(*key, (work, result))
-        self._reply(work, result, correlations)
-
-    def _reply(
-        self, work: _Work, result: Answer | TierwiseError, correlations: list[bytes]
-    ) -> None:
+            reply = self._encoded(work, self._result_of(work, task))
+            correlations = self._recent.finish(work.key, reply, len(reply.payload))
         for correlation in correlations:
-            if isinstance(result, TierwiseError):
-                message = error_message(
+            self._send(replace(reply, correlation_data=correlation))
+
+    def _result_of(self, work: _Work, task: asyncio.Task[Answer]) -> Answer | TierwiseError:
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, TierwiseError):
+            return error
+        _log.error("request.crashed", request_id=work.request.request_id, exc_info=error)
+        return TierwiseError(str(error))
+
+    def _encoded(self, work: _Work, result: Answer | TierwiseError) -> Message:
+        """The reply, still without correlation data."""
+        if isinstance(result, Answer):
+            try:
+                return reply_message(
                     result,
                     topic=work.reply_topic,
-                    correlation=correlation,
-                    request_id=work.request.request_id,
-                    queue_len=self.queue_len,
-                )
-            else:
-                message = reply_message(
-                    result,
-                    topic=work.reply_topic,
-                    correlation=correlation,
+                    correlation=b"",
                     body=work.body,
                     queue_len=self.queue_len,
                 )
-            self._send(message)
+            except RequestError as error:
+                # An output that the form which was asked for cannot carry, such as NaN as JSON.
+                _log.warning("answer.not_encoded", error=str(error))
+                result = BackendError(str(error))
+        return error_message(
+            result,
+            topic=work.reply_topic,
+            correlation=b"",
+            request_id=work.request.request_id,
+            queue_len=self.queue_len,
+        )
 
     def _send(self, message: Message) -> None:
         try:

@@ -117,6 +117,7 @@ async def test_a_bare_json_body_without_any_property_is_answered_too(visitor: Vi
         (with_property(good(), topics.PRIORITY, "high"), "malformed_body"),
         (with_property(good(), topics.REQUEST_ID, "x" * 200), "malformed_body"),
         (replace(good(), response_topic="someone/else"), "malformed_body"),
+        (with_inputs(x=np.zeros((0, 2), np.float32)), "invalid_tensor"),
     ],
 )
 async def test_what_cannot_be_answered_is_refused_with_a_code(
@@ -132,6 +133,13 @@ async def test_what_cannot_be_answered_is_refused_with_a_code(
     assert visitor.region.backends[0].num_runs == 0
     refused = f'tierwise_regional_refused_requests_total{{code="{code}"}}'
     assert visitor.region.counted(refused) == 1
+
+
+async def test_correlation_data_that_is_too_long_to_keep_is_refused(visitor: Visitor) -> None:
+    reply = await visitor.ask(good(correlation=b"x" * 129))
+
+    assert reply.property(topics.ERROR_CODE) == "malformed_body"
+    assert reply.correlation_data == b"x" * 129
 
 
 async def test_a_copy_by_the_network_is_computed_and_answered_once(visitor: Visitor) -> None:
@@ -168,6 +176,20 @@ async def test_a_retry_while_the_first_is_worked_on_joins_it(visitor: Visitor) -
     assert visitor.region.backends[0].num_runs == 1
 
 
+async def test_an_id_that_is_used_for_another_question_gets_the_answer_to_that_one(
+    visitor: Visitor,
+) -> None:
+    def question(num_examples: int, correlation: bytes) -> Message:
+        message = with_inputs(x=np.zeros((num_examples, 2), np.float32))
+        return with_property(replace(message, correlation_data=correlation), topics.REQUEST_ID, "0")
+
+    first = await visitor.ask(question(1, b"c1"))
+    second = await visitor.ask(question(2, b"c2"))
+
+    assert parse_reply(first).outputs["logits"].shape == (1, 3)
+    assert parse_reply(second).outputs["logits"].shape == (2, 3)
+
+
 async def test_more_work_than_fits_is_refused_at_once(visitor: Visitor) -> None:
     visitor.region.backends[0].release = threading.Event()
     for number in range(9):
@@ -194,6 +216,58 @@ async def test_a_cancelled_request_frees_its_place_and_may_be_asked_again(
     reply = await visitor.ask(good(remaining_ms=5000))
 
     assert reply.property(topics.OUTCOME) == "answered"
+
+
+async def test_a_request_that_is_asked_again_right_after_its_cancellation_is_answered(
+    visitor: Visitor,
+) -> None:
+    visitor.region.backends[0].release = threading.Event()
+    visitor.bus.publish(good(correlation=b"c1", remaining_ms=5000))
+    await eventually(lambda: visitor.region.ingress.queue_len == 1)
+
+    # Both arrive before the cancelled task has had a turn to end.
+    cancel = Message(
+        TOPIC, b'{"kind":"cancel","request_id":"q1"}', content_type=CONTROL_CONTENT_TYPE
+    )
+    visitor.region.ingress._on_message(cancel)
+    visitor.region.ingress._on_message(good(correlation=b"c2", remaining_ms=5000))
+    visitor.region.backends[0].release.set()
+
+    await eventually(lambda: visitor.heard)
+    assert [reply.correlation_data for reply in visitor.heard] == [b"c2"]
+    assert parse_reply(visitor.heard[0]).outcome is Outcome.ANSWERED
+
+
+async def test_what_is_not_done_when_a_gateway_stops_is_refused_and_not_forgotten(
+    visitor: Visitor,
+) -> None:
+    visitor.region.backends[0].release = threading.Event()
+    visitor.bus.publish(good(remaining_ms=5000))
+    await eventually(lambda: visitor.region.ingress.queue_len == 1)
+
+    await visitor.region.ingress.drain(0.01)
+
+    await eventually(lambda: visitor.heard)
+    assert visitor.heard[0].property(topics.ERROR_CODE) == "shutting_down"
+    assert visitor.heard[0].correlation_data == b"c1"
+
+
+async def test_an_output_that_the_wanted_form_cannot_carry_is_told_as_a_failure(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_more(*_: object) -> dict[str, np.ndarray]:
+        return {
+            "logits": np.array([SURE], np.float32),
+            "embedding": np.full((1, 2), np.nan, np.float32),
+        }
+
+    monkeypatch.setattr(visitor.region.backends[0], "run", with_more)
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.5, 0.5]}
+    body = msgspec.json.encode({"id": "as-json", "inputs": [tensor]})
+
+    reply = await visitor.ask(Message(TOPIC, body))
+
+    assert reply.property(topics.ERROR_CODE) == "backend_failed"
 
 
 async def test_control_messages_that_are_not_understood_are_counted(visitor: Visitor) -> None:

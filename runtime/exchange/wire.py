@@ -5,10 +5,11 @@ The one place that knows which value travels in which property; HTTP uses the sa
 
 from __future__ import annotations
 
-import math
+import re
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from runtime import topics
 from runtime.codec import (
@@ -33,6 +34,7 @@ from runtime.messages import (
     Outcome,
     Reason,
     Residency,
+    Tensors,
     Tier,
     encode_control,
 )
@@ -42,6 +44,9 @@ CONTROL_CONTENT_TYPE = "application/vnd.tierwise.control+json"
 MAX_ID_CHARACTERS = 128
 MAX_HOPS = 8
 _Choice = TypeVar("_Choice", Outcome, Reason, Residency, Tier, Guarantee)
+# W3C trace context, version 00.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_LABEL = 2**31
 _hops = msgspec.json.Decoder(tuple[Hop, ...])
 
 
@@ -117,7 +122,7 @@ def parse_request(
         priority=_count(message.property(topics.PRIORITY, "0"), topics.PRIORITY),
         hop=_count(message.property(topics.HOP, "0"), topics.HOP),
         attempt=_count(message.property(topics.ATTEMPT, "1"), topics.ATTEMPT),
-        traceparent=message.property(topics.TRACEPARENT),
+        traceparent=parse_traceparent(message.property(topics.TRACEPARENT)),
     ), body
 
 
@@ -130,6 +135,11 @@ def check_request_id(request_id: str) -> str:
     if not 0 < len(request_id) <= MAX_ID_CHARACTERS or not request_id.isprintable():
         raise MalformedBodyError("a request id has 1 to 128 printable characters")
     return request_id
+
+
+def parse_traceparent(text: str) -> str:
+    """The trace context; empty where it is malformed, which W3C has receivers ignore."""
+    return text if _TRACEPARENT.fullmatch(text) else ""
 
 
 def parse_residency(value: object) -> Residency:
@@ -235,7 +245,7 @@ def parse_reply(message: Message) -> Answer:
     """The answer in a reply from the tier above; of an error body, one that says ``failed``.
 
     Raises:
-        MalformedBodyError: the reply cannot be read.
+        MalformedBodyError: the reply cannot be read, or says that it answers and does not.
         InvalidTensorError: its tensors cannot be read.
     """
     request_id = message.property(topics.REQUEST_ID)
@@ -260,6 +270,8 @@ def parse_reply(message: Message) -> Answer:
         # What is "local" or "here" above is "upstream" to whoever asked.
         is_late = reason is Reason.DEADLINE
         reason = Reason.UPSTREAM_TIMEOUT if is_late else Reason.UPSTREAM_FAILED
+    if outcome in (Outcome.ANSWERED, Outcome.DEGRADED):
+        _check_answers(body.outputs, tier)
     return Answer(
         request_id=request_id or body.id,
         outcome=outcome,
@@ -284,19 +296,30 @@ def reason_of_error(code: str) -> Reason:
     return Reason.UPSTREAM_FAILED
 
 
+def _check_answers(outputs: Tensors, tier: object) -> None:
+    """Empty and NaN are no answer, whatever the reply says about itself."""
+    if tier is None or not outputs:
+        raise MalformedBodyError("the reply says that it answers, and holds no answer")
+    for name, array in outputs.items():
+        if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).any()):
+            raise MalformedBodyError(f"the output {name[:40]!r} of the reply is empty or NaN")
+
+
 def _label(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < _MAX_LABEL else None
 
 
 def _probability(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if math.isfinite(value) and 0 <= value <= 1 else None
+    return float(value) if 0 <= value <= 1 else None
 
 
 def _parse_hops(text: object) -> tuple[Hop, ...]:
     try:
         hops = _hops.decode(str(text))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise MalformedBodyError("the provenance of the reply cannot be read") from None
     return hops[:MAX_HOPS]

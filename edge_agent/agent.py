@@ -233,8 +233,10 @@ class Agent:
         flow.check(request)
         num_bytes = sum(array.nbytes for array in request.inputs.values())
         self._admission.enter(num_bytes)
+        self.metrics.set_pending(self._admission.count)
         try:
             return await flow.answer(request, Deadline.after(arrived_s, budget_ms))
         finally:
             took_ms = (self._clock.monotonic_s() - arrived_s) * 1000
             self._admission.leave(num_bytes, took_ms)
+            self.metrics.set_pending(self._admission.count)

@@ -117,7 +117,8 @@ class RequestFlow:
         own = await self._infer(request.inputs, deadline.earlier_by_ms(self.policy.margin_ms))
         confidence = own.confidence if isinstance(own, LocalResult) else None
         remaining_ms = deadline.remaining_ms(self._clock.monotonic_s())
-        prospect = self._uplink.prospect(remaining_ms) if self._uplink else _NOWHERE
+        waits_ms = remaining_ms - self.policy.margin_ms
+        prospect = self._uplink.prospect(waits_ms) if self._uplink else _NOWHERE
         decision = decide(
             self.policy,
             Situation(

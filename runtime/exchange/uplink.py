@@ -26,7 +26,18 @@ from runtime.errors import (
     RequestError,
 )
 from runtime.exchange.wire import cancel_message, parse_reply, request_message
-from runtime.messages import Answer, InferenceRequest, Outcome, Reason, Tier, decode_control
+from runtime.messages import (
+    Answer,
+    Birth,
+    ControlMessage,
+    Draining,
+    InferenceRequest,
+    Offline,
+    Outcome,
+    Reason,
+    Tier,
+    decode_control,
+)
 from runtime.ports import Clock, Message, MessageBus
 
 # A gateway that did not reply is asked again only after this time, if there is another one.
@@ -82,7 +93,10 @@ class Uplink:
         self._bus, self._clock, self._metrics, self._settings = bus, clock, metrics, settings
         self._replies_to = topics.agent_replies(settings.region, settings.asker)
         self._correlations = correlation_ids(epoch)
-        self._pending: PendingTable[asyncio.Future[Message]] = PendingTable(settings.max_pending)
+        # A wait ends with a reply, or with None when we stop.
+        self._pending: PendingTable[asyncio.Future[Message | None]] = PendingTable(
+            settings.max_pending
+        )
         self._book = GatewayBook()
         self._links: dict[str, LinkEstimator] = {}
         self._failed_at_s: dict[str, float] = {}
@@ -102,8 +116,8 @@ class Uplink:
         """Requests that wait for a reply."""
         return len(self._pending)
 
-    def prospect(self, remaining_ms: float) -> Prospect:
-        """The gateway to ask and its chance to answer in what is left."""
+    def prospect(self, waits_ms: float) -> Prospect:
+        """The gateway to ask and its chance to answer while we wait."""
         now_s = self._clock.monotonic_s()
         failed = {g for g, at_s in self._failed_at_s.items() if now_s - at_s < AVOID_S}
         gateway = self._book.choose(
@@ -114,7 +128,10 @@ class Uplink:
         if gateway is None or not self._bus.is_connected:
             return Prospect(None, 0.0, probe_is_due=False)
         link = self._link(gateway)
-        chance = link.chance(now_s, remaining_ms - self._settings.reserve_ms)
+        if waits_ms <= self._settings.reserve_ms:
+            # Nothing would be sent, so this is no probe either.
+            return Prospect(gateway, 0.0, probe_is_due=False)
+        chance = link.chance(now_s, waits_ms)
         self._metrics.set_link_chance(chance)
         return Prospect(gateway, chance, link.probe_is_due(now_s))
 
@@ -132,7 +149,7 @@ class Uplink:
             return UpstreamReply(Outcome.FAILED, Reason.NO_TIME)
         correlation = next(self._correlations)
         topic = topics.gateway_requests(self._settings.region, gateway, self._settings.asker)
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         message = request_message(
             replace_hop(request),
             topic=topic,
@@ -149,7 +166,6 @@ class Uplink:
             sent_bytes = self._bus.publish(message)
             link.note_sent(sent_s)
             self._metrics.add_uplink_bytes(sent_bytes)
-            self._metrics.set_pending(len(self._pending))
             reply = await asyncio.wait_for(future, waits_ms / 1000)
         except NotConnectedError:
             return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM)
@@ -165,13 +181,15 @@ class Uplink:
             raise
         finally:
             self._pending.resolve(correlation)
-            self._metrics.set_pending(len(self._pending))
-        now_s = self._clock.monotonic_s()
-        link.note_reply(now_s, (now_s - sent_s) * 1000)
-        self._failed_at_s.pop(gateway, None)
+        if reply is not None:
+            now_s = self._clock.monotonic_s()
+            link.note_reply(now_s, (now_s - sent_s) * 1000)
+            self._failed_at_s.pop(gateway, None)
         return self._read(reply, sent_bytes)
 
-    def _read(self, reply: Message, sent_bytes: int) -> UpstreamReply:
+    def _read(self, reply: Message | None, sent_bytes: int) -> UpstreamReply:
+        if reply is None:
+            return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM, sent_bytes=sent_bytes)
         try:
             answer = parse_reply(reply)
         except RequestError as error:
@@ -201,22 +219,38 @@ class Uplink:
         if not message.payload:
             return
         state = decode_control(message.payload)
-        if state is None or not self._book.note(state):
-            self._metrics.count_ignored("undecodable" if state is None else "stale_state")
+        if state is None or not self._speaks_for_itself(message.topic, state):
+            self._metrics.count_ignored("undecodable")
+            return
+        if not self._book.note(state):
+            self._metrics.count_ignored("stale_state")
             return
         # Estimates of gateways that are gone are forgotten, so that ids cannot pile up.
         for gone in self._links.keys() - self._book.online.keys():
             del self._links[gone]
             self._failed_at_s.pop(gone, None)
 
+    def _speaks_for_itself(self, topic: str, state: ControlMessage) -> bool:
+        """Whether a state is that of a gateway of the tier above, said at that gateway's topic.
+
+        The topic is what the broker's access rules check; without this, one gateway could say that
+        another is offline, or a region's gateways could take one another for the cloud.
+        """
+        return (
+            isinstance(state, Birth | Draining | Offline)
+            and state.tier is self._settings.tier_above
+            and topic == topics.gateway_state(self._settings.region, state.site)
+        )
+
     def _on_connection(self, is_connected: bool) -> None:  # noqa: FBT001 the port's signature
         if not is_connected:
             self._book.forget_all()
 
     async def close(self) -> None:
-        """Ends all waits; whoever waits gets a failed reply."""
+        """Ends all waits; whoever waits gets a failed reply, and so keeps the answer in hand."""
         for waiting in self._pending.drain():
-            waiting.value.cancel()
+            if not waiting.value.done():
+                waiting.value.set_result(None)
 
 
 def replace_hop(request: InferenceRequest) -> InferenceRequest:

@@ -24,12 +24,24 @@ from fakes.tiers import (
     tiers_that_worked,
 )
 from fakes.waiting import eventually
+from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.deadline import Deadline
 from runtime.errors import InvalidTensorError, UnknownModelError
 from runtime.exchange.ingress import IngressLimits
 from runtime.exchange.uplink import Uplink
-from runtime.messages import Answer, Outcome, Reason, Residency, Tier
+from runtime.messages import (
+    Answer,
+    Birth,
+    ControlMessage,
+    Offline,
+    Outcome,
+    Reason,
+    Residency,
+    Tier,
+    encode_control,
+)
+from runtime.ports import Message
 
 
 async def ask(tier: FakeTier, budget_ms: float = 1000, **fields: Any) -> tuple[Answer, float]:
@@ -393,6 +405,75 @@ async def test_a_lost_connection_in_the_middle_ends_in_the_local_answer() -> Non
 
     assert (answer.outcome, answer.tier) == (Outcome.DEGRADED, Tier.EDGE)
     assert took_ms < 2000
+
+
+async def test_an_agent_that_stops_gives_the_answer_in_hand_to_whoever_waits() -> None:
+    broker = MemoryBroker()
+    async with AsyncExitStack() as stack:
+        device = edge(broker)
+        region = gateway(broker, NumbersBackend(SURE, release=threading.Event()))
+        await _online(stack, device, region)
+        asked = asyncio.create_task(ask(device, budget_ms=9000))
+        await eventually(lambda: region.ingress.queue_len == 1)
+        assert device.uplink is not None
+
+        await device.uplink.close()
+        answer, took_ms = await asked
+
+    assert (answer.outcome, answer.reason) == (Outcome.DEGRADED, Reason.NO_UPSTREAM)
+    assert (answer.tier, took_ms < 5000) == (Tier.EDGE, True)
+
+
+@pytest.mark.parametrize(
+    ("topic", "state"),
+    [
+        ("evil", Offline(Tier.REGIONAL, "regional-1", "r", 2**62)),
+        ("evil", Birth(Tier.REGIONAL, "regional-1", "r", 2**62, capacity=9)),
+        ("evil", Birth(Tier.REGIONAL, "a/+/#", "r", 1, capacity=9)),
+        ("regional-1", Offline(Tier.CLOUD, "regional-1", "r", 2**62)),
+    ],
+)
+async def test_no_gateway_speaks_for_another(topic: str, state: ControlMessage) -> None:
+    broker = MemoryBroker()
+    async with AsyncExitStack() as stack:
+        device, region = edge(broker), gateway(broker, NumbersBackend(SURE))
+        await _online(stack, device, region)
+        said = Message(topics.gateway_state("r", topic), encode_control(state))
+        region.bus.publish(said)
+        ignored = 'tierwise_edge_ignored_messages_total{kind="undecodable"}'
+        await eventually(lambda: device.counted(ignored) == 1)
+
+        answer, _ = await ask(device)
+
+    assert (answer.outcome, answer.tier) == (Outcome.ANSWERED, Tier.REGIONAL)
+
+
+async def test_without_time_for_the_way_up_nothing_is_sent_not_even_a_probe() -> None:
+    broker = MemoryBroker()
+    async with AsyncExitStack() as stack:
+        device, region = edge(broker, inline=True, margin_ms=100), gateway(broker)
+        await _online(stack, device, region)
+
+        # 101 ms less 100 for the hand-over leave less than the 2 that are reserved for the way.
+        answer, _ = await ask(device, budget_ms=101)
+
+    assert answer.outcome is Outcome.DEGRADED
+    assert device.log.records[0].action == "answer"
+    assert device.counted("tierwise_edge_escalations_total{") == 0
+    assert region.backends[0].num_runs == 0
+
+
+async def test_the_requests_in_progress_of_a_gateway_are_not_those_of_its_uplink() -> None:
+    broker = MemoryBroker()
+    async with AsyncExitStack() as stack:
+        region = gateway(broker)
+        top = cloud(broker, NumbersBackend(SURE, release=threading.Event()))
+        await _online(stack, region, top)
+        region.metrics.set_pending(7)
+
+        await ask(region, budget_ms=50)
+
+    assert region.counted("tierwise_regional_pending_requests") == 7
 
 
 async def test_a_model_or_version_that_is_not_served_is_refused() -> None:

@@ -31,10 +31,16 @@ from runtime.errors import (
     describe,
     public,
 )
-from runtime.exchange.wire import answer_parameters, check_request_id, parse_residency
+from runtime.exchange.wire import (
+    answer_parameters,
+    check_request_id,
+    parse_residency,
+    parse_traceparent,
+)
 from runtime.messages import Answer, InferenceRequest, Outcome, TensorSpec
 from runtime.version import software
 
+MAX_STATED = 1e15
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TRITON_TYPES = {"BOOL": "TYPE_BOOL", "BYTES": "TYPE_STRING"}
@@ -125,7 +131,7 @@ class InferenceApi:
                 outputs=body.outputs,
                 remaining_ms=self._budget_ms(body.parameters),
                 residency=parse_residency(body.parameters.get("residency", "cloud")),
-                traceparent=request.headers.get("traceparent", "")[:64],
+                traceparent=parse_traceparent(request.headers.get("traceparent", "")),
             )
         )
         return _respond(answer, body)
@@ -145,13 +151,15 @@ class InferenceApi:
             stated = parameters["remaining_ms"]
         elif "timeout" in parameters:
             stated = parameters["timeout"]
-            if isinstance(stated, int) and not isinstance(stated, bool):
-                stated = stated / 1000
+            if isinstance(stated, int | float) and not isinstance(stated, bool):
+                # Only then: an integer too large for a float is as unusable in milliseconds.
+                stated = stated / 1000 if abs(stated) < MAX_STATED else stated
         else:
             return self._agent.settings.request.default_budget_ms
         if isinstance(stated, bool) or not isinstance(stated, int | float):
             raise InvalidBudgetError(f"the budget must be a number, not {str(stated)[:40]!r}")
-        return float(stated)
+        # Checked against the limits by the agent, where an integer of any size is welcome.
+        return stated
 
     def _check_served(self, request: web.Request) -> None:
         manifest = self._agent.flow.model.manifest

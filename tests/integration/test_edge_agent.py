@@ -74,7 +74,7 @@ async def test_inputs_that_do_not_fit_are_refused(
         await agent.infer(inputs)
 
 
-@pytest.mark.parametrize("budget_ms", [0, -1, math.nan, math.inf, 10_001, 1e9])
+@pytest.mark.parametrize("budget_ms", [0, -1, math.nan, math.inf, 10_001, 1e9, 10**400])
 async def test_a_budget_that_is_not_usable_is_refused(agent: Agent, budget_ms: float) -> None:
     with pytest.raises(InvalidBudgetError):
         await agent.infer({"image": picture()}, budget_ms=budget_ms)
@@ -176,6 +176,14 @@ async def test_a_damaged_model_stops_the_start_with_its_name(
 
     with pytest.raises(ArtifactError, match=str(folder)):
         await Agent(damaged, bus=MemoryBus(MemoryBroker(), client_id="a")).__aenter__()
+
+
+async def test_requests_in_progress_are_measured(agent: Agent) -> None:
+    agent._admission.enter(1)
+
+    await agent.infer({"image": picture()}, residency=Residency.DEVICE)
+
+    assert "tierwise_edge_pending_requests 1.0" in agent.metrics.render()[0].decode()
 
 
 async def test_requests_side_by_side_are_all_answered(agent: Agent) -> None:

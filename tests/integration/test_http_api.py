@@ -152,6 +152,8 @@ def _json_request(**changes: Any) -> dict[str, Any]:
         (json.dumps(_json_request(parameters={"remaining_ms": -3})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"remaining_ms": "soon"})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"remaining_ms": True})), {}, 400, "budget"),
+        (json.dumps(_json_request(parameters={"remaining_ms": 10**400})), {}, 400, "budget"),
+        (json.dumps(_json_request(parameters={"timeout": 10**400})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"residency": "moon"})), {}, 400, "residency"),
         (json.dumps(_json_request(outputs=[{"name": "labels"}])), {}, 400, "logits"),
         (json.dumps(_json_request(id="x" * 999)), {}, 400, "id"),
@@ -215,10 +217,11 @@ async def test_a_json_request_is_answered_in_json_with_its_provenance(
     assert json.loads(said["parameters"]["provenance"])[0]["tier"] == "edge"
 
 
+@pytest.mark.parametrize("stated_us", [10_000_001, 10_000_001.0])
 async def test_a_timeout_in_microseconds_counts_as_the_budget(
-    agent_url: str, http: aiohttp.ClientSession
+    agent_url: str, http: aiohttp.ClientSession, stated_us: float
 ) -> None:
-    request = _json_request(parameters={"timeout": 10_000_001})
+    request = _json_request(parameters={"timeout": stated_us})
 
     async with http.post(agent_url + INFER, json=request) as response:
         said = await response.json()

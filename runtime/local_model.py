@@ -53,7 +53,10 @@ class _Run:
 
 
 class LocalModel:
-    """Runs a model's members. Short single models run on the event loop, the others in threads."""
+    """Runs a model's members: what is short on the event loop, the rest in a thread per member.
+
+    Each member has a thread of its own, so that one that is slow or stuck holds up only itself.
+    """
 
     def __init__(
         self,
@@ -67,13 +70,11 @@ class LocalModel:
         self.accept_at = manifest.accept_at if accept_at is None else accept_at
         self._members = tuple(members)
         self._clock = clock
-        is_short = len(self._members) == 1 and self._members[0].typical_ms <= INLINE_LIMIT_MS
-        # One thread a member: members run side by side, requests of one member in order.
-        self._threads = (
-            None
-            if is_short
-            else ThreadPoolExecutor(len(self._members), thread_name_prefix=manifest.name)
-        )
+        # A thread starts with its first work, so what always runs inline has none.
+        self._threads = {
+            member.name: ThreadPoolExecutor(1, thread_name_prefix=f"{manifest.name}.{member.name}")
+            for member in self._members
+        }
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -88,10 +89,10 @@ class LocalModel:
             TooLateError: no member was done by the deadline.
         """
         asked_s = self._clock.monotonic_s()
-        if self._threads is None:
+        if self._is_short(inputs):
             runs = {self._members[0].name: self._run(self._members[0].backend, inputs)}
         else:
-            runs = await self._run_in_threads(self._threads, inputs, deadline)
+            runs = await self._run_in_threads(inputs, deadline)
         if not runs:
             raise BackendError(f"no member of {self.manifest.name} gave an answer")
         outputs, left_out = self._combine(runs)
@@ -106,17 +107,26 @@ class LocalModel:
             queue_us=max(0, round((started_s - asked_s) * 1e6)),
         )
 
+    def _is_short(self, inputs: Tensors) -> bool:
+        """Whether a run holds up the event loop for no longer than handing it to a thread is worth.
+
+        The time of a batch is taken to grow with its size; a large one is never short.
+        """
+        batch = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
+        is_single = len(self._members) == 1
+        return is_single and self._members[0].typical_ms * batch <= INLINE_LIMIT_MS
+
     def _run(self, backend: Backend, inputs: Tensors) -> _Run:
         started_s = self._clock.monotonic_s()
         outputs = backend.run(inputs)
         return _Run(started_s, self._clock.monotonic_s(), outputs)
 
-    async def _run_in_threads(
-        self, threads: ThreadPoolExecutor, inputs: Tensors, deadline: Deadline
-    ) -> dict[str, _Run]:
+    async def _run_in_threads(self, inputs: Tensors, deadline: Deadline) -> dict[str, _Run]:
         loop = asyncio.get_running_loop()
         futures = {
-            loop.run_in_executor(threads, self._run, member.backend, inputs): member.name
+            loop.run_in_executor(
+                self._threads[member.name], self._run, member.backend, inputs
+            ): member.name
             for member in self._members
         }
         remaining_s = max(0.0, deadline.remaining_ms(self._clock.monotonic_s()) / 1000)
@@ -153,7 +163,7 @@ class LocalModel:
 
     def close(self) -> None:
         """Frees the threads and the models; work in progress ends by itself."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
+        for thread in self._threads.values():
+            thread.shutdown(wait=True, cancel_futures=True)
         for member in self._members:
             member.backend.close()

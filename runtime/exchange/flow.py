@@ -114,7 +114,7 @@ class RequestFlow:
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
-        own = await self._infer(request.inputs, deadline.earlier_by_ms(self.policy.margin_ms))
+        own = await self._infer(request.inputs, deadline)
         confidence = own.confidence if isinstance(own, LocalResult) else None
         remaining_ms = deadline.remaining_ms(self._clock.monotonic_s())
         waits_ms = remaining_ms - self.policy.margin_ms
@@ -146,8 +146,12 @@ class RequestFlow:
 
     async def _infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult | Reason:
         """The local model's result, or why there is none."""
+        if deadline.is_past(self._clock.monotonic_s()):
+            # It waited too long for its turn; work that nobody waits for would only delay others.
+            return Reason.DEADLINE
+        until = deadline.earlier_by_ms(self.policy.margin_ms)
         try:
-            result = await self.model.infer(inputs, deadline)
+            result = await self.model.infer(inputs, until)
         except BackendError as error:
             _log.error("inference.failed", error=str(error))
             return Reason.LOCAL_FAILED

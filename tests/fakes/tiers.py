@@ -213,13 +213,10 @@ def _region(tier: Tier) -> str:
 
 
 def request(request_id: str = "q1", remaining_ms: float = 1000, **fields: Any) -> InferenceRequest:
-    """A question with one example."""
+    """A question, with one example unless ``inputs`` are given."""
+    fields.setdefault("inputs", {"x": np.zeros((1, 2), np.float32)})
     return InferenceRequest(
-        request_id=request_id,
-        model_name="animals",
-        inputs={"x": np.zeros((1, 2), np.float32)},
-        remaining_ms=remaining_ms,
-        **fields,
+        request_id=request_id, model_name="animals", remaining_ms=remaining_ms, **fields
     )
 
 

@@ -115,6 +115,8 @@ async def answer_until(
             bus, parts.identity, parts.epoch, lambda: _birth(parts, ingress, limits, base)
         )
         ingress.open()
+        # Whatever ends this: the bus closes without the will, and a birth would stay forever.
+        stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
         await bus.start()
@@ -124,7 +126,6 @@ async def answer_until(
         refresh.cancel()
         presence.draining()
         await ingress.drain(DRAIN_S)
-        presence.offline()
 
 
 def _birth(parts: Station, ingress: Ingress, limits: IngressLimits, base: str) -> Birth:

@@ -65,6 +65,7 @@ class Presence:
     ) -> None:
         self._bus, self._identity, self._epoch, self._birth = bus, identity, epoch, birth
         self._said: Birth | None = None
+        self._is_draining = False
         bus.on_connection(self._on_connection)
 
     async def refresh(self) -> None:
@@ -78,6 +79,7 @@ class Presence:
 
     def draining(self) -> None:
         """Says that nothing new is taken."""
+        self._is_draining = True
         identity = self._identity
         self._publish(Draining(identity.tier, identity.site, identity.region, self._epoch))
 
@@ -89,7 +91,9 @@ class Presence:
         )
 
     def _on_connection(self, is_connected: bool) -> None:  # noqa: FBT001 the port's signature
-        if is_connected:
+        if is_connected and self._is_draining:
+            self.draining()
+        elif is_connected:
             self._said = self._birth()
             self._publish(self._said)
 

@@ -39,6 +39,7 @@ from runtime.messages import (
     Tier,
 )
 from runtime.ports import MessageBus
+from runtime.tensors import native
 from runtime.version import software
 
 _log = structlog.get_logger()
@@ -210,7 +211,7 @@ class Agent:
             InferenceRequest(
                 request_id=check_request_id(request_id or uuid.uuid4().hex),
                 model_name=model,
-                inputs=inputs,
+                inputs={name: native(array) for name, array in inputs.items()},
                 outputs=outputs,
                 remaining_ms=budget_ms,
                 residency=residency,

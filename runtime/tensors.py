@@ -78,6 +78,14 @@ def num_elements(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
+def native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The same numbers as engines read them: row-major, in this machine's byte order.
+
+    An engine that is handed another byte order takes the bytes as they are, and answers wrongly.
+    """
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
 def pack(array: npt.NDArray[np.generic]) -> bytes:
     """Raw little-endian bytes in row-major order; ``BYTES`` elements carry a 4-byte length."""
     if datatype_of(array) == BYTES:

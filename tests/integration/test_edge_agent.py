@@ -178,6 +178,21 @@ async def test_a_damaged_model_stops_the_start_with_its_name(
         await Agent(damaged, bus=MemoryBus(MemoryBroker(), client_id="a")).__aenter__()
 
 
+@pytest.mark.parametrize("kind", [">f4", "<f4"])
+async def test_the_byte_order_and_layout_of_an_array_do_not_change_its_answer(
+    agent: Agent, kind: str
+) -> None:
+    pictures = np.concatenate([picture(0), picture(1)])
+    other = np.asfortranarray(pictures.astype(kind))
+
+    expected, answer = [
+        await agent.infer({"image": x}, budget_ms=5000, residency=Residency.DEVICE)
+        for x in (pictures, other)
+    ]
+
+    assert np.array_equal(answer.outputs["logits"], expected.outputs["logits"])
+
+
 async def test_requests_in_progress_are_measured(agent: Agent) -> None:
     agent._admission.enter(1)
 

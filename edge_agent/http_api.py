@@ -25,6 +25,7 @@ from runtime.codec import (
 )
 from runtime.errors import (
     InvalidBudgetError,
+    MalformedBodyError,
     PayloadTooLargeError,
     TierwiseError,
     UnknownModelError,
@@ -142,6 +143,8 @@ class InferenceApi:
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes") from None
+        except web.RequestPayloadError as error:
+            raise MalformedBodyError(f"the body cannot be read: {str(error)[:100]}") from None
         header_length = parse_header_length(request.headers.get(HEADER_LENGTH, ""), len(raw))
         return decode_request(raw, header_length, max_bytes=limit)
 

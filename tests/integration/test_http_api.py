@@ -238,6 +238,17 @@ async def test_a_gzip_bomb_stops_at_the_limit(agent_url: str, http: aiohttp.Clie
         assert response.status == 413
 
 
+async def test_a_body_that_is_not_as_compressed_as_it_says_is_malformed(
+    agent_url: str, http: aiohttp.ClientSession
+) -> None:
+    async with http.post(
+        agent_url + INFER, data=b"{}", headers={"Content-Encoding": "gzip"}
+    ) as response:
+        said = await response.json()
+
+    assert (response.status, "cannot be read" in said["error"]) == (400, True)
+
+
 async def test_metrics_are_served(
     agent: Agent, agent_url: str, http: aiohttp.ClientSession
 ) -> None:

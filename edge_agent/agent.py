@@ -218,14 +218,22 @@ class Agent:
             )
         )
 
-    async def answer(self, request: InferenceRequest) -> Answer:
-        """The same for a request that a transport has read; stamps the deadline on arrival.
+    def now_s(self) -> float:
+        """The instant on the clock of deadlines, for transports to stamp arrivals with."""
+        return self._clock.monotonic_s()
+
+    async def answer(self, request: InferenceRequest, *, arrived_s: float | None = None) -> Answer:
+        """The same for a request that a transport has read.
+
+        Args:
+            request: its budget counts from the arrival.
+            arrived_s: ``now_s()`` when the transport began to read it; default now.
 
         Raises:
             RequestError: the request cannot be answered as it is.
             OverloadedError: too many requests are in progress.
         """
-        arrived_s = self._clock.monotonic_s()
+        arrived_s = self._clock.monotonic_s() if arrived_s is None else arrived_s
         flow = self.flow
         budget_ms = check_budget_ms(request.remaining_ms)
         limit_ms = self.settings.request.max_budget_ms

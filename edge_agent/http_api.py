@@ -24,7 +24,9 @@ from runtime.codec import (
     parse_header_length,
 )
 from runtime.errors import (
+    BackendError,
     InvalidBudgetError,
+    InvalidTensorError,
     MalformedBodyError,
     PayloadTooLargeError,
     TierwiseError,
@@ -121,6 +123,7 @@ class InferenceApi:
 
     async def infer(self, request: web.Request) -> web.Response:
         """One inference."""
+        arrived_s = self._agent.now_s()
         self._check_served(request)
         body = await self._read(request)
         answer = await self._agent.answer(
@@ -133,7 +136,8 @@ class InferenceApi:
                 remaining_ms=self._budget_ms(body.parameters),
                 residency=parse_residency(body.parameters.get("residency", "cloud")),
                 traceparent=parse_traceparent(request.headers.get("traceparent", "")),
-            )
+            ),
+            arrived_s=arrived_s,
         )
         return _respond(answer, body)
 
@@ -205,14 +209,18 @@ def _respond(answer: Answer, body: RequestBody) -> web.Response:
             body=encode_error(f"{shown.text} ({answer.reason.value})"),
             content_type="application/json",
         )
-    payload, header_length = encode_response(
-        answer.outputs,
-        model_name=answer.model_name,
-        model_version=answer.model_version,
-        request_id=answer.request_id,
-        parameters=answer_parameters(answer),
-        request=body,
-    )
+    try:
+        payload, header_length = encode_response(
+            answer.outputs,
+            model_name=answer.model_name,
+            model_version=answer.model_version,
+            request_id=answer.request_id,
+            parameters=answer_parameters(answer),
+            request=body,
+        )
+    except InvalidTensorError as error:
+        # The caller is not to blame for an output that JSON cannot carry.
+        raise BackendError(str(error)) from error
     if header_length is None:
         return web.Response(body=payload, content_type="application/json")
     return web.Response(

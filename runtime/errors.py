@@ -6,6 +6,7 @@
     |  |- InvalidTensorError       wrong name, datatype, shape, byte count, or not finite
     |  |- UnknownModelError        no such model or version here
     |  |- PayloadTooLargeError     over the stated limit of bytes
+    |  |- ResidencyError           the payload has come further than it may
     |  `- InvalidBudgetError       budget <= 0, not a number, or over the limit
     |- RefusedError            a healthy tier declined; the answer in hand stands
     |  |- TooLateError             the remaining budget is over, or too short to finish in
@@ -68,6 +69,12 @@ class InvalidBudgetError(RequestError):
     """The latency budget is not a number of milliseconds in the allowed range."""
 
     code = "invalid_budget"
+
+
+class ResidencyError(RequestError):
+    """The payload may not be worked on at this tier."""
+
+    code = "residency"
 
 
 class RefusedError(TierwiseError):
@@ -148,6 +155,7 @@ CATALOGUE: dict[str, Public] = {
     "invalid_tensor": Public(400, "A tensor does not fit the model"),
     "unknown_model": Public(404, "No such model or version is served here"),
     "payload_too_large": Public(413, "The request is over the limit of bytes"),
+    "residency": Public(403, "The payload may not be worked on here"),
     "invalid_budget": Public(400, "The latency budget is not usable"),
     "refused": Public(503, "The work was declined"),
     "too_late": Public(504, "The remaining latency budget is too short"),

@@ -155,7 +155,6 @@ class Answer(msgspec.Struct, frozen=True):
     guarantee: Guarantee = Guarantee.NONE
     latency_ms: float = 0.0
     error_code: str = ""
-    error: str = ""
 
     @property
     def has_answer(self) -> bool:

@@ -168,6 +168,11 @@ def from_list(data: object, datatype: str, shape: Sequence[int]) -> npt.NDArray[
         dtype.kind != "b" and any(isinstance(element, bool) for element in flat)
     ):
         raise InvalidTensorError(f"data has elements that are no {datatype}")
+    if dtype.kind in "iu" and flat:
+        # NumPy 1 wraps around where NumPy 2 raises.
+        limits, numbers = np.iinfo(dtype.str), [e for e in flat if isinstance(e, int)]
+        if min(numbers) < limits.min or max(numbers) > limits.max:
+            raise InvalidTensorError(f"data has elements out of the range of {datatype}")
     try:
         with np.errstate(over="raise"):
             return np.array(flat, dtype=dtype).reshape(shape)

@@ -71,6 +71,11 @@ def gateway_state(region: str, gateway: str = "+") -> str:
     return f"{ROOT}/{region}/gw/{gateway}/state"
 
 
+def site_of_state(topic: str) -> str:
+    """Whose state a state topic holds."""
+    return topic.split("/")[-2] if topic.endswith("/state") else ""
+
+
 def agent_state(region: str, agent: str = "+") -> str:
     """Retained state of an agent."""
     return f"{ROOT}/{region}/agent/{agent}/state"

@@ -81,12 +81,14 @@ def _picture(arguments: argparse.Namespace) -> tuple[Any, str]:
 async def _ask(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401 array
     import aiohttp  # noqa: PLC0415
 
+    from runtime.errors import UnavailableError  # noqa: PLC0415
+
     try:
         return await _over_http(arguments, pixels)
-    except aiohttp.ClientConnectionError as error:
+    except (TimeoutError, aiohttp.ServerDisconnectedError) as error:
+        raise UnavailableError("the agent did not reply; its log says why") from error
+    except aiohttp.ClientConnectorError as error:
         if arguments.url:
-            from runtime.errors import UnavailableError  # noqa: PLC0415
-
             raise UnavailableError(
                 f"no agent answers at {arguments.url}: {error}; "
                 "start one with: tierwise agent run --config FILE"

@@ -79,6 +79,11 @@ class TierMetrics:
             "Decisions that the log could not take",
             registry=registry,
         )
+        self._late = Counter(
+            f"{name}_late_answers_total",
+            "Answers that were ready only after their deadline",
+            registry=registry,
+        )
         self._pending = Gauge(f"{name}_pending_requests", "Requests in progress", registry=registry)
         self._link_chance = Gauge(
             f"{name}_link_chance_ratio",
@@ -112,6 +117,10 @@ class TierMetrics:
     def count_refusal(self, code: str) -> None:
         """Counts a request that was refused, cancelled or could not be replied to."""
         self._refusals.labels(code).inc()
+
+    def count_late(self) -> None:
+        """Counts an answer that was ready only after its deadline."""
+        self._late.inc()
 
     def count_ignored(self, kind: IgnoredKind) -> None:
         """Counts a message that was received and not acted on."""

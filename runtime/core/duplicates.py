@@ -85,6 +85,17 @@ class RecentRequests(Generic[Reply]):
         self._forget()
         return told
 
+    def withdraw(self, key: RequestKey, correlation: bytes) -> bool:
+        """One asker no longer waits; True, and forgotten, when nobody else waits for it either."""
+        known = self._known.get(key)
+        if known is None or known.reply is not None or correlation not in known.correlations:
+            return False
+        known.correlations.remove(correlation)
+        if known.correlations:
+            return False
+        self.abandon(key)
+        return True
+
     def abandon(self, key: RequestKey) -> list[bytes]:
         """Forgets a request, so that asking again starts afresh; returns who waited for it."""
         known = self._known.pop(key, None)

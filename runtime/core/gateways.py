@@ -36,6 +36,11 @@ class GatewayBook:
         """Gateways that take work, by id."""
         return self._online
 
+    def forget(self, site: str) -> None:
+        """The state of a gateway was removed."""
+        self._online.pop(site, None)
+        self._epochs.pop(site, None)
+
     def forget_all(self) -> None:
         """The connection was lost: what was known may be old."""
         self._online.clear()

@@ -24,7 +24,13 @@ from runtime.core.escalation import (
     settle,
 )
 from runtime.deadline import Deadline
-from runtime.errors import BackendError, InvalidTensorError, TooLateError, UnknownModelError
+from runtime.errors import (
+    BackendError,
+    InvalidTensorError,
+    ResidencyError,
+    TooLateError,
+    UnknownModelError,
+)
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -88,13 +94,16 @@ class RequestFlow:
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
 
     def check(self, request: InferenceRequest) -> None:
-        """Refuses what this tier's model cannot take.
+        """Refuses what this tier may not see and what its model cannot take.
 
         Raises:
+            ResidencyError: the payload must stay below this tier.
             UnknownModelError: another model or version is asked for.
             InvalidTensorError: inputs do not fit, or an unknown output is asked for.
         """
-        manifest = self.model.manifest
+        manifest, tier = self.model.manifest, self.identity.tier
+        if not request.residency.allows(tier):
+            raise ResidencyError(f"residency {request.residency.value} does not reach {tier.value}")
         if request.model_name not in ("", manifest.name):
             raise UnknownModelError(
                 f"{request.model_name[:80]!r} is not served here; {manifest.name!r} is"
@@ -142,6 +151,8 @@ class RequestFlow:
         course = _Course(request, own, decision, reply, settlement, remaining_ms, latency_ms)
         answer = self._compose(course)
         self._note(course, answer)
+        if deadline.is_past(self._clock.monotonic_s()):
+            self._metrics.count_late()
         return answer
 
     async def _infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult | Reason:

@@ -36,7 +36,7 @@ from runtime.exchange.wire import (
     parse_request,
     reply_message,
 )
-from runtime.messages import Answer, Cancel, InferenceRequest, decode_control
+from runtime.messages import Answer, Cancel, InferenceRequest, Outcome, decode_control
 from runtime.ports import Clock, Message, MessageBus
 
 # Finished replies that are kept for retries; replies are about a kilobyte.
@@ -152,8 +152,8 @@ class Ingress:
             return
         for key in [key for key in self._running if key[:2] == (asker, control.request_id)]:
             # Forgotten at once: who asks again before the task has ended starts afresh.
-            self._recent.abandon(key)
-            self._running.pop(key).cancel()
+            if self._recent.withdraw(key, message.correlation_data):
+                self._running.pop(key).cancel()
 
     def _take(self, asker: str, own_topic: str, message: Message) -> None:
         """Lets one request in.
@@ -222,8 +222,12 @@ class Ingress:
             reply = self._encoded(work, ShuttingDownError("ended before it was answered"))
             correlations = self._recent.abandon(work.key)
         else:
-            reply = self._encoded(work, self._result_of(work, task))
+            result = self._result_of(work, task)
+            reply = self._encoded(work, result)
             correlations = self._recent.finish(work.key, reply, len(reply.payload))
+            if not (isinstance(result, Answer) and result.outcome is Outcome.ANSWERED):
+                # A retry deserves another try, not the same bad news again.
+                self._recent.abandon(work.key)
         for correlation in correlations:
             self._send(replace(reply, correlation_data=correlation))
 

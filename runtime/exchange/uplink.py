@@ -42,6 +42,7 @@ from runtime.ports import Clock, Message, MessageBus
 
 # A gateway that did not reply is asked again only after this time, if there is another one.
 AVOID_S = 2.0
+MAX_LINKS = 256
 _log = structlog.get_logger()
 
 
@@ -177,7 +178,7 @@ class Uplink:
             self._failed_at_s[gateway] = now_s
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=sent_bytes)
         except asyncio.CancelledError:
-            self._cancel_above(request.request_id, topic)
+            self._cancel_above(request.request_id, topic, correlation)
             raise
         finally:
             self._pending.resolve(correlation)
@@ -198,9 +199,9 @@ class Uplink:
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=sent_bytes)
         return UpstreamReply(answer.outcome, answer.reason, answer, sent_bytes)
 
-    def _cancel_above(self, request_id: str, topic: str) -> None:
+    def _cancel_above(self, request_id: str, topic: str, correlation: bytes) -> None:
         try:
-            self._bus.publish(cancel_message(request_id, topic=topic))
+            self._bus.publish(cancel_message(request_id, topic=topic, correlation=correlation))
         except NotConnectedError:
             # The gateway's own deadline ends the work.
             _log.debug("cancel.not_sent", request_id=request_id)
@@ -217,6 +218,8 @@ class Uplink:
 
     def _on_state(self, message: Message) -> None:
         if not message.payload:
+            # A retained state that was removed, by an operator for instance.
+            self._book.forget(topics.site_of_state(message.topic))
             return
         state = decode_control(message.payload)
         if state is None or not self._speaks_for_itself(message.topic, state):
@@ -225,10 +228,11 @@ class Uplink:
         if not self._book.note(state):
             self._metrics.count_ignored("stale_state")
             return
-        # Estimates of gateways that are gone are forgotten, so that ids cannot pile up.
-        for gone in self._links.keys() - self._book.online.keys():
-            del self._links[gone]
-            self._failed_at_s.pop(gone, None)
+        if len(self._links) > MAX_LINKS:
+            # So that ids cannot pile up; an estimate outlives a reconnect, or a gate would reopen.
+            for gone in self._links.keys() - self._book.online.keys():
+                del self._links[gone]
+                self._failed_at_s.pop(gone, None)
 
     def _speaks_for_itself(self, topic: str, state: ControlMessage) -> bool:
         """Whether a state is that of a gateway of the tier above, said at that gateway's topic.

@@ -43,6 +43,8 @@ from runtime.ports import Message
 CONTROL_CONTENT_TYPE = "application/vnd.tierwise.control+json"
 MAX_ID_CHARACTERS = 128
 MAX_HOPS = 8
+# An agent that comes back is not flooded with answers that nobody waits for.
+REPLY_EXPIRY_S = 1
 _Choice = TypeVar("_Choice", Outcome, Reason, Residency, Tier, Guarantee)
 # W3C trace context, version 00.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -88,11 +90,12 @@ def request_message(
     )
 
 
-def cancel_message(request_id: str, *, topic: str) -> Message:
+def cancel_message(request_id: str, *, topic: str, correlation: bytes) -> Message:
     """Says that nobody waits for this request any more; goes to the request's own topic."""
     return Message(
         topic=topic,
         payload=encode_control(Cancel(request_id)),
+        correlation_data=correlation,
         content_type=CONTROL_CONTENT_TYPE,
         expiry_s=1,
     )
@@ -189,7 +192,6 @@ def reply_message(
     correlation: bytes,
     body: RequestBody | None,
     queue_len: int,
-    expires_s: int = 1,
 ) -> Message:
     """An answer on its way down."""
     last = answer.hops[-1] if answer.hops else None
@@ -217,7 +219,7 @@ def reply_message(
         payload=payload,
         correlation_data=correlation,
         content_type=topics.CONTENT_TYPE,
-        expiry_s=expires_s,
+        expiry_s=REPLY_EXPIRY_S,
         user=tuple(user),
     )
 

@@ -114,6 +114,7 @@ async def test_a_bare_json_body_without_any_property_is_answered_too(visitor: Vi
         (with_property(good(), topics.REMAINING_MS, "soon"), "invalid_budget"),
         (with_property(good(), topics.REMAINING_MS, "nan"), "invalid_budget"),
         (with_property(good(), topics.RESIDENCY, "moon"), "malformed_body"),
+        (with_property(good(), topics.RESIDENCY, "device"), "residency"),
         (with_property(good(), topics.PRIORITY, "high"), "malformed_body"),
         (with_property(good(), topics.REQUEST_ID, "x" * 200), "malformed_body"),
         (replace(good(), response_topic="someone/else"), "malformed_body"),
@@ -210,7 +211,9 @@ async def test_a_cancelled_request_frees_its_place_and_may_be_asked_again(
     await eventually(lambda: visitor.region.ingress.queue_len == 1)
 
     cancel = b'{"kind":"cancel","request_id":"q1"}'
-    visitor.bus.publish(Message(TOPIC, cancel, content_type=CONTROL_CONTENT_TYPE))
+    visitor.bus.publish(
+        Message(TOPIC, cancel, correlation_data=b"c1", content_type=CONTROL_CONTENT_TYPE)
+    )
     await eventually(lambda: visitor.region.ingress.queue_len == 0)
     visitor.region.backends[0].release.set()
     reply = await visitor.ask(good(remaining_ms=5000))
@@ -227,7 +230,10 @@ async def test_a_request_that_is_asked_again_right_after_its_cancellation_is_ans
 
     # Both arrive before the cancelled task has had a turn to end.
     cancel = Message(
-        TOPIC, b'{"kind":"cancel","request_id":"q1"}', content_type=CONTROL_CONTENT_TYPE
+        TOPIC,
+        b'{"kind":"cancel","request_id":"q1"}',
+        correlation_data=b"c1",
+        content_type=CONTROL_CONTENT_TYPE,
     )
     visitor.region.ingress._on_message(cancel)
     visitor.region.ingress._on_message(good(correlation=b"c2", remaining_ms=5000))
@@ -268,6 +274,35 @@ async def test_an_output_that_the_wanted_form_cannot_carry_is_told_as_a_failure(
     reply = await visitor.ask(Message(TOPIC, body))
 
     assert reply.property(topics.ERROR_CODE) == "backend_failed"
+
+
+async def test_a_cancel_takes_off_its_own_attempt_and_no_other(visitor: Visitor) -> None:
+    visitor.region.backends[0].release = threading.Event()
+    visitor.bus.publish(good(correlation=b"c1", remaining_ms=5000))
+    visitor.bus.publish(good(correlation=b"c2", remaining_ms=5000))
+    ignored = 'tierwise_regional_ignored_messages_total{kind="duplicate"}'
+    await eventually(lambda: visitor.region.counted(ignored) == 1)
+
+    cancel = b'{"kind":"cancel","request_id":"q1"}'
+    visitor.bus.publish(
+        Message(TOPIC, cancel, correlation_data=b"c1", content_type=CONTROL_CONTENT_TYPE)
+    )
+    visitor.region.backends[0].release.set()
+    await eventually(lambda: visitor.heard)
+
+    assert [message.correlation_data for message in visitor.heard] == [b"c2"]
+    assert visitor.heard[0].property(topics.OUTCOME) == "answered"
+
+
+async def test_bad_news_is_not_repeated_to_a_retry(visitor: Visitor) -> None:
+    visitor.region.backends[0].is_broken = True
+    failed = await visitor.ask(good(correlation=b"c1"))
+    visitor.region.backends[0].is_broken = False
+
+    retried = await visitor.ask(good(correlation=b"c2"))
+
+    assert failed.property(topics.OUTCOME) == "failed"
+    assert retried.property(topics.OUTCOME) == "answered"
 
 
 async def test_control_messages_that_are_not_understood_are_counted(visitor: Visitor) -> None:

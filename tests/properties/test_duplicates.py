@@ -63,6 +63,18 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.waiting.pop(request_id, None)
         self.replies.pop(request_id, None)
 
+    @rule(request_id=ids, correlation=correlations)
+    def withdraw(self, request_id: str, correlation: bytes) -> None:
+        is_over = self.recent.withdraw(key(request_id), correlation)
+
+        known = self.waiting.get(request_id, [])
+        is_waiting = correlation in known and request_id not in self.replies
+        assert is_over == (is_waiting and known == [correlation])
+        if is_waiting:
+            known.remove(correlation)
+        if is_over:
+            del self.waiting[request_id]
+
     @invariant()
     def knows_what_it_should(self) -> None:
         assert len(self.recent) == len(self.waiting)

@@ -72,3 +72,14 @@ def test_after_a_lost_connection_nothing_is_known() -> None:
 
 def test_other_messages_are_no_state() -> None:
     assert not GatewayBook().note(Cancel("r1"))
+
+
+def test_a_gateway_whose_state_was_removed_is_not_asked() -> None:
+    book = GatewayBook()
+    book.note(_birth("a", epoch=5))
+
+    book.forget("a")
+    book.forget("never seen")
+
+    assert not book.online
+    assert book.note(_birth("a", epoch=1))

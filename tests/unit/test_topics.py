@@ -63,3 +63,8 @@ def test_filters_match_as_the_standard_says(
     expected: bool,
 ) -> None:
     assert topics.matches(topic_filter, topic) == expected
+
+
+def test_a_state_topic_tells_whose_state_it_holds() -> None:
+    assert topics.site_of_state(topics.gateway_state("r", "g1")) == "g1"
+    assert topics.site_of_state(topics.any_requests("r", "a")) == ""

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 
 from model_zoo.catalog import bundled_pictures
-from runtime.adapters.broker import RunningBroker, start_broker
+from runtime.adapters.broker import Preference, RunningBroker, start_broker
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
 from runtime.adapters.stalling_proxy import StallingProxy
 from runtime.errors import StartError
@@ -120,11 +120,21 @@ async def _judge(tally: Tally, questions: list[Question], progress: Callable[[in
     tally.cloud_only.update(await labels_of(Tier.CLOUD, questions, progress))
 
 
+async def _broker(folder: Path, prefer: Preference) -> RunningBroker:
+    """Starts the broker; Ctrl-C in the middle of that stops it again."""
+    starting = asyncio.ensure_future(asyncio.to_thread(start_broker, folder, prefer=prefer))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        (await starting).stop()
+        raise
+
+
 @asynccontextmanager
 async def _stage(arguments: argparse.Namespace, folder: Path, view: View) -> AsyncIterator[Stage]:
     """Broker, proxy, cloud, gateway and agents; all are gone afterwards, whatever happens."""
     view.note = "starting broker, cloud, gateway and agents"
-    broker = await asyncio.to_thread(start_broker, folder / "broker", prefer=arguments.broker)
+    broker = await _broker(folder / "broker", arguments.broker)
     proxy = StallingProxy(broker.address.host, broker.address.port)
     children = Children(folder)
     bus = PahoBus(BrokerAddress(broker.address.host, broker.address.port), client_id="demo")

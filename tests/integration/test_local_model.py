@@ -1,0 +1,88 @@
+"""The model of a tier: members side by side, late and broken ones left out, nothing held up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+
+from fakes.hierarchy import ask, cloud, edge
+from fakes.tiers import (
+    SURE,
+    NumbersBackend,
+    request,
+)
+from fakes.waiting import eventually
+from runtime.adapters.memory_bus import MemoryBroker
+from runtime.deadline import Deadline
+from runtime.messages import (
+    Outcome,
+    Reason,
+    Tier,
+)
+
+
+async def test_an_ensemble_answers_with_the_members_that_are_there() -> None:
+    broker = MemoryBroker()
+    members = (
+        NumbersBackend(SURE),
+        NumbersBackend(is_broken=True),
+        NumbersBackend(SURE, release=threading.Event()),
+    )
+    async with cloud(broker, *members) as top:
+        answer, took_ms = await ask(top, budget_ms=200)
+
+    assert (answer.outcome, answer.reason) == (Outcome.DEGRADED, Reason.PARTIAL_ENSEMBLE)
+    assert (answer.tier, answer.label) == (Tier.CLOUD, 0)
+    assert took_ms < 1000
+
+
+async def test_a_stuck_member_holds_up_no_request_but_its_own_part() -> None:
+    members = (NumbersBackend(SURE), NumbersBackend(SURE, release=threading.Event()))
+    async with cloud(MemoryBroker(), *members) as top:
+        answers = [(await ask(top, 50, request_id=f"q{number}"))[0] for number in range(5)]
+
+    assert {answer.reason for answer in answers} == {Reason.PARTIAL_ENSEMBLE}
+    assert members[0].num_runs == 5
+
+
+async def test_a_large_batch_for_a_quick_model_does_not_hold_up_the_event_loop() -> None:
+    slow = NumbersBackend(SURE, release=threading.Event())
+    async with edge(MemoryBroker(), slow, inline=True) as device:
+        large = np.zeros((1000, 2), np.float32)
+        asked = asyncio.create_task(ask(device, 5000, inputs={"x": large}))
+        await eventually(lambda: slow.num_runs == 1)
+        was_done = asked.done()
+
+        assert slow.release is not None
+        slow.release.set()
+        answer, _ = await asked
+
+    assert not was_done
+    assert answer.outputs["logits"].shape == (1000, 3)
+
+
+async def test_a_request_whose_time_ran_out_before_its_turn_is_not_computed() -> None:
+    async with edge(MemoryBroker(), inline=True) as device:
+        answer = await device.flow.answer(request(), Deadline.after(time.monotonic(), -1))
+
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, Reason.DEADLINE)
+    assert device.backends[0].num_runs == 0
+
+
+async def test_an_ensemble_of_all_members_answers() -> None:
+    async with cloud(MemoryBroker(), NumbersBackend(SURE), NumbersBackend(SURE)) as top:
+        answer, _ = await ask(top)
+
+    assert (answer.outcome, answer.reason) == (Outcome.ANSWERED, Reason.CONFIDENT)
+    assert answer.outputs["logits"].shape == (1, 3)
+
+
+async def test_an_ensemble_without_a_usable_member_fails() -> None:
+    broken = NumbersBackend((float("nan"),) * 3)
+    async with cloud(MemoryBroker(), broken, NumbersBackend(is_broken=True)) as top:
+        answer, _ = await ask(top)
+
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, Reason.LOCAL_FAILED)

@@ -67,14 +67,14 @@ def train_task(
     networks: dict[str, nn.Module] = {}
     teacher: Float32s | None = None
     for position, name in enumerate((*ENSEMBLE, *STUDENTS)):
-        if name in STUDENTS and teacher is None:
-            teacher = _teacher_logits([networks[member] for member in ENSEMBLE], pixels)
         torch.manual_seed(seed + position)
         network = NETWORKS[name]()
         checkpoint = work / f"{name}.pt"
         if checkpoint.is_file():
             network.load_state_dict(torch.load(checkpoint, weights_only=True))
         else:
+            if name in STUDENTS and teacher is None:
+                teacher = _teacher_logits([networks[member] for member in ENSEMBLE], pixels)
             network = train(
                 network,
                 pixels,

@@ -26,7 +26,7 @@ from runtime.manifest import Provenance
 from runtime.messages import Tier
 
 MODEL_NAME = "fashion"
-# Accuracies of two seeds lay within this of each other.
+# A judgement: twice the standard error of an accuracy of .94 on 10,000 pictures.
 REBUILD_TOLERANCE = 0.005
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 # Tier -> member name -> trained network.

@@ -6,8 +6,9 @@ import asyncio
 
 from cloud_tier.settings import CloudSettings
 from runtime.core.escalation import EscalationPolicy
-from runtime.exchange.answering import answer_until, bus_of, station
+from runtime.exchange.answering import answer_until
 from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.station import bus_of, station
 from runtime.messages import Tier
 
 

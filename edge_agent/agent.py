@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,30 +16,31 @@ import structlog
 
 from edge_agent.settings import EdgeSettings
 from runtime.adapters.clock import SystemClock
-from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.metrics import TierMetrics
-from runtime.adapters.paho_bus import PahoBus
 from runtime.core.admission import Admission
 from runtime.deadline import Deadline, check_budget_ms
 from runtime.errors import InvalidBudgetError
 from runtime.exchange.flow import Identity, RequestFlow
-from runtime.exchange.presence import Presence, next_epoch, will_of
-from runtime.exchange.station import broker_address, escalation_policy, load_model, uplink_settings
+from runtime.exchange.presence import Presence
+from runtime.exchange.station import (
+    birth_of,
+    bus_of,
+    escalation_policy,
+    station,
+    uplink_settings,
+)
 from runtime.exchange.uplink import Uplink
 from runtime.exchange.wire import check_request_id
 from runtime.logs import configure_logs
 from runtime.messages import (
     Answer,
-    Birth,
     InferenceRequest,
     Residency,
-    ServedModel,
     Tensors,
     Tier,
 )
 from runtime.ports import MessageBus
 from runtime.tensors import native
-from runtime.version import software
 
 _log = structlog.get_logger()
 
@@ -95,7 +95,7 @@ class Agent:
         return self
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        settings, folder = self.settings, Path(self.settings.state.folder)
+        settings = self.settings
         if not structlog.is_configured():
             # Unconfigured, structlog prints into the application's standard output.
             identity = self.identity
@@ -105,21 +105,18 @@ class Agent:
                 site=identity.site,
                 region=identity.region,
             )
-        model = await load_model(settings.model, Tier.EDGE, self._clock)
-        stack.callback(model.close)
-        log = stack.enter_context(
-            SqliteDecisionLog(folder, max_bytes=settings.state.decision_log_max_bytes)
-        )
-        epoch = next_epoch(folder, self._clock)
-        if self._bus is None:
-            self._bus = PahoBus(
-                address=broker_address(settings.broker),
-                client_id=settings.agent,
-                will=will_of(self.identity, epoch),
-                keep_alive_s=settings.broker.keep_alive_s,
+        parts = await stack.enter_async_context(
+            station(
+                self.identity,
+                settings.model,
+                settings.state,
                 clock=self._clock,
+                metrics=self.metrics,
             )
-        bus = self._bus
+        )
+        if self._bus is None:
+            self._bus = bus_of(parts, settings.broker)
+        bus, model = self._bus, parts.model
         uplink = None
         if settings.escalation.enabled:
             uplink = Uplink(
@@ -134,7 +131,7 @@ class Agent:
                     pinned=settings.gateway,
                     max_pending=settings.request.max_pending,
                 ),
-                epoch=epoch,
+                epoch=parts.epoch,
             )
         self._flow = RequestFlow(
             self.identity,
@@ -142,11 +139,13 @@ class Agent:
             policy=escalation_policy(settings.escalation, settings.request, model),
             clock=self._clock,
             metrics=self.metrics,
-            log=log,
+            log=parts.log,
             uplink=uplink,
         )
         bus.on_connection(self.metrics.set_connected)
-        presence = Presence(bus, self.identity, epoch, lambda: self._birth(epoch))
+        presence = Presence(
+            bus, self.identity, parts.epoch, lambda: birth_of(parts, http_base=self.http_base)
+        )
         stack.push_async_callback(bus.close)
         if uplink is not None:
             stack.push_async_callback(uplink.close)
@@ -155,18 +154,6 @@ class Agent:
         stack.callback(refresh.cancel)
         await bus.start()
         _log.info("agent.started", model=model.manifest.name, version=model.manifest.version)
-
-    def _birth(self, epoch: int) -> Birth:
-        manifest = self.flow.model.manifest
-        return Birth(
-            tier=Tier.EDGE,
-            site=self.identity.site,
-            region=self.identity.region,
-            epoch=epoch,
-            models=(ServedModel(manifest.name, manifest.version),),
-            http_base=self.http_base,
-            software=software(),
-        )
 
     async def __aexit__(
         self,

@@ -6,9 +6,15 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from regional_gateway.settings import GatewaySettings
-from runtime.exchange.answering import Station, answer_until, bus_of, station
+from runtime.exchange.answering import answer_until
 from runtime.exchange.flow import Identity, RequestFlow
-from runtime.exchange.station import escalation_policy, uplink_settings
+from runtime.exchange.station import (
+    Station,
+    bus_of,
+    escalation_policy,
+    station,
+    uplink_settings,
+)
 from runtime.exchange.uplink import Uplink
 from runtime.messages import Tier
 

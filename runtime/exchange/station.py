@@ -3,23 +3,102 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.adapters.artifacts import open_model
+from runtime.adapters.clock import SystemClock
+from runtime.adapters.decision_log import SqliteDecisionLog
+from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.onnx_backend import OnnxOptions, load_members
-from runtime.adapters.paho_bus import BrokerAddress, TlsFiles
+from runtime.adapters.paho_bus import BrokerAddress, PahoBus, TlsFiles
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
     ModelSettings,
     RequestSettings,
+    StateSettings,
 )
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.link import LinkSettings
+from runtime.exchange.flow import Identity
+from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.uplink import UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
-from runtime.messages import Tier
-from runtime.ports import Clock
+from runtime.messages import Birth, ServedModel, Tier
+from runtime.ports import Clock, DecisionLog
+from runtime.version import software
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """The parts that are there before a tier can say how it answers."""
+
+    identity: Identity
+    clock: Clock
+    metrics: TierMetrics
+    log: DecisionLog
+    model: LocalModel
+    epoch: int
+
+
+@asynccontextmanager
+async def station(
+    identity: Identity,
+    model_settings: ModelSettings,
+    state: StateSettings,
+    *,
+    clock: Clock | None = None,
+    metrics: TierMetrics | None = None,
+) -> AsyncIterator[Station]:
+    """Loads the model, opens the decision log, counts the start; closes them again.
+
+    Who needs clock and metrics before the start brings its own.
+
+    Raises:
+        ArtifactError: the model cannot be used.
+        StartError: the state folder cannot be used.
+    """
+    clock = clock or SystemClock()
+    metrics = metrics or TierMetrics(identity.tier)
+    async with AsyncExitStack() as stack:
+        model = await load_model(model_settings, identity.tier, clock)
+        stack.callback(model.close)
+        folder = Path(state.folder)
+        log = stack.enter_context(SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes))
+        yield Station(identity, clock, metrics, log, model, next_epoch(folder, clock))
+
+
+def bus_of(parts: Station, broker: BrokerSettings, *, suffix: str = "") -> PahoBus:
+    """A connection of this process to a broker; its will says that the process is gone.
+
+    A second connection to what may be the same broker takes a ``suffix`` and has no will.
+    """
+    return PahoBus(
+        address=broker_address(broker),
+        client_id=f"{parts.identity.site}{suffix}",
+        will=None if suffix else will_of(parts.identity, parts.epoch),
+        keep_alive_s=broker.keep_alive_s,
+        clock=parts.clock,
+    )
+
+
+def birth_of(parts: Station, *, http_base: str, capacity: int = 0, queue_len: int = 0) -> Birth:
+    """What a process says of itself when it is online."""
+    manifest = parts.model.manifest
+    return Birth(
+        tier=parts.identity.tier,
+        site=parts.identity.site,
+        region=parts.identity.region,
+        epoch=parts.epoch,
+        capacity=capacity,
+        queue_len=queue_len,
+        models=(ServedModel(manifest.name, manifest.version),),
+        http_base=http_base,
+        software=software(),
+    )
 
 
 def broker_address(settings: BrokerSettings) -> BrokerAddress:

@@ -13,8 +13,9 @@ from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.common_settings import HttpSettings, RequestSettings
-from runtime.exchange.answering import Station, answer_until
+from runtime.exchange.answering import answer_until
 from runtime.exchange.presence import Presence
+from runtime.exchange.station import Station
 from runtime.messages import Birth, ControlMessage, Draining, Offline, Tier, decode_control
 from runtime.ports import Message
 

@@ -37,11 +37,6 @@ class Children:
         self._folder = folder
         self._children: list[Child] = []
 
-    @property
-    def pids(self) -> dict[str, int]:
-        """Process ids by name."""
-        return {child.name: child.process.pid for child in self._children}
-
     async def start(self, name: str, module: str, config: Path) -> None:
         """Starts ``python -m module`` with a settings file."""
         log = self._folder / f"{name}.log"

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import structlog
 
 from edge_agent.agent import Agent
-from edge_agent.http_api import HEADER_LENGTH, InferenceApi
+from edge_agent.http_api import InferenceApi
 from edge_agent.settings import EdgeSettings
 from hardware_profiles.detect import detect
 from model_zoo.catalog import bundled_model, bundled_pictures
@@ -29,7 +29,7 @@ from runtime.adapters.clock import SystemClock
 from runtime.adapters.http_server import serving
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.onnx_backend import load_members
-from runtime.codec import encode_request
+from runtime.codec import HTTP_HEADER_LENGTH, encode_request
 from runtime.common_settings import EscalationSettings, StateSettings
 from runtime.core.confidence import confidence_of_batch
 from runtime.core.escalation import EscalationPolicy, Situation, decide
@@ -124,7 +124,7 @@ def _over_http(picture: Pixels, base: str, session: aiohttp.ClientSession) -> St
     url = f"{base}/v2/models/fashion/infer"
 
     async def http() -> object:
-        async with session.post(url, data=body, headers={HEADER_LENGTH: str(length)}) as said:
+        async with session.post(url, data=body, headers={HTTP_HEADER_LENGTH: str(length)}) as said:
             return await said.read()
 
     return http

@@ -16,6 +16,7 @@ from aiohttp import web
 from edge_agent.agent import Agent
 from runtime.adapters.http_server import operations_app
 from runtime.codec import (
+    HTTP_HEADER_LENGTH,
     Parameters,
     RequestBody,
     decode_request,
@@ -44,7 +45,6 @@ from runtime.messages import Answer, InferenceRequest, Outcome, TensorSpec
 from runtime.version import software
 
 MAX_STATED = 1e15
-HEADER_LENGTH = "Inference-Header-Content-Length"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TRITON_TYPES = {"BOOL": "TYPE_BOOL", "BYTES": "TYPE_STRING"}
 
@@ -149,7 +149,7 @@ class InferenceApi:
             raise PayloadTooLargeError(f"the body is over the limit of {limit} bytes") from None
         except web.RequestPayloadError as error:
             raise MalformedBodyError(f"the body cannot be read: {str(error)[:100]}") from None
-        header_length = parse_header_length(request.headers.get(HEADER_LENGTH, ""), len(raw))
+        header_length = parse_header_length(request.headers.get(HTTP_HEADER_LENGTH, ""), len(raw))
         return decode_request(raw, header_length, max_bytes=limit)
 
     def _budget_ms(self, parameters: Parameters) -> float:
@@ -226,7 +226,7 @@ def _respond(answer: Answer, body: RequestBody) -> web.Response:
     return web.Response(
         body=payload,
         content_type="application/octet-stream",
-        headers={HEADER_LENGTH: str(header_length)},
+        headers={HTTP_HEADER_LENGTH: str(header_length)},
     )
 
 

@@ -19,6 +19,8 @@ from runtime.messages import Tensors
 from runtime.tensors import BYTES, datatype_of, from_list, pack, unpack
 
 MAX_TENSORS = 64
+# Carries the length of the JSON header over HTTP.
+HTTP_HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_SIZE = "binary_data_size"
 BINARY_DATA = "binary_data"
 BINARY_OUTPUT = "binary_data_output"

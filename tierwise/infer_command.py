@@ -100,31 +100,19 @@ async def _ask(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  #
 async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401
     import aiohttp  # noqa: PLC0415
 
-    from runtime.codec import (  # noqa: PLC0415
-        decode_response,
-        encode_request,
-        parse_header_length,
-    )
+    from tierwise import client  # noqa: PLC0415
 
-    body, header_length = encode_request(
-        {"image": pixels[None]},
-        parameters={"remaining_ms": arguments.budget_ms, "residency": arguments.residency},
-    )
-    name = "Inference-Header-Content-Length"
-    timeout = aiohttp.ClientTimeout(total=arguments.budget_ms / 1000 + GIVE_UP_S)
-    base = (arguments.url or DEFAULT_URL).rstrip("/")
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.post(
-            f"{base}/v2/models/{arguments.model}/infer",
-            data=body,
-            headers={name: str(header_length)},
-        ) as response,
-    ):
-        raw = await response.read()
-        length = parse_header_length(response.headers.get(name, ""), len(raw))
+    async with aiohttp.ClientSession() as session:
         # An error body raises with the text that the agent sent.
-        return dict(decode_response(raw, length).parameters)
+        response = await client.infer(
+            session,
+            (arguments.url or DEFAULT_URL).rstrip("/"),
+            arguments.model,
+            {"image": pixels[None]},
+            parameters={"remaining_ms": arguments.budget_ms, "residency": arguments.residency},
+            timeout_s=arguments.budget_ms / 1000 + GIVE_UP_S,
+        )
+    return dict(response.parameters)
 
 
 async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -15,13 +15,12 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from edge_agent.agent import Agent
-from edge_agent.http_api import HEADER_LENGTH
 from model_zoo.catalog import bundled_model, bundled_pictures
 from runtime.adapters.artifacts import open_model
 from runtime.adapters.http_server import operations_app, serving
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.onnx_backend import load_members
-from runtime.codec import encode_request
+from runtime.codec import HTTP_HEADER_LENGTH, encode_request
 from runtime.errors import StartError
 
 T = TypeVar("T")
@@ -144,8 +143,8 @@ def _json_request(**changes: Any) -> dict[str, Any]:
     [
         (b"", {}, 400, "not a request"),
         (b"{", {}, 400, "not a request"),
-        (b"{}", {HEADER_LENGTH: "3"}, 400, "beyond the body"),
-        (b"{}", {HEADER_LENGTH: "-1"}, 400, "no number"),
+        (b"{}", {HTTP_HEADER_LENGTH: "3"}, 400, "beyond the body"),
+        (b"{}", {HTTP_HEADER_LENGTH: "-1"}, 400, "no number"),
         (b"[" * 5000, {}, 400, "not a request"),
         (b"x" * 100_001, {}, 413, "limit"),
         (json.dumps(_json_request(parameters={"remaining_ms": 0})), {}, 400, "budget"),
@@ -178,7 +177,7 @@ async def test_nan_pixels_are_refused(agent_url: str, http: aiohttp.ClientSessio
     body, length = encode_request({"image": np.full((1, 28, 28), np.nan, np.float32)})
 
     async with http.post(
-        agent_url + INFER, data=body, headers={HEADER_LENGTH: str(length)}
+        agent_url + INFER, data=body, headers={HTTP_HEADER_LENGTH: str(length)}
     ) as response:
         said = await response.json()
 

@@ -10,11 +10,10 @@ import aiohttp
 import numpy as np
 import numpy.typing as npt
 
-from runtime.codec import decode_response, encode_request, parse_header_length
 from runtime.errors import RequestError
+from tierwise import client
 from tierwise.demo.tally import Seen
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
 # A caller that hears nothing gives up this long after its budget; that counts as failed.
 GIVE_UP_S = 5.0
 
@@ -41,13 +40,10 @@ class Caller:
         """Asks the agent whose turn it is; never raises."""
         base = self.agent_bases[question.index % len(self.agent_bases)]
         pixels = question.picture[None].astype(np.float32) / np.float32(255)
-        body, header_length = encode_request(
-            {"image": pixels}, parameters={"remaining_ms": self.budget_ms}
-        )
         loop = asyncio.get_running_loop()
         in_outage = self.is_cut()
         started_s = loop.time()
-        outcome, tier, label = await self._post(base, body, header_length)
+        outcome, tier, label = await self._post(base, pixels)
         return Seen(
             index=question.index,
             outcome=outcome,
@@ -59,20 +55,20 @@ class Caller:
         )
 
     async def _post(
-        self, base: str, body: bytes, header_length: int
+        self, base: str, pixels: npt.NDArray[np.float32]
     ) -> tuple[str, str | None, int | None]:
         try:
-            async with self.session.post(
-                f"{base}/v2/models/fashion/infer",
-                data=body,
-                headers={HEADER_LENGTH: str(header_length)},
-                timeout=aiohttp.ClientTimeout(total=self.budget_ms / 1000 + GIVE_UP_S),
-            ) as response:
-                raw = await response.read()
-                length = parse_header_length(response.headers.get(HEADER_LENGTH, ""), len(raw))
-                said = decode_response(raw, length).parameters
+            response = await client.infer(
+                self.session,
+                base,
+                "fashion",
+                {"image": pixels},
+                parameters={"remaining_ms": self.budget_ms},
+                timeout_s=self.budget_ms / 1000 + GIVE_UP_S,
+            )
         except (aiohttp.ClientError, TimeoutError, RequestError):
             return "failed", None, None
+        said = response.parameters
         return str(said.get("outcome", "failed")), said.get("tier"), said.get("label")
 
 

@@ -1,6 +1,7 @@
 """Trains the five networks of the bundled Fashion-MNIST task: the ensemble, then its students.
 
-Every trained network is kept in the work folder, so that a build that was stopped goes on where it
+The members learn twice: from the labels, then on from there taught by their own ensemble as well
+(after Furlanello et al., "Born-Again Neural Networks", ICML 2018, which starts afresh). Every trained network is kept in the work folder, so that a build that was stopped goes on where it
 was.
 """
 
@@ -30,6 +31,27 @@ RECIPES = {
         epochs=45, peak_rate=0.3, weight_decay=5e-5, erase_chance=0.0, distil_weight=0.9
     ),
 }
+# The members' second round goes by the name of its checkpoint.
+RECIPES |= {
+    f"{member}-again": Recipe(epochs=14, peak_rate=0.1, erase_chance=0.15, distil_weight=0.7)
+    for member in ENSEMBLE
+}
+
+
+class Round(NamedTuple):
+    """Networks that learn next; where ``taught``, from the ensemble as it is before the round."""
+
+    names: tuple[str, ...]
+    suffix: str
+    taught: bool
+    seed_offset: int
+
+
+ROUNDS = (
+    Round(ENSEMBLE, suffix="", taught=False, seed_offset=0),
+    Round(ENSEMBLE, suffix="-again", taught=True, seed_offset=100),
+    Round(STUDENTS, suffix="", taught=True, seed_offset=0),
+)
 
 
 class TaskData(NamedTuple):
@@ -65,29 +87,34 @@ def train_task(
     work.mkdir(parents=True, exist_ok=True)
     pixels = to_pixels(data.train.pictures)
     networks: dict[str, nn.Module] = {}
-    teacher: Float32s | None = None
+    seeds: dict[str, int] = {}
     for position, name in enumerate((*ENSEMBLE, *STUDENTS)):
-        torch.manual_seed(seed + position)
-        network = NETWORKS[name]()
-        checkpoint = work / f"{name}.pt"
-        if checkpoint.is_file():
-            network.load_state_dict(torch.load(checkpoint, weights_only=True))
-        else:
-            if name in STUDENTS and teacher is None:
-                teacher = _teacher_logits([networks[member] for member in ENSEMBLE], pixels)
-            network = train(
-                network,
+        seeds[name] = seed + position
+        torch.manual_seed(seeds[name])
+        networks[name] = NETWORKS[name]()
+    for names, suffix, taught, seed_offset in ROUNDS:
+        teacher: Float32s | None = None
+        if taught and not all((work / f"{name}{suffix}.pt").is_file() for name in names):
+            teacher = _teacher_logits([networks[member] for member in ENSEMBLE], pixels)
+        for name in names:
+            step = f"{name}{suffix}"
+            checkpoint = work / f"{step}.pt"
+            if checkpoint.is_file():
+                networks[name].load_state_dict(torch.load(checkpoint, weights_only=True))
+                networks[name].eval()
+                continue
+            networks[name] = train(
+                networks[name],
                 pixels,
                 data.train.labels,
-                recipes[name],
-                seed=seed + position,
-                teacher_logits=teacher if name in STUDENTS else None,
-                progress=progress_for(name),
+                recipes[step],
+                seed=seeds[name] + seed_offset,
+                teacher_logits=teacher,
+                progress=progress_for(step),
             )
             partial = checkpoint.with_suffix(".partial")
-            torch.save(network.state_dict(), partial)
+            torch.save(networks[name].state_dict(), partial)
             partial.replace(checkpoint)
-        networks[name] = network.eval()
     return networks
 
 

@@ -16,6 +16,7 @@
     |  |- BackendError             a model failed to run
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
+    |- PolicyError             a policy file, or what it would be fitted on, cannot be used
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
     `- StartError              a process could not start: port in use, broker missing, file missing
 
@@ -129,6 +130,12 @@ class ArtifactError(TierwiseError):
     code = "invalid_artifact"
 
 
+class PolicyError(TierwiseError):
+    """A policy file, or the data that one would be fitted or judged on, cannot be used."""
+
+    code = "invalid_policy"
+
+
 class SettingsError(TierwiseError):
     """A setting is unknown, of the wrong type, or out of range."""
 
@@ -165,6 +172,7 @@ CATALOGUE: dict[str, Public] = {
     "backend_failed": Public(500, "The model failed to run"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
+    "invalid_policy": Public(500, "The policy is not usable"),
     "invalid_settings": Public(500, "The settings are not usable"),
     "cannot_start": Public(500, "The process could not start"),
 }

@@ -1,0 +1,1 @@
+"""Escalation policies: fitted from labelled predictions with a guarantee, and judged (numpy)."""

@@ -1,0 +1,358 @@
+"""What becomes of every example under a placement and a penalty, by backward induction.
+
+A *stop* is the tiers that have answered so far, the last one deciding. At each stop a tier may
+answer, give the answer of a tier below, ask one tier above, or ask two at once. What an action is
+worth is learned from the examples: the chance of a right final answer and the cost from there on,
+given the stop's label, score and agreements. The last stops come first, so that asking the next
+tier is worth what that tier will then do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.tables import Floats, Grid, Ints, Placed, label_rows
+from runtime.policy import Choice, DecisionTable
+
+Bools = npt.NDArray[np.bool_]
+Stop = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which tiers take part, and whether a request may skip one or ask two at once."""
+
+    tiers: tuple[int, ...]
+    skips: bool = False
+    races: bool = False
+
+    def describe(self, names: Sequence[str]) -> str:
+        """In words: the tiers with what else is allowed."""
+        extras = [word for word, on in (("skip", self.skips), ("race", self.races)) if on]
+        return " > ".join(names[tier] for tier in self.tiers) + "".join(f" +{e}" for e in extras)
+
+    def stops(self) -> list[Stop]:
+        """All stops below the top, those of the highest tier first."""
+        first, *middle = self.tiers[:-1]
+        if not self.skips:
+            found = [self.tiers[:count] for count in range(1, len(self.tiers))]
+        else:
+            found = [
+                (first, *chosen)
+                for count in range(len(middle) + 1)
+                for chosen in itertools.combinations(middle, count)
+            ]
+        return sorted(found, key=lambda stop: -stop[-1])
+
+    def targets(self, stop: Stop) -> list[tuple[int, ...]]:
+        """What may be asked from a stop."""
+        above = [tier for tier in self.tiers if tier > stop[-1]]
+        found: list[tuple[int, ...]] = [(tier,) for tier in (above if self.skips else above[:1])]
+        if self.races and len(above) > 1:
+            found.append((above[0], above[-1]))
+        return found
+
+
+def placements(num_tiers: int, *, with_races: bool) -> list[Placement]:
+    """All placements from the lowest tier to the top; races matter only where time does."""
+    found = []
+    middle = range(1, num_tiers - 1)
+    for count in range(num_tiers - 1):
+        for chosen in itertools.combinations(middle, count):
+            tiers = (0, *chosen, num_tiers - 1)
+            found.append(Placement(tiers))
+            if chosen:
+                found.append(Placement(tiers, skips=True))
+            if chosen and with_races:
+                found.append(Placement(tiers, skips=True, races=True))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Round trips of every example: ``hop_ms`` (k, n) from the tier below, infinite when lost.
+
+    ``budget_ms`` includes everything; ``service_ms`` (k, n) is each tier's own work.
+    """
+
+    hop_ms: Floats
+    service_ms: Floats
+    budget_ms: float
+
+    def take(self, chosen: Ints) -> Timing:
+        """The same for some of the examples."""
+        return Timing(self.hop_ms[:, chosen], self.service_ms[:, chosen], self.budget_ms)
+
+    def elapsed_ms(self, stop: Stop) -> Floats:
+        """(n,) when the last tier of a stop has answered."""
+        reach = self.hop_ms[1 : stop[-1] + 1].sum(axis=0)
+        total: Floats = reach + self.service_ms[list(stop)].sum(axis=0)
+        return total
+
+    def in_time(self, stop: Stop) -> Bools:
+        """(n,) whether the answer of a stop's last tier is back within the budget."""
+        return self.elapsed_ms(stop) <= self.budget_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Journeys:
+    """Where each of n examples ended: right or not, what was paid, whose answer, too late or not."""
+
+    correct: Floats
+    cost: Floats
+    answered_by: Ints
+    late: Bools
+
+    def take(self, chosen: Ints) -> Journeys:
+        """The same for some of the examples."""
+        return Journeys(
+            self.correct[chosen], self.cost[chosen], self.answered_by[chosen], self.late[chosen]
+        )
+
+    @classmethod
+    def empty(cls, num: int) -> Journeys:
+        """Room for n examples."""
+        return cls(np.zeros(num), np.zeros(num), np.zeros(num, np.int64), np.zeros(num, np.bool_))
+
+    def put(self, chosen: Ints | Bools, journeys: Journeys) -> None:
+        """Fills in some of the examples."""
+        self.correct[chosen], self.cost[chosen] = journeys.correct, journeys.cost
+        self.answered_by[chosen], self.late[chosen] = journeys.answered_by, journeys.late
+
+
+@dataclass(frozen=True, slots=True)
+class _FittedChoice:
+    to: tuple[int, ...]
+    answer: int | None
+    gain: Floats
+    cost: Floats
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class _FittedStop:
+    rows: Ints
+    grid: Grid
+    choices: tuple[_FittedChoice, ...]
+
+
+class Stage:
+    """One data set with what does not change from penalty to penalty.
+
+    ``timing`` is None when time plays no part.
+    """
+
+    def __init__(self, predictions: Predictions, timing: Timing | None = None) -> None:
+        self.predictions, self.timing = predictions, timing
+        self.correct: Floats = predictions.correct.astype(np.float64)
+        self.price = predictions.relative_price
+        self.num = predictions.num_examples
+        self._always: Bools = np.ones(self.num, np.bool_)
+
+    def take(self, chosen: Ints) -> Stage:
+        """The same for some of the examples."""
+        timing = None if self.timing is None else self.timing.take(chosen)
+        return Stage(self.predictions.take(chosen), timing)
+
+    def in_time(self, stop: Stop) -> Bools:
+        """(n,) whether the last answer of a stop is back in time."""
+        return self._always if self.timing is None else self.timing.in_time(stop)
+
+    def pattern_rows(self, stop: Stop, rows: Ints) -> Ints:
+        """(n,) row of each example: its label's, and which tiers below agree."""
+        own = self.predictions.predicted[stop[-1]]
+        pattern = np.zeros(self.num, np.int64)
+        for position, tier in enumerate(stop[:-1]):
+            pattern |= (self.predictions.predicted[tier] == own).astype(np.int64) << position
+        found: Ints = rows[own] * (1 << (len(stop) - 1)) + pattern
+        return found
+
+    def stays(self, tier: int) -> Journeys:
+        """A tier's own answer, whatever it is."""
+        return Journeys(
+            self.correct[tier].copy(),
+            np.zeros(self.num),
+            np.full(self.num, tier, np.int64),
+            np.zeros(self.num, np.bool_),
+        )
+
+    def asks(self, stop: Stop, to: tuple[int, ...], after: dict[Stop, Journeys]) -> Journeys:
+        """What comes of asking; too late, the answer at the stop stands and what it cost is paid."""
+        result = self.stays(stop[-1])
+        result.late[:] = True
+        result.cost[:] = self.price[list(to)].sum()
+        for tier in to:
+            reached = (*stop, tier)
+            back = self.in_time(reached)
+            ends = after[reached] if reached in after and len(to) == 1 else self.stays(tier)
+            result.correct[back] = ends.correct[back]
+            result.answered_by[back] = ends.answered_by[back]
+            result.late[back] = ends.late[back] if len(to) == 1 else tier != to[-1]
+            if len(to) == 1:
+                result.cost[back] += ends.cost[back]
+        return result
+
+
+class Learner:
+    """Fits one placement on one data set, for any penalty."""
+
+    def __init__(self, stage: Stage, placement: Placement) -> None:
+        self.stage, self.placement = stage, placement
+        self._placed: dict[Stop, tuple[Ints, Placed]] = {}
+        self._fixed: dict[tuple[Stop, tuple[int, ...], int | None], _FittedChoice] = {}
+        num_labels = len(stage.predictions.label_names)
+        for stop in placement.stops():
+            rows = label_rows(stage.predictions.predicted[stop[-1]], num_labels)
+            of_examples = stage.pattern_rows(stop, rows)
+            scores = stage.predictions.score[stop[-1]]
+            num_rows = (int(rows.max()) + 1) * (1 << (len(stop) - 1))
+            grid = Grid.fit(of_examples, scores, num_rows)
+            self._placed[stop] = rows, Placed.of(grid, of_examples, scores)
+
+    def fit(self, penalty: float) -> Itinerary:
+        """The best thing to do at every stop when a unit of cost must win ``penalty``."""
+        after: dict[Stop, Journeys] = {}
+        fitted: dict[Stop, _FittedStop] = {}
+        for stop in self.placement.stops():
+            rows, placed = self._placed[stop]
+            choices = [
+                self._choice(stop, to, None, after) for to in self.placement.targets(stop)
+            ] + [self._choice(stop, (), tier, after) for tier in stop[:-1]]
+            fitted[stop] = _FittedStop(rows, placed.grid, tuple(choices))
+            after[stop] = _decide(self.stage, stop, fitted[stop], placed.cells, penalty, after)
+        return Itinerary(self.placement, penalty, fitted)
+
+    def _choice(
+        self, stop: Stop, to: tuple[int, ...], answer: int | None, after: dict[Stop, Journeys]
+    ) -> _FittedChoice:
+        leads_on = len(to) == 1 and (*stop, *to) in self._placed
+        key = (stop, to, answer)
+        if not leads_on and key in self._fixed:
+            return self._fixed[key]
+        placed = self._placed[stop][1]
+        ends = self.stage.asks(stop, to, after) if to else self.stage.stays(_given(answer))
+        gain = ends.correct - self.stage.correct[stop[-1]]
+        paid = ends.cost
+        is_constant = not leads_on and bool(np.ptp(paid) == 0)
+        choice = _FittedChoice(
+            to=to,
+            answer=answer,
+            gain=placed.expectation(gain, falls=True),
+            cost=(
+                np.full(placed.grid.num_cells, float(paid[0]))
+                if is_constant
+                else placed.expectation(paid, falls=False)
+            ),
+            chance=float(1 - ends.late.mean()),
+        )
+        if not leads_on:
+            self._fixed[key] = choice
+        return choice
+
+
+def _given(answer: int | None) -> int:
+    if answer is None:
+        raise ValueError("a choice asks or gives an answer")
+    return answer
+
+
+def _decide(
+    stage: Stage,
+    stop: Stop,
+    fitted: _FittedStop,
+    cells: Ints,
+    penalty: float,
+    after: dict[Stop, Journeys],
+) -> Journeys:
+    """Where the examples end that reach a stop, when its table is followed."""
+    result = stage.stays(stop[-1])
+    values = np.stack([choice.gain - penalty * choice.cost for choice in fitted.choices])
+    best, best_value = values.argmax(axis=0), values.max(axis=0)
+    chosen = np.where(best_value[cells] > 0, best[cells], -1)
+    for position, choice in enumerate(fitted.choices):
+        takes = chosen == position
+        if takes.any():
+            ends = (
+                stage.asks(stop, choice.to, after)
+                if choice.to
+                else stage.stays(_given(choice.answer))
+            )
+            picked = np.flatnonzero(takes)
+            result.put(picked, ends.take(picked))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Itinerary:
+    """A fitted configuration: follow it on any data set, or write it down as tables."""
+
+    placement: Placement
+    penalty: float
+    stops: dict[Stop, _FittedStop]
+
+    def follow(self, stage: Stage) -> Journeys:
+        """Where the examples of a data set end, with the price of the lowest tier paid by all."""
+        after: dict[Stop, Journeys] = {}
+        for stop in self.placement.stops():
+            fitted = self.stops[stop]
+            cells = fitted.grid.cells(
+                stage.pattern_rows(stop, fitted.rows), stage.predictions.score[stop[-1]]
+            )
+            after[stop] = _decide(stage, stop, fitted, cells, self.penalty, after)
+        first = after[self.placement.tiers[:1]]
+        first.cost[:] += stage.price[self.placement.tiers[0]]
+        return first
+
+    def tables(self, names: Sequence[str]) -> tuple[DecisionTable, ...]:
+        """What tiers look up; choices that are never the best are left out."""
+        return tuple(
+            _table(stop, self.stops[stop], self.penalty, names)
+            for stop in sorted(self.stops, key=lambda stop: (len(stop), stop))
+        )
+
+
+def _table(stop: Stop, fitted: _FittedStop, penalty: float, names: Sequence[str]) -> DecisionTable:
+    starts = fitted.grid.starts.tolist()
+
+    def cells(values: Floats) -> tuple[tuple[float, ...], ...]:
+        rounded = values.tolist()
+        return tuple(tuple(rounded[start:end]) for start, end in itertools.pairwise(starts))
+
+    values = np.stack([choice.gain - penalty * choice.cost for choice in fitted.choices])
+    is_used = np.bincount(
+        values.argmax(axis=0)[values.max(axis=0) > 0], minlength=len(fitted.choices)
+    )
+    return DecisionTable(
+        tiers=tuple(names[tier] for tier in stop),
+        rows=tuple(fitted.rows.tolist()),
+        edges=tuple(tuple(edges.tolist()) for edges in fitted.grid.edges),
+        choices=tuple(
+            Choice(
+                gain=cells(choice.gain),
+                cost=cells(choice.cost),
+                to=tuple(names[tier] for tier in choice.to),
+                answer="" if choice.answer is None else names[choice.answer],
+                chance=choice.chance,
+            )
+            for choice, used in zip(fitted.choices, is_used, strict=True)
+            if used
+        ),
+    )
+
+
+def straight_to_the_top(stage: Stage) -> Journeys:
+    """What asking the top tier always, and nobody else, comes to."""
+    top = len(stage.price) - 1
+    result = stage.stays(top)
+    result.cost[:] = 1.0
+    if stage.timing is not None:
+        reach = stage.timing.hop_ms[1:].sum(axis=0) + stage.timing.service_ms[top]
+        result.late[:] = reach > stage.timing.budget_ms
+        result.correct[result.late] = 0.0
+    return result

@@ -1,0 +1,254 @@
+"""The policy file: fitted gears, what they promise, and what they were fitted on.
+
+Rules of this file:
+  * a policy is JSON, the same bytes for the same policy, so that its digest names it and a
+    signature can cover it; unknown fields are skipped, new fields have defaults;
+  * what is loaded has been checked as a whole: no table is ragged, no number is not finite, and
+    no gear speaks of a tier that the policy does not name;
+  * costs are in prices of the top tier: 1.0 is what asking it directly costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+
+from runtime.errors import PolicyError
+from runtime.messages import Guarantee
+
+MAX_POLICY_BYTES = 16 << 20
+MIN_TIERS = 2
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=128)]
+Score = Literal["probability", "margin", "entropy", "energy", "agreement"]
+# A number for every row and bin.
+Cells = tuple[tuple[float, ...], ...]
+
+
+class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that a tier can do other than give its own answer.
+
+    Either ask ``to`` (several: all at once, each further tier's answer preferred), or give the
+    answer of the tier below named ``answer``. ``gain`` is the chance of a right final answer less
+    that of an own answer that is right; ``cost`` what is expected to be paid from here on.
+    ``chance`` is the share of replies in time that both already include.
+    """
+
+    gain: Cells
+    cost: Cells
+    to: tuple[Name, ...] = ()
+    answer: str = ""
+    chance: Share = 1.0
+
+
+class DecisionTable(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What to do at the last of ``tiers`` after all of them have answered.
+
+    ``rows[label]`` times the number of patterns, plus the pattern, is the row of a decision; bit
+    ``i`` of the pattern says that ``tiers[i]`` chose the same label. In a row, ``edges`` (rising)
+    part the scores into bins; a score on an edge belongs to the bin above. The row after the last
+    pattern of the last label is for answers without a single label (a batch).
+    """
+
+    tiers: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=6)]
+    rows: Annotated[tuple[Count, ...], msgspec.Meta(min_length=2)]
+    edges: Cells
+    choices: tuple[Choice, ...]
+    score: Score = "probability"
+
+    @property
+    def num_patterns(self) -> int:
+        """Ways in which the tiers below can agree and disagree."""
+        return 1 << (len(self.tiers) - 1)
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """An estimate with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a gear was found to do on the calibration split.
+
+    ``loss`` is the top tier's accuracy less the cascade's, ``late`` the share of answers whose
+    climb did not return in time, ``savings_captured`` the saved cost as a share of what an oracle
+    saves.
+    """
+
+    answered_by: dict[Name, Share]
+    cost: Interval
+    loss: Interval
+    accuracy: Interval
+    late: Share = 0.0
+    savings_captured: float = 0.0
+    p_value: float = 1.0
+
+
+class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One certified configuration, for requests with at least ``budget_ms`` and up to ``load``.
+
+    ``load`` multiplies the round-trip times of the trace. ``penalty`` is what one unit of cost
+    must win in accuracy. A gear without tables asks the top tier at once.
+    """
+
+    name: Name
+    guarantee: Guarantee
+    penalty: float
+    tables: tuple[DecisionTable, ...]
+    promise: Promise
+    budget_ms: float = 0.0
+    load: float = 1.0
+    placement: str = ""
+
+    def table_at(self, tiers: tuple[str, ...]) -> DecisionTable | None:
+        """The table for a request that these tiers have answered, the last one deciding."""
+        return next((table for table in self.tables if table.tiers == tiers), None)
+
+
+class SplitFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A labelled data set that was used: the digest of its examples and how many there are."""
+
+    digest: str
+    num_examples: Count
+    source: str = ""
+
+
+class Targets(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked for; ``delta`` is the chance that the whole promise is wrong."""
+
+    max_loss: float
+    delta: float
+    max_late: float | None = None
+    min_accuracy: float | None = None
+    max_cost: float | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How requests climb: gears with their promises.
+
+    ``tiers`` go from the device upwards; ``prices`` are theirs in prices of the top tier.
+    ``models`` maps a tier to the digest of the model whose predictions were used.
+    """
+
+    name: Name
+    tiers: Annotated[tuple[Name, ...], msgspec.Meta(min_length=MIN_TIERS, max_length=6)]
+    prices: tuple[float, ...]
+    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    targets: Targets
+    train: SplitFacts
+    calibration: SplitFacts
+    gears: Annotated[tuple[Gear, ...], msgspec.Meta(min_length=1)]
+    models: dict[str, str] = {}
+    method: str = ""
+    software: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses what no single field shows to be wrong.
+
+        Raises:
+            ValueError: parts of the policy contradict one another.
+        """
+        if len(set(self.tiers)) != len(self.tiers):
+            raise ValueError("a tier is there twice")
+        if len(self.prices) != len(self.tiers):
+            raise ValueError(f"{len(self.prices)} prices for {len(self.tiers)} tiers")
+        _check_finite("a price", self.prices)
+        names = [gear.name for gear in self.gears]
+        if len(set(names)) != len(names):
+            raise ValueError("a gear is there twice")
+        for gear in self.gears:
+            _check_finite("a gear's number", (gear.penalty, gear.budget_ms, gear.load))
+            for table in gear.tables:
+                _check_table(table, self.tiers, len(self.labels))
+
+    def gear_named(self, name: str) -> Gear | None:
+        """The gear of this name."""
+        return next((gear for gear in self.gears if gear.name == name), None)
+
+    def gear_for(self, budget_ms: float, load: float = 1.0) -> Gear | None:
+        """The gear for a request: of the largest budget it has, the least load that covers it.
+
+        None when the budget is below every gear's; under a load that no gear covers, the gear of
+        the highest load.
+        """
+        fitting = [gear for gear in self.gears if gear.budget_ms <= budget_ms]
+        if not fitting:
+            return None
+        widest = max(gear.budget_ms for gear in fitting)
+        same = sorted((g for g in fitting if g.budget_ms == widest), key=lambda gear: gear.load)
+        return next((gear for gear in same if gear.load >= load), same[-1])
+
+
+def _check_finite(what: str, numbers: Iterable[float]) -> None:
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{what} is not finite")
+
+
+def _check_table(table: DecisionTable, tiers: tuple[str, ...], num_labels: int) -> None:
+    if [tier for tier in tiers if tier in table.tiers] != list(table.tiers):
+        raise ValueError(f"a table of {table.tiers} in a policy of {tiers}")
+    if len(table.rows) != num_labels:
+        raise ValueError(f"{len(table.rows)} rows for {num_labels} labels")
+    num_rows = (max(table.rows) + 1) * table.num_patterns + 1
+    if len(table.edges) != num_rows:
+        raise ValueError(f"{len(table.edges)} rows of edges where {num_rows} are needed")
+    for edges in table.edges:
+        _check_finite("an edge", edges)
+        if any(left >= right for left, right in itertools.pairwise(edges)):
+            raise ValueError("the edges of a row do not rise")
+    above = tiers[tiers.index(table.tiers[-1]) + 1 :]
+    for choice in table.choices:
+        _check_choice(choice, table, above)
+
+
+def _check_choice(choice: Choice, table: DecisionTable, above: tuple[str, ...]) -> None:
+    if bool(choice.to) == bool(choice.answer):
+        raise ValueError("a choice either asks tiers or gives an earlier answer")
+    if not set(choice.to) <= set(above):
+        raise ValueError(f"{table.tiers[-1]} cannot ask {choice.to}")
+    if choice.answer and choice.answer not in table.tiers[:-1]:
+        raise ValueError(f"no earlier answer of {choice.answer!r}")
+    widths = [len(edges) + 1 for edges in table.edges]
+    for cells in (choice.gain, choice.cost):
+        if [len(row) for row in cells] != widths:
+            raise ValueError("a choice has not one number for every bin")
+        for row in cells:
+            _check_finite("a number of a table", row)
+
+
+_DECODER = msgspec.json.Decoder(Policy)
+
+
+def decode_policy(contents: bytes, source: str) -> Policy:
+    """The policy in ``contents``; ``source`` names it in errors.
+
+    Raises:
+        PolicyError: too large, not JSON, a field is missing or wrong, or its parts contradict one
+            another.
+    """
+    if len(contents) > MAX_POLICY_BYTES:
+        raise PolicyError(f"{source} is over {MAX_POLICY_BYTES} bytes: no policy")
+    try:
+        return _DECODER.decode(contents)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PolicyError(f"{source} is not a policy: {error}") from error
+
+
+def encode_policy(policy: Policy) -> bytes:
+    """Canonical JSON, the same bytes for the same policy."""
+    return msgspec.json.encode(policy, order="sorted") + b"\n"
+
+
+def digest_of(contents: bytes) -> str:
+    """What a policy is called in logs and replies: lower-case hexadecimal sha256."""
+    return hashlib.sha256(contents).hexdigest()

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.tables import Floats, Grid, Ints, Placed, label_rows
-from runtime.policy import Choice, DecisionTable
+from runtime.errors import PolicyError
+from runtime.policy import Choice, DecisionTable, Gear
 
 Bools = npt.NDArray[np.bool_]
 Stop = tuple[int, ...]
@@ -228,6 +229,14 @@ class Learner:
             after[stop] = _decide(self.stage, stop, fitted[stop], placed.cells, penalty, after)
         return Itinerary(self.placement, penalty, fitted)
 
+    def chance_right(self, held: Stage, tier: int) -> Floats:
+        """(n,) chance that a tier's own answer is right, for the examples of another data set."""
+        rows, placed = self._placed[(tier,)]
+        chance = -placed.expectation(-self.stage.correct[tier], falls=True)
+        cells = placed.grid.cells(held.pattern_rows((tier,), rows), held.predictions.score[tier])
+        right: Floats = np.clip(chance, 0, 1)[cells]
+        return right
+
     def _choice(
         self, stop: Stop, to: tuple[int, ...], answer: int | None, after: dict[Stop, Journeys]
     ) -> _FittedChoice:
@@ -272,6 +281,8 @@ def _decide(
 ) -> Journeys:
     """Where the examples end that reach a stop, when its table is followed."""
     result = stage.stays(stop[-1])
+    if not fitted.choices:
+        return result
     values = np.stack([choice.gain - penalty * choice.cost for choice in fitted.choices])
     best, best_value = values.argmax(axis=0), values.max(axis=0)
     chosen = np.where(best_value[cells] > 0, best[cells], -1)
@@ -296,10 +307,30 @@ class Itinerary:
     penalty: float
     stops: dict[Stop, _FittedStop]
 
+    @classmethod
+    def of(cls, gear: Gear, tiers: tuple[str, ...], labels: tuple[str, ...]) -> Itinerary:
+        """The configuration that a gear's tables hold; ``labels`` are those of the examples.
+
+        Raises:
+            PolicyError: the tables are for other tiers or classes.
+        """
+        stops = {}
+        for table in gear.tables:
+            if not set(table.tiers) <= set(tiers) or len(table.rows) != len(labels):
+                raise PolicyError(
+                    f"gear {gear.name} is for {' > '.join(table.tiers)} and {len(table.rows)} "
+                    f"classes, the predictions for {' > '.join(tiers)} and {len(labels)}"
+                )
+            stop = tuple(tiers.index(tier) for tier in table.tiers)
+            stops[stop] = _read_table(table, tiers)
+        reached = {tier for stop in stops for tier in stop}
+        placement = Placement((*sorted(reached), len(tiers) - 1), skips=True, races=True)
+        return cls(placement, gear.penalty, stops)
+
     def follow(self, stage: Stage) -> Journeys:
         """Where the examples of a data set end, with the price of the lowest tier paid by all."""
         after: dict[Stop, Journeys] = {}
-        for stop in self.placement.stops():
+        for stop in sorted(self.stops, key=lambda stop: -stop[-1]):
             fitted = self.stops[stop]
             cells = fitted.grid.cells(
                 stage.pattern_rows(stop, fitted.rows), stage.predictions.score[stop[-1]]
@@ -342,6 +373,28 @@ def _table(stop: Stop, fitted: _FittedStop, penalty: float, names: Sequence[str]
             )
             for choice, used in zip(fitted.choices, is_used, strict=True)
             if used
+        ),
+    )
+
+
+def _read_table(table: DecisionTable, tiers: tuple[str, ...]) -> _FittedStop:
+    sizes = [len(edges) + 1 for edges in table.edges]
+    grid = Grid(
+        tuple(np.asarray(edges) for edges in table.edges),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+    )
+    return _FittedStop(
+        rows=np.asarray(table.rows, np.int64),
+        grid=grid,
+        choices=tuple(
+            _FittedChoice(
+                to=tuple(tiers.index(tier) for tier in choice.to),
+                answer=tiers.index(choice.answer) if choice.answer else None,
+                gain=np.concatenate([np.asarray(row) for row in choice.gain]),
+                cost=np.concatenate([np.asarray(row) for row in choice.cost]),
+                chance=choice.chance,
+            )
+            for choice in table.choices
         ),
     )
 

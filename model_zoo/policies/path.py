@@ -21,8 +21,12 @@ from model_zoo.policies.journeys import (
     Stage,
     placements,
 )
+from model_zoo.policies.tables import Ints
+from runtime.policy import Targets
 
 NUM_FOLDS = 5
+# One partition into folds is a matter of luck; the mean of two less so.
+NUM_PARTITIONS = 2
 # Below 0 a request climbs although the own answer is as good: the safe end of the path.
 PENALTIES = (
     *(-(10.0**power) for power in (0, -0.5, -1, -1.5, -2, -2.5)),
@@ -72,48 +76,64 @@ def explore(
     progress: Progress = _quiet,
 ) -> list[Estimate]:
     """Estimates of all placements at all penalties."""
-    found = []
-    order = np.random.default_rng(seed).permutation(stage.num)
-    folds = np.empty(stage.num, np.int64)
-    folds[order] = np.arange(stage.num) % min(NUM_FOLDS, stage.num)
-    parts = []
-    for fold in range(int(folds.max()) + 1):
-        rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        parts.append((stage.take(rest), stage.take(held), held))
     if chosen is None:
         chosen = placements(len(stage.price), with_races=stage.timing is not None)
+    partitions = [_partition(stage, seed + number) for number in range(NUM_PARTITIONS)]
+    found = []
     for placement in chosen:
         progress(placement.describe(stage.predictions.tiers))
-        learners = [Learner(rest, placement) for rest, _, _ in parts]
+        learners = [
+            [(Learner(rest, placement), held, which) for rest, held, which in partition]
+            for partition in partitions
+        ]
         for penalty in PENALTIES:
-            ends = Journeys.empty(stage.num)
-            for learner, (_, held_stage, held) in zip(learners, parts, strict=True):
-                ends.put(held, learner.fit(penalty).follow(held_stage))
+            ends = [_cross_fitted(partition, penalty, stage.num) for partition in learners]
             found.append(_estimate(stage, placement, penalty, ends))
     return found
 
 
-def _estimate(stage: Stage, placement: Placement, penalty: float, ends: Journeys) -> Estimate:
-    accuracy = float(ends.correct.mean())
+def _partition(stage: Stage, seed: int) -> list[tuple[Stage, Stage, Ints]]:
+    """For every fold: the examples outside of it, those in it, and which those are."""
+    order = np.random.default_rng(seed).permutation(stage.num)
+    folds = np.empty(stage.num, np.int64)
+    folds[order] = np.arange(stage.num) % NUM_FOLDS
+    parts = []
+    for fold in range(NUM_FOLDS):
+        rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        parts.append((stage.take(rest), stage.take(held), held))
+    return parts
+
+
+def _cross_fitted(parts: list[tuple[Learner, Stage, Ints]], penalty: float, num: int) -> Journeys:
+    ends = Journeys.empty(num)
+    for learner, held_stage, held in parts:
+        ends.put(held, learner.fit(penalty).follow(held_stage))
+    return ends
+
+
+def _estimate(
+    stage: Stage, placement: Placement, penalty: float, ends: Sequence[Journeys]
+) -> Estimate:
+    accuracy = float(np.mean([one.correct.mean() for one in ends]))
     return Estimate(
         placement=placement,
         penalty=penalty,
         loss=float(stage.correct[-1].mean()) - accuracy,
-        cost=float(ends.cost.mean()),
-        late=float(ends.late.mean()),
+        cost=float(np.mean([one.cost.mean() for one in ends])),
+        late=float(np.mean([one.late.mean() for one in ends])),
         accuracy=accuracy,
     )
 
 
-def front(
-    estimates: Sequence[Estimate], *, max_loss: float, max_late: float | None
-) -> list[Estimate]:
+def front(estimates: Sequence[Estimate], targets: Targets) -> list[Estimate]:
     """The path: no estimate on it is both dearer and worse than another; dearest first."""
     allowed = [
         estimate
         for estimate in estimates
-        if estimate.loss <= max_loss + LOSS_SLACK
-        and (max_late is None or estimate.late <= LATE_HEADROOM * max_late)
+        if estimate.loss <= targets.max_loss + LOSS_SLACK
+        and (targets.max_late is None or estimate.late <= LATE_HEADROOM * targets.max_late)
+        and (targets.min_accuracy is None or estimate.accuracy >= targets.min_accuracy)
+        and (targets.max_cost is None or estimate.cost <= targets.max_cost)
     ]
     kept: list[Estimate] = []
     for estimate in sorted(allowed, key=lambda one: (one.cost, one.loss)):

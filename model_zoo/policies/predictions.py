@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import PolicyError
+from runtime.policy import Name
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -28,7 +35,28 @@ NEEDED = ("label", "service", "price", "predicted", "confidence")
 DEFAULT_TIERS = ("edge", "regional", "cloud")
 MAX_TIERS = 6
 MIN_TIERS = 2
+# More than any known task has; a file that says so is broken or hostile.
+MAX_LABELS = 1 << 16
+# Unpacked. A few bytes of a hostile file can stand for more than there is memory.
+MAX_UNPACKED_BYTES = 4 << 30
 REMEDY = "make it with `tierwise policy collect`"
+# What numpy and zipfile are known to raise on files that are damaged on purpose.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +135,25 @@ def read_predictions(path: Path, *, services: Sequence[int] | None = None) -> Pr
         raise PolicyError(f"{path} has no {', '.join(missing)}; {REMEDY}")
     label = _whole_numbers(arrays["label"], f"label of {path}")
     predicted = np.atleast_2d(_whole_numbers(arrays["predicted"], f"predicted of {path}"))
-    score = np.atleast_2d(np.asarray(arrays["confidence"], np.float64))
-    price = np.asarray(arrays["price"], np.float64)
-    names = [str(name) for name in arrays["service"]]
-    shape = (len(names), len(label))
-    if predicted.shape != shape or score.shape != shape or price.shape != shape[:1]:
+    score = np.atleast_2d(_numbers(arrays["confidence"], f"confidence of {path}"))
+    price = _numbers(arrays["price"], f"price of {path}")
+    names = _texts(arrays["service"], f"service of {path}")
+    shape = (len(names), label.size)
+    if (
+        label.ndim != 1
+        or predicted.shape != shape
+        or score.shape != shape
+        or price.shape != shape[:1]
+    ):
         raise PolicyError(
-            f"{path}: {shape[0]} services and {shape[1]} labels, but predicted is "
+            f"{path}: {shape[0]} services and {label.shape} labels, but predicted is "
             f"{predicted.shape}, confidence {score.shape} and price {price.shape}"
         )
+    if not label.size:
+        raise PolicyError(f"{path} is empty; {REMEDY}")
     label_names = _label_names(arrays, label, predicted, path)
     chosen = _services(services, predicted == label, names, is_collected="model_digest" in arrays)
     tiers = _tier_names(names, chosen, is_collected="model_digest" in arrays)
-    ids = arrays.get("example_id")
     predictions = Predictions(
         tiers=tiers,
         label_names=label_names,
@@ -127,9 +161,9 @@ def read_predictions(path: Path, *, services: Sequence[int] | None = None) -> Pr
         price=price[chosen],
         predicted=predicted[chosen],
         score=score[chosen],
-        example_id=_row_ids(path, len(label)) if ids is None else np.asarray(ids, np.bytes_),
-        service_ms=_service_ms(arrays, chosen),
-        models=_models(arrays, chosen, tiers),
+        example_id=_example_ids(arrays, path, label.size),
+        service_ms=_service_ms(arrays, shape, chosen, path),
+        models=_models(arrays, names, chosen, tiers, path=path),
         source=path.name,
     )
     check(predictions)
@@ -148,33 +182,60 @@ def check(predictions: Predictions) -> None:
         raise PolicyError(f"{where}: {num_tiers} tiers; between {MIN_TIERS} and {MAX_TIERS} can be")
     if num_examples == 0:
         raise PolicyError(f"{where} is empty; {REMEDY}")
+    try:
+        msgspec.convert(predictions.tiers, tuple[Name, ...])
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"{where}: the tiers are {predictions.tiers}: {error}") from error
+    if len(set(predictions.tiers)) != num_tiers:
+        raise PolicyError(f"{where}: a tier is there twice in {', '.join(predictions.tiers)}")
+    _check_labels(predictions, where)
+    _check_prices(predictions.price, where)
+    for tier, scores in zip(predictions.tiers[:-1], predictions.score[:-1], strict=True):
+        _check_scores(scores, tier, where)
+
+
+def _check_labels(predictions: Predictions, where: str) -> None:
+    num_labels = len(predictions.label_names)
     if (predictions.label < 0).any():
         missing = int((predictions.label < 0).sum())
         raise PolicyError(
             f"{where}: {missing} examples have no label; label them or leave them out"
         )
-    if predictions.label.max() >= len(predictions.label_names):
+    if predictions.label.max() >= num_labels:
         raise PolicyError(
-            f"{where}: label {predictions.label.max()} of {len(predictions.label_names)} classes; "
+            f"{where}: label {predictions.label.max()} of {num_labels} classes; "
             "use the label names that the models were trained with"
+        )
+    strange = (predictions.predicted < 0) | (predictions.predicted >= num_labels)
+    if strange.any():
+        raise PolicyError(
+            f"{where}: {int(strange.sum())} answers are none of the {num_labels} classes; "
+            "leave out examples that not every tier has answered"
         )
     if len(np.unique(predictions.label)) < MIN_TIERS:
         raise PolicyError(f"{where}: all examples are of one class; nothing can be learned from it")
-    if not np.isfinite(predictions.price).all() or (predictions.price < 0).any():
+
+
+def _check_prices(price: Floats, where: str) -> None:
+    if not np.isfinite(price).all() or (price < 0).any():
         raise PolicyError(f"{where}: a price is negative or not a number; state one for every tier")
-    if predictions.price[-1] <= 0:
+    if price[-1] <= 0:
         raise PolicyError(f"{where}: the top tier is free, so nothing can be saved; ask it always")
-    for tier, scores in zip(predictions.tiers[:-1], predictions.score[:-1], strict=True):
-        if not np.isfinite(scores).all():
-            raise PolicyError(
-                f"{where}: {int((~np.isfinite(scores)).sum())} scores of {tier} are not finite; "
-                "find out what its model does with these examples"
-            )
-        if num_examples > 1 and np.ptp(scores) == 0:
-            raise PolicyError(
-                f"{where}: the score of {tier} is always {scores[0]:g}; it tells nothing apart. "
-                "Collect with the model's own confidences"
-            )
+    if not math.isfinite(float(price.max()) / float(price[-1])):
+        raise PolicyError(f"{where}: the top tier is all but free; nothing can be saved")
+
+
+def _check_scores(scores: Floats, tier: str, where: str) -> None:
+    if not np.isfinite(scores).all():
+        raise PolicyError(
+            f"{where}: {int((~np.isfinite(scores)).sum())} scores of {tier} are not finite; "
+            "find out what its model does with these examples"
+        )
+    if len(scores) > 1 and scores.min() == scores.max():
+        raise PolicyError(
+            f"{where}: the score of {tier} is always {scores[0]:g}; it tells nothing apart. "
+            "Collect with the model's own confidences"
+        )
 
 
 def check_disjoint(train: Predictions, calibration: Predictions) -> None:
@@ -230,33 +291,68 @@ def write_predictions(
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise PolicyError(f"{path} is a single array and no .npz; {REMEDY}")
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            arrays = _unpacked(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
     except FileNotFoundError:
         raise PolicyError(f"{path} is not there; {REMEDY}") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _UNREADABLE as error:
         raise PolicyError(f"{path} cannot be read as .npz: {error}; {REMEDY}") from error
+    if not arrays:
+        raise PolicyError(f"{path} is no .npz with arrays; {REMEDY}")
+    return arrays
+
+
+def _unpacked(file: np.lib.npyio.NpzFile) -> dict[str, npt.NDArray[np.generic]]:
+    size = 0 if file.zip is None else sum(part.file_size for part in file.zip.infolist())
+    if size > MAX_UNPACKED_BYTES:
+        raise ValueError(f"{size} bytes unpacked, over {MAX_UNPACKED_BYTES}")
+    arrays = {name: file[name] for name in file.files}
+    # A member that is no array comes as the bytes that it is.
+    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
 def _whole_numbers(values: npt.NDArray[np.generic], what: str) -> Ints:
-    if values.dtype.kind not in "iub" and not (
-        values.dtype.kind == "f" and np.array_equal(values, np.round(values.astype(np.float64)))
-    ):
-        raise PolicyError(f"{what} must be class indices, not {values.dtype}")
-    return values.astype(np.int64)
+    if values.dtype.kind in "iubf":
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(np.int64)
+        if np.array_equal(whole, values):
+            return whole
+    raise PolicyError(f"{what} must be class indices, not {values.dtype}")
+
+
+def _numbers(values: npt.NDArray[np.generic], what: str) -> Floats:
+    if values.dtype.kind not in "iubf":
+        raise PolicyError(f"{what} must be numbers, not {values.dtype}")
+    with np.errstate(over="ignore"):
+        return values.astype(np.float64)
+
+
+def _texts(values: npt.NDArray[np.generic], what: str) -> list[str]:
+    if values.dtype.kind not in "SU" or values.ndim != 1:
+        raise PolicyError(f"{what} must be a list of texts")
+    try:
+        texts = [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]
+        # Half a surrogate pair could not be written down again.
+        "".join(texts).encode()
+    except ValueError as error:
+        raise PolicyError(f"{what} must be a list of texts: {error}") from error
+    return texts
 
 
 def _label_names(
     arrays: dict[str, npt.NDArray[np.generic]], label: Ints, predicted: Ints, path: Path
 ) -> tuple[str, ...]:
     if "label_names" in arrays:
-        names = tuple(str(name) for name in arrays["label_names"])
+        names = tuple(_texts(arrays["label_names"], f"label_names of {path}"))
+        num_labels = len(names)
     else:
-        names = tuple(str(i) for i in range(int(max(label.max(), predicted.max(), 0)) + 1))
-    if len(names) < MIN_TIERS:
+        num_labels = max(int(label.max()), int(predicted.max(initial=0)), 0) + 1
+        names = tuple(str(index) for index in range(min(num_labels, MAX_LABELS)))
+    if num_labels < MIN_TIERS:
         raise PolicyError(f"{path}: one class only; a policy needs at least two")
+    if num_labels > MAX_LABELS:
+        raise PolicyError(f"{path}: {num_labels} classes; at most {MAX_LABELS} can be")
     return names
 
 
@@ -269,7 +365,7 @@ def _services(
             known = ", ".join(f"{index} {name}" for index, name in enumerate(names))
             raise PolicyError(f"--tiers takes at least two different services of: {known}")
         return list(asked)
-    if is_collected or len(names) == MIN_TIERS:
+    if is_collected or len(names) <= MIN_TIERS:
         return list(range(len(names)))
     top = int(correct.mean(axis=1).argmax())
     return [0, 1, top] if top not in (0, 1) else [0, top] if top else [1, 0]
@@ -282,19 +378,48 @@ def _tier_names(names: list[str], chosen: list[int], *, is_collected: bool) -> t
     return ("edge", *middle, "cloud")
 
 
-def _row_ids(path: Path, num_examples: int) -> npt.NDArray[np.bytes_]:
-    return np.asarray([f"{path.name}:{row}" for row in range(num_examples)], np.bytes_)
+def _example_ids(
+    arrays: dict[str, npt.NDArray[np.generic]], path: Path, num_examples: int
+) -> npt.NDArray[np.bytes_]:
+    ids = arrays.get("example_id")
+    if ids is None:
+        return np.asarray([f"{path.name}:{row}" for row in range(num_examples)], np.bytes_)
+    if ids.shape != (num_examples,) or ids.dtype.kind not in "SUiu":
+        raise PolicyError(f"{path}: example_id must be a text or number for every example")
+    if ids.dtype.kind == "U":
+        texts = _texts(ids, f"example_id of {path}")
+        return np.asarray([text.encode() for text in texts], np.bytes_)
+    return ids.astype(np.bytes_)
 
 
-def _service_ms(arrays: dict[str, npt.NDArray[np.generic]], chosen: list[int]) -> Floats | None:
+def _service_ms(
+    arrays: dict[str, npt.NDArray[np.generic]],
+    shape: tuple[int, int],
+    chosen: list[int],
+    path: Path,
+) -> Floats | None:
     values = arrays.get("service_ms")
-    return None if values is None else np.asarray(values, np.float64)[chosen]
+    if values is None:
+        return None
+    times = _numbers(values, f"service_ms of {path}")
+    if times.shape != shape or not (times >= 0).all():
+        raise PolicyError(f"{path}: service_ms must be a time for every answer")
+    return times[chosen]
 
 
 def _models(
-    arrays: dict[str, npt.NDArray[np.generic]], chosen: list[int], tiers: tuple[str, ...]
+    arrays: dict[str, npt.NDArray[np.generic]],
+    names: list[str],
+    chosen: list[int],
+    tiers: tuple[str, ...],
+    *,
+    path: Path,
 ) -> dict[str, str]:
-    digests = arrays.get("model_digest")
-    if digests is None:
+    if "model_digest" not in arrays:
         return {}
-    return {tier: str(digests[index]) for tier, index in zip(tiers, chosen, strict=True)}
+    digests = _texts(arrays["model_digest"], f"model_digest of {path}")
+    if len(digests) != len(names):
+        raise PolicyError(f"{path}: {len(digests)} model digests for {len(names)} services")
+    return {
+        tier: digests[index] for tier, index in zip(tiers, chosen, strict=True) if digests[index]
+    }

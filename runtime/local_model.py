@@ -95,13 +95,13 @@ class LocalModel:
             runs = await self._run_in_threads(inputs, deadline)
         if not runs:
             raise BackendError(f"no member of {self.manifest.name} gave an answer")
-        outputs, left_out = self._combine(runs)
+        outputs, left_out, agreement = self._combine(runs)
         scores = outputs[self.manifest.outputs[0].name]
         started_s = min(run.started_s for run in runs.values())
         ended_s = max(run.ended_s for run in runs.values())
         return LocalResult(
             outputs=outputs,
-            confidence=confidence_of_batch(scores, self.manifest.temperature),
+            confidence=confidence_of_batch(scores, self.manifest.temperature, agreement=agreement),
             left_out=left_out,
             service_us=round((ended_s - started_s) * 1e6),
             queue_us=max(0, round((started_s - asked_s) * 1e6)),
@@ -144,9 +144,10 @@ class LocalModel:
             if not isinstance(future.exception(), BackendError)
         }
 
-    def _combine(self, runs: dict[str, _Run]) -> tuple[Tensors, tuple[str, ...]]:
+    def _combine(self, runs: dict[str, _Run]) -> tuple[Tensors, tuple[str, ...], float]:
+        """The outputs, who was left out, and the share of the others that chose the label."""
         if len(self._members) == 1:
-            return runs[self._members[0].name].outputs, ()
+            return runs[self._members[0].name].outputs, (), 1.0
         name = self.manifest.outputs[0].name
         votes = [
             MemberVote(member.name, softmax(runs[member.name].outputs[name]), member.weight)
@@ -159,7 +160,7 @@ class LocalModel:
         left_out = tuple(m.name for m in self._members if m.name not in combined.members)
         floor = np.finfo(np.float32).tiny
         logits = np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)
-        return {name: logits}, left_out
+        return {name: logits}, left_out, combined.agreement
 
     def close(self) -> None:
         """Frees the threads and the models; work in progress ends by itself."""

@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from fakes.hierarchy import ask, cloud, edge
 from fakes.tiers import (
@@ -78,6 +79,14 @@ async def test_an_ensemble_of_all_members_answers() -> None:
 
     assert (answer.outcome, answer.reason) == (Outcome.ANSWERED, Reason.CONFIDENT)
     assert answer.outputs["logits"].shape == (1, 3)
+
+
+async def test_the_agreement_of_an_ensemble_is_the_share_that_chose_its_label() -> None:
+    members = (NumbersBackend(SURE), NumbersBackend(SURE), NumbersBackend((0.0, 1.0, 0.0)))
+    async with cloud(MemoryBroker(), *members) as top:
+        result = await top.model.infer(request().inputs, Deadline.after(time.monotonic(), 5000))
+
+    assert result.confidence.agreement == pytest.approx(2 / 3)
 
 
 async def test_an_ensemble_without_a_usable_member_fails() -> None:

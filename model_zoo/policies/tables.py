@@ -127,6 +127,9 @@ class Placed:
         num_all = np.bincount(self.pooled, minlength=size).astype(np.float64)
         pooled = np.divide(of_all, num_all, out=np.zeros(size), where=num_all > 0)
         last = slice(int(grid.starts[-2]), size)
+        # A bin without examples expects what the one below it does; the lowest is never empty.
+        seen = np.where(num_all[last] > 0, np.arange(size - last.start), 0)
+        pooled[last] = pooled[last][np.maximum.accumulate(seen)]
         if falls:
             pooled[last] = falling(pooled[last], np.maximum(num_all[last], 1e-9))
         sums = np.bincount(self.cells, weights=outcomes, minlength=size)

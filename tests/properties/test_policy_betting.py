@@ -63,7 +63,7 @@ def test_values_outside_of_the_range_are_refused(value: float) -> None:
         p_mean_below(np.array([0.5, value]), 0.5, 0.1)
 
 
-NULLS = {
+NULLS: dict[str, tuple[list[float], list[float]]] = {
     "rare": ([0, 1], [0.99, 0.01]),
     "even": ([0, 1], [0.5, 0.5]),
     "often": ([0, 1], [0.1, 0.9]),

@@ -138,6 +138,9 @@ class DecisionRecord:
 
     ``action`` is ``answer`` or ``escalate``. ``outcome`` and ``answered_by`` say how it ended as
     this tier saw it. ``propensity`` is the probability with which the policy took this action.
+    ``policy`` (digest) and ``gear`` are what was followed, ``score``, ``gain``, ``cost`` and
+    ``chance`` what was looked up and weighed, ``route`` who was to be asked (empty: the next tier
+    above, or nobody). ``guarantee`` is that of the answer as this tier saw it.
     """
 
     wall_s: float
@@ -160,6 +163,14 @@ class DecisionRecord:
     service_us: int
     sent_bytes: int
     propensity: float = 1.0
+    policy: str = ""
+    gear: str = ""
+    score: float | None = None
+    route: str = ""
+    gain: float | None = None
+    cost: float | None = None
+    chance: float | None = None
+    guarantee: str = "none"
 
 
 class DecisionLog(Protocol):

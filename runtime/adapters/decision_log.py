@@ -5,6 +5,7 @@ Rules of this file:
   * One thread writes, a transaction a batch. What does not fit its bounded queue is counted.
   * A disk that is full or a database that is locked or damaged never reaches the caller: the batch
     is kept and tried again; the trouble is logged once, and its end is logged once.
+  * A file of an earlier version is brought up to date in place when it is opened.
   * The file has a quota of bytes; over it, the oldest decisions are deleted, and how many were is
     written into the file. Its journal comes on top, about ``_JOURNAL_BYTES`` of it.
 """
@@ -23,7 +24,7 @@ from runtime.logs import get_logger
 from runtime.ports import DecisionRecord
 
 FILE_NAME = "decisions.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _PAGE_BYTES = 4096
 _JOURNAL_BYTES = 1_048_576
@@ -53,11 +54,33 @@ CREATE TABLE IF NOT EXISTS decisions (
     latency_ms REAL,
     service_us INTEGER NOT NULL,
     sent_bytes INTEGER NOT NULL,
-    propensity REAL
+    propensity REAL,
+    policy TEXT NOT NULL DEFAULT '',
+    gear TEXT NOT NULL DEFAULT '',
+    score REAL,
+    route TEXT NOT NULL DEFAULT '',
+    gain REAL,
+    cost REAL,
+    chance REAL,
+    guarantee TEXT NOT NULL DEFAULT 'none'
 );
 CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO totals VALUES ('deleted', 0);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+# What version 2 added. The rows of version 1 followed no policy, and nothing was promised for them.
+_FROM_VERSION_1 = """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN policy TEXT NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN gear TEXT NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN score REAL;
+ALTER TABLE decisions ADD COLUMN route TEXT NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN gain REAL;
+ALTER TABLE decisions ADD COLUMN cost REAL;
+ALTER TABLE decisions ADD COLUMN chance REAL;
+ALTER TABLE decisions ADD COLUMN guarantee TEXT NOT NULL DEFAULT 'none';
+PRAGMA user_version = 2;
 COMMIT;
 """
 _COLUMNS = tuple(field.name for field in dataclasses.fields(DecisionRecord))
@@ -269,6 +292,9 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_BYTES // _PAGE_BYTES}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            # One transaction: a crash leaves a file of version 1 or one of version 2.
+            connection.executescript(_FROM_VERSION_1)
         connection.executescript(_SCHEMA)
     except sqlite3.Error:
         connection.close()

@@ -6,7 +6,9 @@ What is counted:
   * Without ``tier`` in ``by``, only entry decisions count (hop 0: the tier that the caller asked),
     so that a request that climbed three tiers is one request. With it, each tier's own decisions.
   * An escalation failed when no tier above gave the answer; what the tier then answered itself is
-    never an answer from above.
+    never an answer from above. When the tier above found that the answer below is the better one,
+    that is no failure.
+  * A log of an earlier version has no gears and the like; they count as "none".
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from urllib.parse import quote
 
 from runtime.adapters.decision_log import FILE_NAME
 from runtime.errors import StartError
-from runtime.messages import Outcome, Tier
+from runtime.messages import Outcome, Reason, Tier
 
 # Dimension of a query to the column that holds it.
 DIMENSIONS = {
@@ -33,6 +35,10 @@ DIMENSIONS = {
     "outcome": "outcome",
     "answered_by": "answered_by",
     "end_reason": "reason",
+    "policy": "policy",
+    "gear": "gear",
+    "route": "route",
+    "guarantee": "guarantee",
 }
 _PLACES = ("tier", "site", "region")
 _HEIGHTS = {tier.value: tier.height for tier in Tier}
@@ -73,6 +79,7 @@ class _Decision(NamedTuple):
     action: str
     outcome: str
     answered_by: str
+    reason: str
     confidence: float | None
     latency_ms: float
 
@@ -81,8 +88,9 @@ class _Decision(NamedTuple):
         return self.action == "escalate"
 
     @property
-    def is_from_above(self) -> bool:
-        return _HEIGHTS.get(self.answered_by, -1) > _HEIGHTS.get(self.tier, len(_HEIGHTS))
+    def has_failed_above(self) -> bool:
+        is_from_above = _HEIGHTS.get(self.answered_by, -1) > _HEIGHTS.get(self.tier, len(_HEIGHTS))
+        return not is_from_above and self.reason != Reason.LOWER_STANDS
 
 
 def find_logs(folder: Path) -> tuple[Path, ...]:
@@ -146,7 +154,7 @@ def _row(group: tuple[str, ...], decisions: Sequence[_Decision]) -> EscalationRo
         answered_here=sum(one.answered_by == one.tier for one in decisions),
         escalated=len(escalated),
         escalation_rate=len(escalated) / len(decisions),
-        failed_escalations=sum(not one.is_from_above for one in escalated),
+        failed_escalations=sum(one.has_failed_above for one in escalated),
         degraded=outcomes.count(Outcome.DEGRADED),
         abstained=outcomes.count(Outcome.ABSTAINED),
         failed=outcomes.count(Outcome.FAILED),
@@ -193,9 +201,11 @@ class _reading:  # noqa: N801 - used like a function
         """Instant, identity and content of each decision that counts, in the order of writing."""
         if not self._has_tables:
             return
+        there = {name for (name,) in self._connection.execute(_COLUMNS)}
         columns = [
-            "wall_s", "request_id", "tier", "action", "outcome", "answered_by", "confidence",
-            "latency_ms", *(DIMENSIONS[name] for name in by),
+            "wall_s", "request_id", "tier", "action", "outcome", "answered_by", "reason",
+            "confidence", "latency_ms",
+            *(DIMENSIONS[name] if DIMENSIONS[name] in there else "''" for name in by),
         ]  # fmt: skip
         entry_only = "" if "tier" in by else "AND hop = 0"
         rows = self._connection.execute(
@@ -203,13 +213,14 @@ class _reading:  # noqa: N801 - used like a function
             f"WHERE wall_s >= ? {entry_only} ORDER BY rowid",
             (since_s,),
         )
-        for wall_s, request_id, tier, action, outcome, answered_by, confidence, ms, *values in rows:
+        for wall_s, request_id, tier, action, outcome, answered_by, why, sure, ms, *values in rows:
             group = tuple(value or "none" for value in values)
             places = (value for name, value in zip(by, group, strict=True) if name in _PLACES)
-            decision = _Decision(group, tier, action, outcome, answered_by, confidence, ms or 0.0)
+            decision = _Decision(group, tier, action, outcome, answered_by, why, sure, ms or 0.0)
             yield wall_s, (request_id, *places), decision
 
 
+_COLUMNS = "SELECT name FROM pragma_table_info('decisions')"
 _PROBE = "SELECT count(*) FROM sqlite_master WHERE name = 'totals'"
 
 

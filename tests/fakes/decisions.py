@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from runtime.adapters.decision_log import SqliteDecisionLog
+from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
 from runtime.ports import DecisionRecord
 
 ENTRY = DecisionRecord(
@@ -58,3 +60,31 @@ def write_log(folder: Path, *records: DecisionRecord) -> Path:
         for record in records:
             log.append(record)
     return log.path
+
+
+# As the first version of the file had it.
+_VERSION_1 = """
+CREATE TABLE decisions (
+    wall_s REAL NOT NULL, request_id TEXT NOT NULL, tier TEXT NOT NULL, site TEXT NOT NULL,
+    region TEXT NOT NULL, hop INTEGER NOT NULL, model TEXT NOT NULL, model_version TEXT NOT NULL,
+    action TEXT NOT NULL, decided_because TEXT NOT NULL, outcome TEXT NOT NULL,
+    reason TEXT NOT NULL, answered_by TEXT NOT NULL, label INTEGER, confidence REAL,
+    remaining_ms REAL, latency_ms REAL, service_us INTEGER NOT NULL, sent_bytes INTEGER NOT NULL,
+    propensity REAL
+);
+CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO totals VALUES ('deleted', 0);
+PRAGMA user_version = 1;
+"""
+
+
+def write_log_of_version_1(folder: Path, *records: DecisionRecord) -> Path:
+    """The same as an earlier version wrote it."""
+    path = folder / FILE_NAME
+    insert = "INSERT INTO decisions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_VERSION_1)
+        for record in records:
+            connection.execute(insert, dataclasses.astuple(record)[:20])
+        connection.commit()
+    return path

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from fakes.decisions import decision, write_log
+from fakes.decisions import decision, write_log, write_log_of_version_1
 from fakes.waiting import eventually_sync
 from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
 from runtime.adapters.decision_query import query_escalations
@@ -194,10 +195,49 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, contents: bytes) -> None:
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = write_log(tmp_path, decision())
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
     with pytest.raises(StartError, match="later version"):
         SqliteDecisionLog(tmp_path)
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
+    path = write_log_of_version_1(tmp_path, decision("old"))
+
+    write_log(tmp_path, decision("new", policy="0123456789ab", gear="g", guarantee="certified"))
+    write_log(tmp_path, decision("newer"))
+
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT request_id, gear, guarantee, score FROM decisions")
+        found = rows.fetchall()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    assert found == [
+        ("old", "", "none", None),
+        ("new", "g", "certified", None),
+        ("newer", "", "none", None),
+    ]
+    assert version == 2
+
+
+def test_what_a_gear_said_is_kept(tmp_path: Path) -> None:
+    looked_up: dict[str, Any] = {
+        "policy": "0123456789ab",
+        "gear": "g",
+        "score": 0.4,
+        "route": "regional,cloud",
+        "gain": 0.2,
+        "cost": 1.1,
+        "chance": 0.9,
+        "guarantee": "suspended",
+    }
+    path = write_log(tmp_path, decision(**looked_up))
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        row = dict(connection.execute("SELECT * FROM decisions").fetchone())
+
+    assert {name: row[name] for name in looked_up} == looked_up
+    assert row["propensity"] == 1.0
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

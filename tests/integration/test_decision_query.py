@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.decisions import decision, escalated, write_log
+from fakes.decisions import decision, escalated, write_log, write_log_of_version_1
 from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
 from runtime.adapters.decision_query import EscalationRow, find_logs, percentile, query_escalations
 from runtime.errors import StartError
@@ -218,3 +218,27 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
         query_escalations([tmp_path / FILE_NAME])
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_escalation_after_which_the_lower_answer_stands_has_not_failed(tmp_path: Path) -> None:
+    row = ask(tmp_path, escalated(answered_by="edge", reason="lower_stands"))
+
+    assert (row.escalated, row.failed_escalations, row.answered_here) == (1, 0, 1)
+
+
+def test_gears_and_guarantees_are_told_apart_and_old_logs_have_none(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    old = write_log_of_version_1(tmp_path / "old", decision("r1"))
+    new = write_log(
+        tmp_path / "new",
+        decision("r2", gear="g", guarantee="certified"),
+        escalated("r3", gear="g", guarantee="suspended", route="cloud"),
+    )
+
+    rows = query_escalations([old, new], by=("gear", "guarantee", "route")).rows
+
+    assert sorted(row.group for row in rows) == [
+        ("g", "certified", "none"),
+        ("g", "suspended", "cloud"),
+        ("none", "none", "none"),
+    ]

@@ -7,7 +7,8 @@ import asyncio
 from cloud_tier.settings import CloudSettings
 from runtime.core.escalation import EscalationPolicy
 from runtime.exchange.answering import answer_until
-from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.course import Identity
+from runtime.exchange.flow import RequestFlow
 from runtime.exchange.station import bus_of, station
 from runtime.messages import Tier
 
@@ -17,10 +18,13 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
 
     Raises:
         ArtifactError: the model cannot be used.
+        PolicyError: the policy cannot be used, or is for another model.
         StartError: the port or the state folder cannot be used.
     """
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
-    async with station(identity, settings.model, settings.state) as parts:
+    async with station(
+        identity, settings.model, settings.state, policy=settings.escalation.policy
+    ) as parts:
         flow = RequestFlow(
             identity,
             model=parts.model,
@@ -30,6 +34,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             clock=parts.clock,
             metrics=parts.metrics,
             log=parts.log,
+            gearbox=parts.gearbox,
         )
         bus = bus_of(parts, settings.broker)
         await answer_until(stop, parts, bus, flow, request=settings.request, http=settings.http)

@@ -13,9 +13,19 @@ from runtime.common_settings import (
     LogSettings,
     ModelSettings,
     Name,
+    PolicyFile,
     RequestSettings,
     StateSettings,
 )
+
+
+class TopSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is above the lower tiers' decisions: nothing climbs on, but a guarantee needs our word.
+
+    A policy's guarantee holds only with the models that it was fitted with.
+    """
+
+    policy: PolicyFile = ""
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,3 +43,4 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     log: LogSettings = LogSettings()
     model: ModelSettings = ModelSettings()
     request: RequestSettings = RequestSettings(max_pending=1024)
+    escalation: TopSettings = TopSettings()

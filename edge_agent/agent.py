@@ -20,7 +20,8 @@ from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission
 from runtime.deadline import Deadline, check_budget_ms
 from runtime.errors import InvalidBudgetError
-from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.course import Identity
+from runtime.exchange.flow import RequestFlow
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import (
     birth_of,
@@ -87,6 +88,7 @@ class Agent:
 
         Raises:
             ArtifactError: the model cannot be used.
+            PolicyError: the policy cannot be used, or is for another model.
             StartError: the state folder cannot be used.
         """
         async with AsyncExitStack() as stack:
@@ -110,6 +112,7 @@ class Agent:
                 self.identity,
                 settings.model,
                 settings.state,
+                policy=settings.escalation.policy,
                 clock=self._clock,
                 metrics=self.metrics,
             )
@@ -140,6 +143,7 @@ class Agent:
             clock=self._clock,
             metrics=self.metrics,
             log=parts.log,
+            gearbox=parts.gearbox,
             uplink=uplink,
         )
         bus.on_connection(self.metrics.set_connected)

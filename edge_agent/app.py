@@ -19,6 +19,7 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
 
     Raises:
         ArtifactError: the model cannot be used.
+        PolicyError: the policy cannot be used, or is for another model.
         StartError: the port or the state folder cannot be used.
     """
     async with (

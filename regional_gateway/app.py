@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 
 from regional_gateway.settings import GatewaySettings
 from runtime.exchange.answering import answer_until
-from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.course import Identity
+from runtime.exchange.flow import RequestFlow
 from runtime.exchange.station import (
     Station,
     bus_of,
@@ -24,11 +25,14 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
     Raises:
         ArtifactError: the model cannot be used.
+        PolicyError: the policy cannot be used, or is for another model.
         StartError: the port or the state folder cannot be used.
     """
     identity = Identity(Tier.REGIONAL, settings.gateway, settings.region)
     async with (
-        station(identity, settings.model, settings.state) as parts,
+        station(
+            identity, settings.model, settings.state, policy=settings.escalation.policy
+        ) as parts,
         AsyncExitStack() as stack,
     ):
         uplink = await _uplink(settings, parts, stack)
@@ -39,6 +43,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             clock=parts.clock,
             metrics=parts.metrics,
             log=parts.log,
+            gearbox=parts.gearbox,
             uplink=uplink,
         )
         await answer_until(

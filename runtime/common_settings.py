@@ -148,10 +148,21 @@ class RequestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             )
 
 
+PolicyFile = Annotated[
+    str,
+    Meta(
+        description="Policy file whose gears decide what climbs; it must have been fitted with "
+        "this tier's model. Empty: the one of the bundled model while `accept_at` is not set, else "
+        "`accept_at` decides."
+    ),
+]
+
+
 class EscalationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a request that this tier is unsure of climbs."""
 
     enabled: Annotated[bool, Meta(description="false: this tier answers everything itself.")] = True
+    policy: PolicyFile = ""
     min_chance: Annotated[
         float,
         Meta(

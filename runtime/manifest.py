@@ -13,6 +13,7 @@ several members together are the logarithm of the weighted mean of each member's
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from typing import Annotated, Literal
@@ -159,3 +160,17 @@ def decode_manifest(contents: bytes, source: str) -> ModelManifest:
 def encode_manifest(manifest: ModelManifest) -> bytes:
     """Indented JSON, the same bytes for the same manifest."""
     return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
+
+
+def model_digest(manifest: ModelManifest) -> str:
+    """Names what a model answers with: lower-case hexadecimal sha256.
+
+    Over its files, members and temperature only, so that a new threshold or a note in the manifest
+    leaves it as it is.
+    """
+    named = {
+        "files": {name: file.sha256 for name, file in manifest.files.items()},
+        "members": [[one.name, one.file, one.weight] for one in manifest.members],
+        "temperature": manifest.temperature,
+    }
+    return hashlib.sha256(msgspec.json.encode(named, order="sorted")).hexdigest()

@@ -72,6 +72,8 @@ class Reason(enum.StrEnum):
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_UNSURE = "upstream_unsure"
+    LOWER_STANDS = "lower_stands"
+    ROUTED = "routed"
     PARTIAL_ENSEMBLE = "partial_ensemble"
     OVERLOADED = "overloaded"
     BELOW_FLOOR = "below_floor"
@@ -118,7 +120,10 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
 class InferenceRequest(msgspec.Struct, frozen=True):
     """One question to one model; ``inputs`` maps tensor names to arrays with a batch axis.
 
-    ``request_id`` is the idempotency id: the same over all attempts and all tiers.
+    ``request_id`` is the idempotency id: the same over all attempts and all tiers. The last three
+    pass between tiers only: ``route`` names the tiers to ask (empty: the next one above), ``gear``
+    is the digest and name of what all tiers follow, ``earlier`` is who below has answered what,
+    lowest first (None: a batch).
     """
 
     request_id: str
@@ -132,6 +137,9 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     hop: int = 0
     attempt: int = 1
     traceparent: str = ""
+    route: tuple[Tier, ...] = ()
+    gear: str = ""
+    earlier: tuple[tuple[Tier, int | None], ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -7,14 +7,14 @@ process has its own registry; nothing is global.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from runtime.messages import Tier
+from runtime.messages import Guarantee, Tier
 
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 
@@ -37,6 +37,18 @@ class TierMetrics:
             f"{name}_answers_total",
             "Requests that ended here, each once",
             ("outcome", "reason", "answered_by"),
+            registry=registry,
+        )
+        self._guarantees = Counter(
+            f"{name}_guarantees_total",
+            "Answers by what stands behind them",
+            ("guarantee",),
+            registry=registry,
+        )
+        self._routes = Counter(
+            f"{name}_routes_total",
+            "Requests passed up, by the tiers that were to answer",
+            ("route",),
             registry=registry,
         )
         self._latency = Histogram(
@@ -101,6 +113,14 @@ class TierMetrics:
         """Counts a request that ended; ``answered_by`` is a tier, or empty when nobody answered."""
         self._answers.labels(outcome, reason, answered_by or "none").inc()
         self._latency.labels(outcome).observe(latency_ms / 1000)
+
+    def count_guarantee(self, guarantee: Guarantee) -> None:
+        """Counts an answer by its guarantee."""
+        self._guarantees.labels(guarantee.value).inc()
+
+    def count_route(self, route: Sequence[Tier]) -> None:
+        """Counts a request that is passed up; without named tiers, to the next one above."""
+        self._routes.labels(",".join(route) or "next").inc()
 
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""

@@ -3,15 +3,19 @@
 The order of the rules is the policy: a confident answer stands; residency is obeyed before anything
 that could send the payload away; then time, then the link. Nothing here ever turns a failed climb
 into an upper-tier answer, or throws away an answer in hand.
+
+Whether an answer is confident says a fitted gear's advice, or, without one, a threshold.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.core.confidence import Confidence
+from runtime.core.gears import Advice
 from runtime.messages import Outcome, Reason, Residency, Tier
+from runtime.policy import Choice
 
 
 class Action(enum.StrEnum):
@@ -55,34 +59,121 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The action and why; ``outcome`` is set when the action is to answer."""
+    """The action and why; ``outcome`` is set when the action is to answer.
+
+    ``route`` names the tiers to ask, empty for the next one above. ``is_as_fitted`` says that a
+    gear advised this and that the fit would have done the same.
+    """
 
     action: Action
     reason: Reason
     outcome: Outcome | None = None
+    route: tuple[Tier, ...] = ()
+    is_as_fitted: bool = False
 
 
-def decide(policy: EscalationPolicy, situation: Situation) -> Decision:
-    """Answers now or escalates."""
+_CONFIDENT = Decision(Action.ANSWER, Reason.CONFIDENT, Outcome.ANSWERED)
+_CONFIDENT_AS_FITTED = replace(_CONFIDENT, is_as_fitted=True)
+_TOP_TIER = Decision(Action.ANSWER, Reason.TOP_TIER, Outcome.ANSWERED)
+# The tier below hears that nothing better was found here, and lets its own answer stand.
+_LOWER_STANDS = Decision(Action.ANSWER, Reason.LOWER_STANDS, Outcome.ABSTAINED, is_as_fitted=True)
+
+
+def decide(
+    policy: EscalationPolicy, situation: Situation, advice: Advice | None = None
+) -> Decision:
+    """Answers now or escalates: as a gear advises, else by the threshold.
+
+    A confidence that says nothing is no case for advice; it escalates like any failure.
+    """
     confidence = situation.confidence
-    has_own_answer = confidence is not None and confidence.is_valid
-    if confidence is not None and has_own_answer and confidence.probability >= policy.accept_at:
-        return Decision(Action.ANSWER, Reason.CONFIDENT, Outcome.ANSWERED)
+    if confidence is None or not confidence.is_valid:
+        if situation.tier_above is None:
+            return _answer(keep(policy, confidence, Reason.NO_CONFIDENCE))
+        return _climb(policy, situation, Reason.NO_CONFIDENCE)
+    if advice is not None:
+        return _follow(policy, situation, advice)
+    if confidence.probability >= policy.accept_at:
+        return _CONFIDENT
     if situation.tier_above is None:
-        if has_own_answer:
-            return Decision(Action.ANSWER, Reason.TOP_TIER, Outcome.ANSWERED)
-        return _answer(keep(policy, confidence, Reason.NO_CONFIDENCE))
-    obstacle = _obstacle(policy, situation, situation.tier_above)
-    if obstacle is Reason.UNLIKELY_IN_TIME and situation.probe_is_due:
-        return Decision(Action.ESCALATE, Reason.PROBE)
-    if obstacle is not None:
-        return _answer(keep(policy, confidence, obstacle))
-    return Decision(Action.ESCALATE, Reason.UNSURE if has_own_answer else Reason.NO_CONFIDENCE)
+        return _TOP_TIER
+    return _climb(policy, situation, Reason.UNSURE)
 
 
-def _obstacle(policy: EscalationPolicy, situation: Situation, above: Tier) -> Reason | None:
+def _follow(policy: EscalationPolicy, situation: Situation, advice: Advice) -> Decision:
+    """What a gear advises about a valid answer, as far as it can be done."""
+    choice, fitted = advice.choice, advice.fitted
+    if choice is fitted:
+        if choice is None:
+            return _CONFIDENT_AS_FITTED
+        if choice.answer:
+            return _LOWER_STANDS
+    if situation.tier_above is None:
+        return _TOP_TIER
+    # The fit would have asked and the link says that it is not worth it: asking is tried as a
+    # probe, and the answer does not count as confident.
+    asks = choice if choice is not None and choice.to else fitted
+    decision = _climb(
+        policy,
+        situation,
+        Reason.UNSURE,
+        route=_route(asks),
+        is_worth_it=asks is choice,
+        is_as_fitted=advice.as_fitted,
+    )
+    if decision.action is Action.ANSWER and choice is not None and choice.answer:
+        # The answer below is the better one to keep; why nobody else was asked is told.
+        return Decision(Action.ANSWER, decision.reason, Outcome.ABSTAINED)
+    return decision
+
+
+def _route(choice: Choice | None) -> tuple[Tier, ...]:
+    return tuple(map(Tier, choice.to)) if choice is not None else ()
+
+
+def pass_on(policy: EscalationPolicy, situation: Situation, route: tuple[Tier, ...]) -> Decision:
+    """Whether a request goes on along the route that it came with, before a model has run here.
+
+    When it does not, the reason says why, and this tier's own model has to answer.
+    """
+    obstacle = _obstacle(policy, situation, route)
+    if obstacle is None or _may_probe(situation, obstacle):
+        reason = Reason.PROBE if obstacle else Reason.ROUTED
+        return Decision(Action.ESCALATE, reason, route=route, is_as_fitted=True)
+    return Decision(Action.ANSWER, obstacle, Outcome.DEGRADED)
+
+
+def _climb(
+    policy: EscalationPolicy,
+    situation: Situation,
+    reason: Reason,
+    *,
+    route: tuple[Tier, ...] = (),
+    is_worth_it: bool = True,
+    is_as_fitted: bool = False,
+) -> Decision:
+    """Escalates for this reason, unless something is in the way."""
+    obstacle = _obstacle(policy, situation, route)
+    if obstacle is None and not is_worth_it:
+        obstacle = Reason.UNLIKELY_IN_TIME
+    if obstacle is None or _may_probe(situation, obstacle):
+        reason = Reason.PROBE if obstacle else reason
+        return Decision(Action.ESCALATE, reason, route=route, is_as_fitted=is_as_fitted)
+    return _answer(keep(policy, situation.confidence, obstacle))
+
+
+def _may_probe(situation: Situation, obstacle: Reason) -> bool:
+    return obstacle is Reason.UNLIKELY_IN_TIME and situation.probe_is_due
+
+
+def _obstacle(
+    policy: EscalationPolicy, situation: Situation, route: tuple[Tier, ...]
+) -> Reason | None:
     """Why the request cannot climb; residency first, because it holds whatever the link is like."""
-    if not situation.residency.allows(above):
+    above = situation.tier_above
+    if above is None:
+        return Reason.NO_UPSTREAM
+    if not all(map(situation.residency.allows, (above, *route))):
         return Reason.RESIDENCY
     if not situation.remaining_ms > policy.margin_ms:
         return Reason.NO_TIME
@@ -133,19 +224,26 @@ def settle(
     upstream_outcome: Outcome,
     upstream_reason: Reason,
     upstream_confidence: float | None,
+    is_as_fitted: bool = False,
 ) -> Settlement:
     """Chooses between a tier's own answer and what came back from above.
 
     An upper tier's answer that stands always wins. A degraded one wins when it is at least as
-    confident as our own. Without an answer from above our own is kept, marked with why.
+    confident as our own, or where the gear's fit had it win. When the tier above finds that our
+    own answer is the better one, it stands. Without an answer from above our own is kept, marked
+    with why.
     """
     if upstream_outcome is Outcome.ANSWERED:
         return Settlement(takes_upstream=True, outcome=Outcome.ANSWERED, reason=upstream_reason)
     kept = keep(policy, own, upstream_reason)
+    is_degraded = kept.outcome is Outcome.DEGRADED
+    if upstream_outcome is Outcome.ABSTAINED and upstream_reason is Reason.LOWER_STANDS:
+        outcome = Outcome.ANSWERED if is_degraded else kept.outcome
+        return Settlement(takes_upstream=False, outcome=outcome, reason=kept.reason)
     own_probability = own.probability if own is not None and own.is_valid else -1.0
     theirs = -1.0 if upstream_confidence is None else upstream_confidence
     has_theirs = upstream_outcome is Outcome.DEGRADED
-    if has_theirs and (kept.outcome is not Outcome.DEGRADED or theirs >= own_probability):
+    if has_theirs and (not is_degraded or theirs >= own_probability or is_as_fitted):
         return Settlement(takes_upstream=True, outcome=Outcome.DEGRADED, reason=upstream_reason)
     if upstream_outcome is Outcome.ABSTAINED and kept.outcome is Outcome.FAILED:
         return Settlement(takes_upstream=True, outcome=Outcome.ABSTAINED, reason=upstream_reason)

@@ -23,11 +23,12 @@ CHANCE_TOLERANCE = 0.75
 class Advice:
     """The best choice, None to answer now, with its numbers (0 when answering now).
 
-    ``as_fitted`` is False when the link or a tier out of reach made it another choice than the
-    certified one; ``row`` and ``cell`` are where in the table it was found.
+    ``fitted`` is the choice of the fit; ``as_fitted`` is False when the link or a tier out of reach
+    made it another one. ``row`` and ``cell`` are where in the table it was found.
     """
 
     choice: Choice | None
+    fitted: Choice | None
     gain: float
     cost: float
     value: float
@@ -87,4 +88,4 @@ def weigh(
                 value = gain - gear.penalty * cost
         if value > best_value:
             best, best_value, best_gain, best_cost = choice, value, gain, cost
-    return Advice(best, best_gain, best_cost, best_value, best is fitted, row, cell)
+    return Advice(best, fitted, best_gain, best_cost, best_value, best is fitted, row, cell)

@@ -3,11 +3,15 @@
 The same story on the device, in the region and in the cloud: the local model answers; if it is
 sure, that stands; if not, the request climbs while there is time; what comes back is weighed
 against the answer in hand; the best goes out before the deadline, with how it came about.
+
+A fitted gear may say it otherwise: leave a tier out, ask two at once, or let the answer of a tier
+below stand. The tier below names the route then, and this one follows it as far as it can.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 
 import msgspec
 import structlog
@@ -21,59 +25,46 @@ from runtime.core.escalation import (
     Settlement,
     Situation,
     decide,
+    keep,
+    pass_on,
     settle,
 )
+from runtime.core.gearbox import Gearbox, InForce
 from runtime.deadline import Deadline
 from runtime.errors import (
     BackendError,
     InvalidTensorError,
+    MalformedBodyError,
     ResidencyError,
     TooLateError,
     UnknownModelError,
 )
+from runtime.exchange.course import Course, Identity, compose, record
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
     Answer,
-    Hop,
+    Guarantee,
     InferenceRequest,
     Outcome,
     Reason,
     Tensors,
-    Tier,
 )
-from runtime.ports import Clock, DecisionLog, DecisionRecord
+from runtime.ports import Clock, DecisionLog
 from runtime.tensors import check_fit
 
 _log = structlog.get_logger()
 _NOWHERE = Prospect(None, 0.0, probe_is_due=False)
+_FITTED = (Guarantee.CERTIFIED, Guarantee.EXPECTATION)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are: tier, id and region."""
-
-    tier: Tier
-    site: str
-    region: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """What happened to one request here: the material of its answer and of its record."""
+class _Question:
+    """A request with what holds for it here all along."""
 
     request: InferenceRequest
-    own: LocalResult | Reason
-    decision: Decision
-    reply: UpstreamReply
-    settlement: Settlement
-    remaining_ms: float
-    latency_ms: float
-
-    @property
-    def result(self) -> LocalResult | None:
-        """Our own model's result, if it gave one."""
-        return self.own if isinstance(self.own, LocalResult) else None
+    deadline: Deadline
+    in_force: InForce
 
 
 class RequestFlow:
@@ -88,9 +79,11 @@ class RequestFlow:
         clock: Clock,
         metrics: TierMetrics,
         log: DecisionLog,
+        gearbox: Gearbox | None = None,
         uplink: Uplink | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
+        self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
 
     def check(self, request: InferenceRequest) -> None:
@@ -100,6 +93,7 @@ class RequestFlow:
             ResidencyError: the payload must stay below this tier.
             UnknownModelError: another model or version is asked for.
             InvalidTensorError: inputs do not fit, or an unknown output is asked for.
+            MalformedBodyError: its route ends below this tier, or a tier from here on has answered.
         """
         manifest, tier = self.model.manifest, self.identity.tier
         if not request.residency.allows(tier):
@@ -114,6 +108,10 @@ class RequestFlow:
                 f"version {request.model_version[:80]!r} of {manifest.name!r} is not served here; "
                 f"{manifest.version!r} is"
             )
+        if any(named.height < tier.height for named in request.route):
+            raise MalformedBodyError(f"the route names a tier below {tier.value}")
+        if any(answered.height >= tier.height for answered, _ in request.earlier):
+            raise MalformedBodyError(f"no tier below {tier.value} has answered so")
         check_fit(request.inputs, manifest.inputs)
         known = {spec.name for spec in manifest.outputs}
         unknown = [name for name in request.outputs if name not in known]
@@ -123,37 +121,140 @@ class RequestFlow:
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
-        own = await self._infer(request.inputs, deadline)
-        confidence = own.confidence if isinstance(own, LocalResult) else None
-        remaining_ms = deadline.remaining_ms(self._clock.monotonic_s())
-        waits_ms = remaining_ms - self.policy.margin_ms
-        prospect = self._uplink.prospect(waits_ms) if self._uplink else _NOWHERE
-        decision = decide(
-            self.policy,
-            Situation(
-                confidence=confidence,
-                tier_above=self._uplink.tier_above if self._uplink else None,
-                residency=request.residency,
-                remaining_ms=remaining_ms,
-                upstream_is_reachable=prospect.gateway is not None,
-                chance_in_time=prospect.chance,
-                probe_is_due=prospect.probe_is_due,
-            ),
+        in_force = self.gearbox.in_force(
+            request.gear, remaining_ms=request.remaining_ms, num_examples=_num_examples(request)
         )
-        reply = UpstreamReply(Outcome.FAILED, decision.reason)
-        if decision.action is Action.ESCALATE and self._uplink and prospect.gateway:
-            until = deadline.earlier_by_ms(self.policy.margin_ms)
-            reply = await self._uplink.ask(request, until, prospect.gateway)
-            settlement = self._settle(confidence, reply)
+        question = _Question(request, deadline, in_force)
+        if any(named is not self.identity.tier for named in request.route):
+            course = await self._follow_route(question)
         else:
-            settlement = _stands(decision, own)
-        latency_ms = (self._clock.monotonic_s() - arrived_s) * 1000
-        course = _Course(request, own, decision, reply, settlement, remaining_ms, latency_ms)
-        answer = self._compose(course)
+            course = await self._look_first(question)
+        now_s = self._clock.monotonic_s()
+        answer = compose(course, self.identity, self.model.manifest, (now_s - arrived_s) * 1000)
         self._note(course, answer)
-        if deadline.is_past(self._clock.monotonic_s()):
+        if deadline.is_past(now_s):
             self._metrics.count_late()
         return answer
+
+    async def _look_first(self, question: _Question) -> Course:
+        """Runs our own model, and asks above when its answer does not stand."""
+        request, in_force = question.request, question.in_force
+        own = await self._infer(request.inputs, question.deadline)
+        confidence = own.confidence if isinstance(own, LocalResult) else None
+        situation, prospect = self._situation(question, confidence)
+        advised = None
+        if confidence is not None and confidence.is_valid:
+            advised = self.gearbox.advise(
+                in_force,
+                confidence,
+                request.earlier,
+                residency=request.residency,
+                chance=prospect.chance,
+            )
+        advice, score = advised or (None, None)
+        is_top = self.gearbox.is_top and in_force.gear is not None
+        if is_top:
+            situation = replace(situation, tier_above=None)
+        decision = decide(self.policy, situation, advice)
+        reply = None
+        if decision.action is Action.ESCALATE and prospect.gateway:
+            reply = await self._ask(question, confidence, decision, prospect.gateway)
+            settlement = self._settle(question, own, decision, reply)
+        else:
+            settlement = _stands(decision, own)
+        return Course(
+            request=request,
+            in_force=in_force,
+            own=own,
+            decision=decision,
+            settlement=settlement,
+            remaining_ms=situation.remaining_ms,
+            chance=prospect.chance if self._uplink else None,
+            reply=reply,
+            advice=advice,
+            score=score,
+            is_top=is_top,
+        )
+
+    async def _follow_route(self, question: _Question) -> Course:
+        """Asks above at once: instead of our own model, or beside it where the route names us.
+
+        What cannot be asked, and what brings no answer, our own model answers.
+        """
+        request = question.request
+        situation, prospect = self._situation(question, None)
+        route = tuple(named for named in request.route if named is not self.identity.tier)
+        decision = pass_on(self.policy, situation, route)
+        own: LocalResult | Reason = Reason.ROUTED
+        reply = None
+        if decision.action is Action.ANSWER or not prospect.gateway:
+            own = await self._infer(request.inputs, question.deadline)
+            settlement = self._keep(own, decision.reason)
+        else:
+            asking = self._ask(question, None, decision, prospect.gateway)
+            if self.identity.tier in request.route:
+                async with asyncio.TaskGroup() as both:
+                    # In this order: the request is on its way before our model works.
+                    asked = both.create_task(asking)
+                    answering = both.create_task(self._infer(request.inputs, question.deadline))
+                    reply = await asked
+                    if reply.outcome is Outcome.ANSWERED:
+                        answering.cancel()
+                own = Reason.ROUTED if answering.cancelled() else answering.result()
+            else:
+                reply = await asking
+                if reply.outcome not in (Outcome.ANSWERED, Outcome.DEGRADED):
+                    own = await self._infer(request.inputs, question.deadline)
+            settlement = self._settle(question, own, decision, reply)
+        return Course(
+            request=request,
+            in_force=question.in_force,
+            own=own,
+            decision=decision,
+            settlement=settlement,
+            remaining_ms=situation.remaining_ms,
+            chance=prospect.chance if self._uplink else None,
+            reply=reply,
+        )
+
+    def _situation(
+        self, question: _Question, confidence: Confidence | None
+    ) -> tuple[Situation, Prospect]:
+        """What the decision may look at, and whom we would ask."""
+        remaining_ms = question.deadline.remaining_ms(self._clock.monotonic_s())
+        waits_ms = remaining_ms - self.policy.margin_ms
+        prospect = self._uplink.prospect(waits_ms) if self._uplink else _NOWHERE
+        situation = Situation(
+            confidence=confidence,
+            tier_above=self._uplink.tier_above if self._uplink else None,
+            residency=question.request.residency,
+            remaining_ms=remaining_ms,
+            upstream_is_reachable=prospect.gateway is not None,
+            chance_in_time=prospect.chance,
+            probe_is_due=prospect.probe_is_due,
+        )
+        return situation, prospect
+
+    async def _ask(
+        self,
+        question: _Question,
+        confidence: Confidence | None,
+        decision: Decision,
+        gateway: str,
+    ) -> UpstreamReply:
+        """Asks above, with the gear that all tiers follow and what has been answered so far."""
+        if self._uplink is None:
+            raise RuntimeError("without an uplink nothing is decided to climb")
+        request, travels = question.request, question.in_force.travels
+        earlier = request.earlier
+        if confidence is not None and confidence.is_valid:
+            earlier = (*earlier, (self.identity.tier, confidence.label))
+        onward = msgspec.structs.replace(
+            request, route=decision.route, gear=travels, earlier=earlier if travels else ()
+        )
+        self._metrics.count_route(decision.route)
+        until = question.deadline.earlier_by_ms(self.policy.margin_ms)
+        return await self._uplink.ask(onward, until, gateway)
 
     async def _infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult | Reason:
         """The local model's result, or why there is none."""
@@ -171,105 +272,43 @@ class RequestFlow:
         self._metrics.observe_inference(self.model.manifest.name, result.service_us)
         return result
 
-    def _settle(self, confidence: Confidence | None, reply: UpstreamReply) -> Settlement:
+    def _settle(
+        self,
+        question: _Question,
+        own: LocalResult | Reason,
+        decision: Decision,
+        reply: UpstreamReply,
+    ) -> Settlement:
+        """Chooses between our own answer and what came back."""
+        theirs = reply.answer
+        is_fitted = theirs is not None and theirs.guarantee in _FITTED
         settlement = settle(
             self.policy,
-            confidence,
+            own.confidence if isinstance(own, LocalResult) else None,
             upstream_outcome=reply.outcome,
             upstream_reason=reply.reason,
-            upstream_confidence=reply.answer.confidence if reply.answer else None,
+            upstream_confidence=theirs.confidence if theirs else None,
+            is_as_fitted=is_fitted and decision.is_as_fitted and bool(question.in_force.gear),
         )
         has_come = reply.outcome in (Outcome.ANSWERED, Outcome.DEGRADED)
         self._metrics.count_escalation("answered" if has_come else reply.reason.value)
-        return settlement
+        return _with_own_reason(settlement, own)
 
-    def _compose(self, course: _Course) -> Answer:
-        settlement, request, theirs = course.settlement, course.request, course.reply.answer
-        hop = self._hop(course)
-        hops = (hop, *(theirs.hops if theirs else ()))
-        if settlement.takes_upstream and theirs:
-            return Answer(
-                request_id=request.request_id,
-                outcome=settlement.outcome,
-                reason=settlement.reason,
-                hops=hops,
-                tier=theirs.tier,
-                model_name=theirs.model_name,
-                model_version=theirs.model_version,
-                label=theirs.label,
-                label_name=theirs.label_name,
-                confidence=theirs.confidence,
-                outputs=_chosen(theirs.outputs, request.outputs),
-                guarantee=theirs.guarantee,
-                latency_ms=course.latency_ms,
-            )
-        manifest = self.model.manifest
-        bare = Answer(
-            request_id=request.request_id,
-            outcome=settlement.outcome,
-            reason=settlement.reason,
-            hops=hops,
-            model_name=manifest.name,
-            model_version=manifest.version,
-            latency_ms=course.latency_ms,
-            error_code=_error_code(settlement),
-        )
-        if not bare.has_answer or course.result is None:
-            return bare
-        return msgspec.structs.replace(
-            bare,
-            tier=self.identity.tier,
-            label=hop.label,
-            label_name="" if hop.label is None else self.model.label_names[hop.label],
-            confidence=hop.confidence,
-            outputs=_chosen(course.result.outputs, request.outputs),
-        )
+    def _keep(self, own: LocalResult | Reason, reason: Reason) -> Settlement:
+        """Our own answer where the route wanted another."""
+        kept = keep(self.policy, own.confidence if isinstance(own, LocalResult) else None, reason)
+        settlement = Settlement(takes_upstream=False, outcome=kept.outcome, reason=kept.reason)
+        return _with_own_reason(settlement, own)
 
-    def _hop(self, course: _Course) -> Hop:
-        manifest, result = self.model.manifest, course.result
-        is_valid = result is not None and result.confidence.is_valid
-        return Hop(
-            tier=self.identity.tier,
-            site=self.identity.site,
-            model_name=manifest.name,
-            model_version=manifest.version,
-            reason=course.own if isinstance(course.own, Reason) else course.decision.reason,
-            label=result.confidence.label if result else None,
-            confidence=result.confidence.probability if result and is_valid else None,
-            escalated=course.decision.action is Action.ESCALATE,
-            service_us=result.service_us if result else 0,
-            queue_us=result.queue_us if result else 0,
-        )
-
-    def _note(self, course: _Course, answer: Answer) -> None:
-        answered_by = answer.tier.value if answer.tier else ""
+    def _note(self, course: Course, answer: Answer) -> None:
         self._metrics.observe_answer(
-            answer.outcome.value, answer.reason.value, answered_by, answer.latency_ms
+            answer.outcome.value,
+            answer.reason.value,
+            answer.tier.value if answer.tier else "",
+            answer.latency_ms,
         )
-        first = answer.hops[0]
-        self._log.append(
-            DecisionRecord(
-                wall_s=self._clock.wall_s(),
-                request_id=answer.request_id,
-                tier=self.identity.tier.value,
-                site=self.identity.site,
-                region=self.identity.region,
-                hop=course.request.hop,
-                model=first.model_name,
-                model_version=first.model_version,
-                action=course.decision.action.value,
-                decided_because=first.reason.value,
-                outcome=answer.outcome.value,
-                reason=answer.reason.value,
-                answered_by=answered_by,
-                label=answer.label,
-                confidence=first.confidence,
-                remaining_ms=course.remaining_ms,
-                latency_ms=answer.latency_ms,
-                service_us=first.service_us,
-                sent_bytes=course.reply.sent_bytes,
-            )
-        )
+        self._metrics.count_guarantee(answer.guarantee)
+        self._log.append(record(course, self.identity, answer, self._clock.wall_s()))
         self._metrics.count_decision_log_drops(self._log.num_dropped)
 
 
@@ -283,11 +322,12 @@ def _stands(decision: Decision, own: LocalResult | Reason) -> Settlement:
     return Settlement(takes_upstream=False, outcome=outcome, reason=reason)
 
 
-def _chosen(outputs: Tensors, names: tuple[str, ...]) -> Tensors:
-    return {name: outputs[name] for name in names if name in outputs} if names else outputs
+def _with_own_reason(settlement: Settlement, own: LocalResult | Reason) -> Settlement:
+    """A failure, with why our own model gave nothing: too late or broken."""
+    if isinstance(own, Reason) and settlement.outcome is Outcome.FAILED:
+        return replace(settlement, reason=own)
+    return settlement
 
 
-def _error_code(settlement: Settlement) -> str:
-    if settlement.outcome is not Outcome.FAILED:
-        return ""
-    return "too_late" if settlement.reason is Reason.DEADLINE else "backend_failed"
+def _num_examples(request: InferenceRequest) -> int:
+    return max((len(array) for array in request.inputs.values() if array.ndim), default=1)

@@ -29,7 +29,8 @@ from runtime.errors import (
     TierwiseError,
     TooLateError,
 )
-from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.course import Identity
+from runtime.exchange.flow import RequestFlow
 from runtime.exchange.wire import (
     CONTROL_CONTENT_TYPE,
     error_message,
@@ -183,8 +184,7 @@ class Ingress:
             max_bytes=self._limits.max_body_bytes,
         )
         self._flow.check(request)
-        digest = hashlib.blake2b(message.payload, digest_size=16).digest()
-        key = RequestKey(asker, request.request_id, digest)
+        key = RequestKey(asker, request.request_id, _question_digest(message))
         arrival, reply = self._recent.arrive(key, message.correlation_data)
         if arrival is not Arrival.FRESH:
             self._metrics.count_ignored("duplicate")
@@ -270,3 +270,12 @@ class Ingress:
             # The asker's own timer ends its wait; there is no other way to tell it.
             _log.warning("reply.not_sent", topic=message.topic, error=str(error))
             self._metrics.count_refusal("reply_not_sent")
+
+
+def _question_digest(message: Message) -> bytes:
+    """Tells questions apart that have the same id; how it was to be answered is part of one."""
+    digest = hashlib.blake2b(message.payload, digest_size=16)
+    for name in (topics.ROUTE, topics.GEAR, topics.EARLIER):
+        # No text of a property holds a NUL (MQTT 5, 1.5.4).
+        digest.update(b"\0" + message.property(name).encode())
+    return digest.digest()

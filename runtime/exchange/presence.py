@@ -16,7 +16,7 @@ import structlog
 from runtime import topics
 from runtime.adapters.artifacts import write_artifact
 from runtime.errors import NotConnectedError
-from runtime.exchange.flow import Identity
+from runtime.exchange.course import Identity
 from runtime.messages import Birth, ControlMessage, Draining, Offline, Tier, encode_control
 from runtime.ports import Clock, Message, MessageBus
 

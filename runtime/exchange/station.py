@@ -14,6 +14,7 @@ from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.onnx_backend import OnnxOptions, load_members
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus, TlsFiles
+from runtime.adapters.policy_file import open_gearbox
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
@@ -22,8 +23,9 @@ from runtime.common_settings import (
     StateSettings,
 )
 from runtime.core.escalation import EscalationPolicy
+from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
-from runtime.exchange.flow import Identity
+from runtime.exchange.course import Identity
 from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.uplink import UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
@@ -41,6 +43,7 @@ class Station:
     metrics: TierMetrics
     log: DecisionLog
     model: LocalModel
+    gearbox: Gearbox
     epoch: int
 
 
@@ -50,15 +53,18 @@ async def station(
     model_settings: ModelSettings,
     state: StateSettings,
     *,
+    policy: str = "",
     clock: Clock | None = None,
     metrics: TierMetrics | None = None,
 ) -> AsyncIterator[Station]:
-    """Loads the model, opens the decision log, counts the start; closes them again.
+    """Loads model and policy, opens the decision log, counts the start; closes them again.
 
-    Who needs clock and metrics before the start brings its own.
+    ``policy`` is the policy file of the settings. Who needs clock and metrics before the start
+    brings its own.
 
     Raises:
         ArtifactError: the model cannot be used.
+        PolicyError: the policy cannot be used, or is for another model.
         StartError: the state folder cannot be used.
     """
     clock = clock or SystemClock()
@@ -66,9 +72,27 @@ async def station(
     async with AsyncExitStack() as stack:
         model = await load_model(model_settings, identity.tier, clock)
         stack.callback(model.close)
+        path = _policy_path(policy, model_settings)
+        gearbox = (
+            await asyncio.to_thread(open_gearbox, path, identity.tier, model.manifest)
+            if path
+            else Gearbox(identity.tier)
+        )
         folder = Path(state.folder)
         log = stack.enter_context(SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes))
-        yield Station(identity, clock, metrics, log, model, next_epoch(folder, clock))
+        yield Station(identity, clock, metrics, log, model, gearbox, next_epoch(folder, clock))
+
+
+def _policy_path(policy: str, model: ModelSettings) -> Path | None:
+    """The policy that a tier follows; None: the threshold."""
+    if policy:
+        return Path(policy)
+    if model.folder or model.accept_at is not None:
+        return None
+    # Only who runs the bundled task needs the package that holds it.
+    from model_zoo.catalog import bundled_policy  # noqa: PLC0415
+
+    return bundled_policy()
 
 
 def bus_of(parts: Station, broker: BrokerSettings, *, suffix: str = "") -> PahoBus:

@@ -25,6 +25,14 @@ from runtime.codec import (
 )
 from runtime.deadline import expiry_s
 from runtime.errors import MalformedBodyError, TierwiseError, describe
+from runtime.exchange.directions import (
+    MAX_LABEL,
+    earlier_text,
+    parse_earlier,
+    parse_gear,
+    parse_route,
+    route_text,
+)
 from runtime.messages import (
     Answer,
     Cancel,
@@ -48,7 +56,6 @@ REPLY_EXPIRY_S = 1
 _Choice = TypeVar("_Choice", Outcome, Reason, Residency, Tier, Guarantee)
 # W3C trace context, version 00.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_MAX_LABEL = 2**31
 _hops = msgspec.json.Decoder(tuple[Hop, ...])
 
 
@@ -77,6 +84,9 @@ def request_message(
         (topics.MODEL_VERSION, request.model_version),
         (topics.PRIORITY, str(request.priority) if request.priority else ""),
         (topics.TRACEPARENT, request.traceparent),
+        (topics.ROUTE, route_text(request.route)),
+        (topics.GEAR, request.gear),
+        (topics.EARLIER, earlier_text(request.earlier)),
     )
     user.extend((name, value) for name, value in optional if value)
     return Message(
@@ -126,6 +136,9 @@ def parse_request(
         hop=_count(message.property(topics.HOP, "0"), topics.HOP),
         attempt=_count(message.property(topics.ATTEMPT, "1"), topics.ATTEMPT),
         traceparent=parse_traceparent(message.property(topics.TRACEPARENT)),
+        route=parse_route(message.property(topics.ROUTE)),
+        gear=parse_gear(message.property(topics.GEAR)),
+        earlier=parse_earlier(message.property(topics.EARLIER)),
     ), body
 
 
@@ -310,7 +323,7 @@ def _check_answers(outputs: Tensors, tier: object) -> None:
 def _label(value: object) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return None
-    return value if 0 <= value < _MAX_LABEL else None
+    return value if 0 <= value < MAX_LABEL else None
 
 
 def _probability(value: object) -> float | None:

@@ -43,8 +43,8 @@ def gateway(broker: MemoryBroker, *backends: NumbersBackend, **options: Any) -> 
     return FakeTier(broker, Tier.REGIONAL, *backends, above=Tier.CLOUD, **options)
 
 
-def cloud(broker: MemoryBroker, *backends: NumbersBackend) -> FakeTier:
-    return FakeTier(broker, Tier.CLOUD, *(backends or (NumbersBackend(SURE),)))
+def cloud(broker: MemoryBroker, *backends: NumbersBackend, **options: Any) -> FakeTier:
+    return FakeTier(broker, Tier.CLOUD, *(backends or (NumbersBackend(SURE),)), **options)
 
 
 def _has_gateway(uplink: Uplink) -> bool:

@@ -16,9 +16,11 @@ from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.memory_link import LinkFaults
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.escalation import EscalationPolicy
+from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
 from runtime.errors import BackendError
-from runtime.exchange.flow import Identity, RequestFlow
+from runtime.exchange.course import Identity
+from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
 from runtime.exchange.uplink import Uplink, UplinkSettings
@@ -123,6 +125,7 @@ class FakeTier:
         limits: IngressLimits = LIMITS,
         margin_ms: float = 2.0,
         inline: bool = False,
+        gearbox: Gearbox | None = None,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -147,6 +150,7 @@ class FakeTier:
             clock=self.clock,
             metrics=self.metrics,
             log=self.log,
+            gearbox=gearbox,
             uplink=self.uplink,
         )
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)

@@ -33,7 +33,9 @@ class Watched:
 
     def serve(self, stop: asyncio.Event) -> asyncio.Task[None]:
         tier = self.tier
-        parts = Station(tier.identity, tier.clock, tier.metrics, tier.log, tier.model, 7)
+        parts = Station(
+            tier.identity, tier.clock, tier.metrics, tier.log, tier.model, tier.flow.gearbox, 7
+        )
         settings = RequestSettings()
         return asyncio.create_task(
             answer_until(stop, parts, self.bus, tier.flow, request=settings, http=HttpSettings())

@@ -1,0 +1,58 @@
+"""Policy files on disk, and whether they are for the model that is to follow them.
+
+A guarantee holds only for the models whose predictions it was fitted on, so a policy for another
+model is refused at the start and never followed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.core.gearbox import Gearbox
+from runtime.errors import PolicyError
+from runtime.manifest import ModelManifest, model_digest
+from runtime.messages import Tier
+from runtime.policy import MAX_POLICY_BYTES, Policy, decode_policy, digest_of
+
+REMEDY = "collect predictions and fit again with the models that serve, or set `model.accept_at`"
+
+
+def open_gearbox(path: Path, tier: Tier, manifest: ModelManifest) -> Gearbox:
+    """The gears of a policy file, for a tier with this model.
+
+    Raises:
+        PolicyError: it cannot be read, is no policy, or was not fitted with this model.
+    """
+    try:
+        with path.open("rb") as file:
+            contents = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"the policy {path} cannot be read: {error.strerror}") from error
+    policy = decode_policy(contents, str(path))
+    _check_tiers(policy, path)
+    _check_model(policy, path, tier, manifest)
+    return Gearbox(tier, policy, digest_of(contents))
+
+
+def _check_tiers(policy: Policy, path: Path) -> None:
+    known = [tier.value for tier in Tier]
+    unknown = [name for name in policy.tiers if name not in known]
+    if unknown:
+        raise PolicyError(
+            f"{path} names the tier {unknown[0]!r}; the tiers that serve are {', '.join(known)}"
+        )
+    if list(policy.tiers) != [name for name in known if name in policy.tiers]:
+        raise PolicyError(f"{path} has its tiers in another order than {', '.join(known)}")
+
+
+def _check_model(policy: Policy, path: Path, tier: Tier, manifest: ModelManifest) -> None:
+    if policy.labels != manifest.labels:
+        raise PolicyError(
+            f"{path} has other labels than the model {manifest.name} {manifest.version}: {REMEDY}"
+        )
+    fitted_with, served = policy.models.get(tier.value), model_digest(manifest)
+    if fitted_with is not None and fitted_with != served:
+        raise PolicyError(
+            f"{path} was fitted with a model of {tier.value} whose digest is {fitted_with}; "
+            f"{manifest.name} {manifest.version} has {served}: {REMEDY}"
+        )

@@ -1,0 +1,180 @@
+"""Which gear a request follows at a tier, what its table says there, and what its answer promises.
+
+Rules of this file:
+  * the lowest tier of a policy chooses the gear, by the budget that the caller stated; digest and
+    name travel with the request, and all tiers follow that gear;
+  * a tier that does not have it uses its own policy's gear for the budget that is left, and
+    promises nothing;
+  * a request without a gear is decided by thresholds, wherever it comes to.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.core.confidence import Confidence
+from runtime.core.gears import Advice, weigh
+from runtime.messages import Guarantee, Outcome, Reason, Residency, Tier
+from runtime.policy import Choice, DecisionTable, Gear, Policy
+
+# Enough of a digest to tell policies apart, short enough for every request.
+DIGEST_CHARACTERS = 12
+Earlier = Sequence[tuple[Tier, int | None]]
+_OUT_OF_REACH = {
+    residency: frozenset(tier.value for tier in Tier if not residency.allows(tier))
+    for residency in Residency
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The gear of one request at one tier; without one, thresholds decide.
+
+    ``travels`` is what the tiers above are told. ``guarantee`` holds for an answer that comes about
+    as fitted; it is ``none`` for a batch and under another policy than the one below.
+    ``label`` is the digest and name of the gear that this tier looks things up in; it differs from
+    ``travels`` where this tier has another policy. ``expects_late`` says that the fit counted
+    answers which come too late.
+    """
+
+    gear: Gear | None = None
+    travels: str = ""
+    guarantee: Guarantee = Guarantee.NONE
+    label: str = ""
+    expects_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """How asking the tiers above ended; ``guarantee`` is theirs, None when nothing was said."""
+
+    outcome: Outcome
+    reason: Reason
+    guarantee: Guarantee | None
+    is_taken: bool
+
+
+class Gearbox:
+    """A tier's policy, ready to be looked things up in. Without a policy it has no gears."""
+
+    def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
+        self.tier = tier
+        self.digest = digest[:DIGEST_CHARACTERS]
+        self._gears: dict[str, Gear] = {}
+        self._tables: dict[tuple[str, tuple[str, ...]], DecisionTable] = {}
+        self._budgets: list[float] = []
+        self._by_budget: list[Gear] = []
+        self._is_lowest = self.is_top = self._expects_late = False
+        # A gear without tables asks the top tier at once.
+        self._to_the_top: Choice | None = None
+        if policy is None:
+            return
+        self._is_lowest = tier.value == policy.tiers[0]
+        self.is_top = tier.value == policy.tiers[-1]
+        self._gears = {gear.name: gear for gear in policy.gears}
+        for gear in policy.gears:
+            for table in gear.tables:
+                self._tables[gear.name, table.tiers] = table
+        for budget_ms in sorted({gear.budget_ms for gear in policy.gears}):
+            chosen = policy.gear_for(budget_ms)
+            if chosen is not None:
+                self._budgets.append(budget_ms)
+                self._by_budget.append(chosen)
+        self._expects_late = policy.targets.max_late is not None
+        self._to_the_top = Choice(gain=(), cost=(), to=policy.tiers[-1:])
+
+    def in_force(self, travels: str, *, remaining_ms: float, num_examples: int) -> InForce:
+        """The gear of a request.
+
+        Args:
+            travels: what the request says of its gear; empty where it came from a caller.
+            remaining_ms: its budget as it was stated to this tier.
+            num_examples: fits are about single examples; a batch follows the gear unpromised.
+        """
+        if not travels:
+            gear = self._gear_for(remaining_ms) if self._is_lowest else None
+            if gear is None:
+                return InForce()
+            travels = f"{self.digest}/{gear.name}"
+        else:
+            digest, _, name = travels.partition("/")
+            gear = self._gears.get(name) if digest == self.digest else None
+            if gear is None:
+                ours = self._gear_for(remaining_ms)
+                return InForce(ours, travels, label=f"{self.digest}/{ours.name}" if ours else "")
+        return InForce(
+            gear,
+            travels,
+            gear.guarantee if num_examples == 1 else Guarantee.NONE,
+            label=travels,
+            expects_late=self._expects_late or gear.promise.late > 0,
+        )
+
+    def _gear_for(self, budget_ms: float) -> Gear | None:
+        """As ``Policy.gear_for`` has it for the load of the fit, without going through all."""
+        position = bisect_right(self._budgets, budget_ms)
+        return self._by_budget[position - 1] if position else None
+
+    def advise(
+        self,
+        in_force: InForce,
+        confidence: Confidence,
+        earlier: Earlier,
+        *,
+        residency: Residency,
+        chance: float,
+    ) -> tuple[Advice, float] | None:
+        """What the gear says about a valid answer, and the score that it was looked up with.
+
+        None when it says nothing: no gear, or none of its tables is for these tiers.
+        """
+        gear = in_force.gear
+        if gear is None:
+            return None
+        out_of_reach = _OUT_OF_REACH[residency]
+        fitted = self._to_the_top
+        if not gear.tables and self._is_lowest and fitted is not None:
+            choice = fitted if out_of_reach.isdisjoint(fitted.to) else None
+            advice = Advice(choice, fitted, 0.0, 0.0, 0.0, choice is fitted, 0, 0)
+            return advice, confidence.probability
+        tiers = (*[tier.value for tier, _ in earlier], self.tier.value)
+        table = self._tables.get((gear.name, tiers))
+        if table is None:
+            return None
+        score = confidence.score(table.score)
+        advice = weigh(
+            gear,
+            table,
+            label=confidence.label,
+            score=score,
+            earlier=[label for _, label in earlier],
+            chance=chance,
+            out_of_reach=out_of_reach,
+        )
+        return advice, score
+
+
+def guarantee_of(in_force: InForce, *, is_as_fitted: bool, climb: Climb | None) -> Guarantee:
+    """What an answer promises: the gear's guarantee, if it came about as the gear was fitted.
+
+    Args:
+        in_force: the gear at this tier.
+        is_as_fitted: whether what this tier did is what the fit would have done.
+        climb: how asking above ended, None when nobody was asked.
+    """
+    promised = in_force.guarantee
+    if promised is Guarantee.NONE or in_force.gear is None:
+        return Guarantee.NONE
+    if not is_as_fitted:
+        return Guarantee.SUSPENDED
+    if climb is None:
+        return promised
+    if climb.outcome is Outcome.FAILED or climb.guarantee is None:
+        is_late = climb.reason is Reason.UPSTREAM_TIMEOUT
+        return promised if is_late and in_force.expects_late else Guarantee.SUSPENDED
+    if climb.guarantee in (Guarantee.NONE, Guarantee.SUSPENDED):
+        return climb.guarantee
+    is_used = climb.is_taken or climb.reason is Reason.LOWER_STANDS
+    return promised if is_used else Guarantee.SUSPENDED

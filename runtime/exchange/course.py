@@ -1,0 +1,189 @@
+"""What happened to one request at one tier, and what is made of it: the answer and the record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from runtime.core.escalation import Action, Decision, Settlement
+from runtime.core.gearbox import Climb, InForce, guarantee_of
+from runtime.core.gears import Advice
+from runtime.exchange.directions import route_text
+from runtime.exchange.uplink import UpstreamReply
+from runtime.local_model import LocalResult
+from runtime.manifest import ModelManifest
+from runtime.messages import (
+    Answer,
+    Guarantee,
+    Hop,
+    InferenceRequest,
+    Outcome,
+    Reason,
+    Tensors,
+    Tier,
+)
+from runtime.ports import DecisionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are: tier, id and region."""
+
+    tier: Tier
+    site: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What happened to one request here.
+
+    ``own`` says why there is no result where there is none; ``Reason.ROUTED`` where none was
+    needed. ``reply`` is None when nobody was asked, ``chance`` when nobody could be. ``is_top``
+    says that the gear has no tier above this one.
+    """
+
+    request: InferenceRequest
+    in_force: InForce
+    own: LocalResult | Reason
+    decision: Decision
+    settlement: Settlement
+    remaining_ms: float
+    chance: float | None
+    reply: UpstreamReply | None = None
+    advice: Advice | None = None
+    score: float | None = None
+    is_top: bool = False
+
+    @property
+    def result(self) -> LocalResult | None:
+        """Our own model's result, if it gave one."""
+        return self.own if isinstance(self.own, LocalResult) else None
+
+    def guarantee(self, tier: Tier) -> Guarantee:
+        """What the answer of this tier promises."""
+        climb = None
+        if self.reply is not None:
+            said = self.reply.answer
+            climb = Climb(
+                self.reply.outcome,
+                self.reply.reason,
+                None if said is None else said.guarantee,
+                is_taken=self.settlement.takes_upstream,
+            )
+        return guarantee_of(self.in_force, is_as_fitted=self._is_as_fitted(tier), climb=climb)
+
+    def _is_as_fitted(self, tier: Tier) -> bool:
+        """Whether what was done here is what the fit would have done, with all that it had."""
+        if self.own is Reason.ROUTED:
+            return self.decision.is_as_fitted
+        result = self.result
+        if result is None or result.left_out or not result.confidence.is_valid:
+            return False
+        if self.request.route and tier not in self.request.route:
+            # The route left this tier out, and then its model had to answer.
+            return False
+        return self.decision.is_as_fitted or self.is_top
+
+
+def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: float) -> Answer:
+    """The answer, whosever it is; ``ms`` is how long it took."""
+    settlement, request = course.settlement, course.request
+    theirs = course.reply.answer if course.reply else None
+    hop = _hop(course, identity, manifest)
+    answer = Answer(
+        request_id=request.request_id,
+        outcome=settlement.outcome,
+        reason=settlement.reason,
+        hops=(hop, *(theirs.hops if theirs else ())),
+        model_name=manifest.name,
+        model_version=manifest.version,
+        guarantee=course.guarantee(identity.tier),
+        latency_ms=ms,
+        error_code=_error_code(settlement),
+    )
+    if settlement.takes_upstream and theirs:
+        return msgspec.structs.replace(
+            answer,
+            tier=theirs.tier,
+            model_name=theirs.model_name,
+            model_version=theirs.model_version,
+            label=theirs.label,
+            label_name=theirs.label_name,
+            confidence=theirs.confidence,
+            outputs=_chosen(theirs.outputs, request.outputs),
+            error_code="",
+        )
+    if not answer.has_answer or course.result is None:
+        return answer
+    return msgspec.structs.replace(
+        answer,
+        tier=identity.tier,
+        label=hop.label,
+        label_name="" if hop.label is None else manifest.labels[hop.label],
+        confidence=hop.confidence,
+        outputs=_chosen(course.result.outputs, request.outputs),
+    )
+
+
+def record(course: Course, identity: Identity, answer: Answer, wall_s: float) -> DecisionRecord:
+    """The line of the decision log."""
+    first, advice = answer.hops[0], course.advice
+    digest, _, gear = course.in_force.label.partition("/")
+    return DecisionRecord(
+        wall_s=wall_s,
+        request_id=answer.request_id,
+        tier=identity.tier.value,
+        site=identity.site,
+        region=identity.region,
+        hop=course.request.hop,
+        model=first.model_name,
+        model_version=first.model_version,
+        action=course.decision.action.value,
+        decided_because=first.reason.value,
+        outcome=answer.outcome.value,
+        reason=answer.reason.value,
+        answered_by=answer.tier.value if answer.tier else "",
+        label=answer.label,
+        confidence=first.confidence,
+        remaining_ms=course.remaining_ms,
+        latency_ms=answer.latency_ms,
+        service_us=first.service_us,
+        sent_bytes=course.reply.sent_bytes if course.reply else 0,
+        policy=digest,
+        gear=gear,
+        score=course.score,
+        route=route_text(course.decision.route) if course.reply else "",
+        gain=advice.gain if advice else None,
+        cost=advice.cost if advice else None,
+        chance=course.chance,
+        guarantee=answer.guarantee.value,
+    )
+
+
+def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
+    result = course.result
+    is_valid = result is not None and result.confidence.is_valid
+    return Hop(
+        tier=identity.tier,
+        site=identity.site,
+        model_name=manifest.name,
+        model_version=manifest.version,
+        reason=course.own if isinstance(course.own, Reason) else course.decision.reason,
+        label=result.confidence.label if result else None,
+        confidence=result.confidence.probability if result and is_valid else None,
+        escalated=course.decision.action is Action.ESCALATE,
+        service_us=result.service_us if result else 0,
+        queue_us=result.queue_us if result else 0,
+    )
+
+
+def _chosen(outputs: Tensors, names: tuple[str, ...]) -> Tensors:
+    return {name: outputs[name] for name in names if name in outputs} if names else outputs
+
+
+def _error_code(settlement: Settlement) -> str:
+    if settlement.outcome is not Outcome.FAILED:
+        return ""
+    return "too_late" if settlement.reason is Reason.DEADLINE else "backend_failed"

@@ -40,19 +40,22 @@ def p_value_of(top_correct: Floats, ends: Journeys, targets: Targets, delta: flo
         targets: the loss allowed, and what else is asked for.
         delta: the level that bets are sized for.
     """
-    # From -1..1 to 0..1.
-    worse = (top_correct - ends.correct + 1) / 2
-    p_value = p_mean_below(worse, (targets.max_loss + 1) / 2, delta)
     num = len(top_correct)
+    p_value = 0.0
+    # Nobody loses more than 1, nor pays more than for the dearest journey: nothing to be tested.
+    if targets.max_loss < 1:
+        # From -1..1 to 0..1.
+        worse = (top_correct - ends.correct + 1) / 2
+        p_value = p_mean_below(worse, (targets.max_loss + 1) / 2, delta)
     if targets.max_late is not None:
         p_value = max(p_value, p_share_below(int(ends.late.sum()), num, targets.max_late))
     if targets.min_accuracy is not None:
         wrong = num - int(ends.correct.sum())
         p_value = max(p_value, p_share_below(wrong, num, 1 - targets.min_accuracy))
-    if targets.max_cost is not None:
-        # The dearest journey asks every tier once; more than the top's price times that is no cost.
-        most = max(float(ends.cost.max()), targets.max_cost, 1.0)
-        p_value = max(p_value, p_mean_below(ends.cost / most, targets.max_cost / most, delta))
+    if targets.max_cost is not None and targets.max_cost < ends.dearest:
+        # A bound that is known beforehand: the dearest journey seen would hide dearer, rarer ones.
+        shares = np.minimum(ends.cost / ends.dearest, 1)
+        p_value = max(p_value, p_mean_below(shares, targets.max_cost / ends.dearest, delta))
     return p_value
 
 
@@ -71,18 +74,29 @@ def walk_in_expectation(top_correct: Floats, path: Sequence[Journeys], targets: 
     """The last step whose expected harm is bounded by the allowed loss; for few examples.
 
     Harm is an answer that is wrong where the top tier's is right, counted from the step on which it
-    first occurs: never less than the loss, and monotone along the path as the method needs.
+    first occurs: never less than the loss, and monotone along the path as the method needs. So are
+    late and wrong answers counted. Cost falls along the path: a step that is too dear is passed by.
     """
     num = len(top_correct)
     harm = np.zeros(num)
     missed = np.zeros(num)
+    wrong = np.zeros(num)
     last = Walk(-1, 1.0)
     for index, ends in enumerate(path):
         harm = np.maximum(harm, (top_correct > ends.correct).astype(np.float64))
         missed = np.maximum(missed, ends.late.astype(np.float64))
-        if (float(harm.sum()) + 1) / (num + 1) > targets.max_loss:
+        wrong = np.maximum(wrong, 1 - ends.correct)
+        if (
+            _expected(harm) > targets.max_loss
+            or (targets.max_late is not None and _expected(missed) > targets.max_late)
+            or (targets.min_accuracy is not None and _expected(wrong) > 1 - targets.min_accuracy)
+        ):
             break
-        if targets.max_late is not None and (missed.sum() + 1) / (num + 1) > targets.max_late:
-            break
-        last = Walk(index, 1.0)
+        if targets.max_cost is None or _expected(ends.cost, ends.dearest) <= targets.max_cost:
+            last = Walk(index, 1.0)
     return last
+
+
+def _expected(losses: Floats, highest: float = 1.0) -> float:
+    """What the next example's loss is expected to be at most, when it can be any of 0..highest."""
+    return (float(losses.sum()) + highest) / (len(losses) + 1)

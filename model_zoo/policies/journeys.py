@@ -10,6 +10,7 @@ tier is worth what that tier will then do.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,17 +104,25 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Journeys:
-    """Where each of n examples ended: right or not, what was paid, whose answer, too late or not."""
+    """Where each of n examples ended: right or not, what was paid, whose answer, late or not.
+
+    ``dearest`` is the most that any journey can cost, seen or not: every tier asked once.
+    """
 
     correct: Floats
     cost: Floats
     answered_by: Ints
     late: Bools
+    dearest: float = math.inf
 
     def take(self, chosen: Ints) -> Journeys:
         """The same for some of the examples."""
         return Journeys(
-            self.correct[chosen], self.cost[chosen], self.answered_by[chosen], self.late[chosen]
+            self.correct[chosen],
+            self.cost[chosen],
+            self.answered_by[chosen],
+            self.late[chosen],
+            self.dearest,
         )
 
     @classmethod
@@ -181,10 +190,11 @@ class Stage:
             np.zeros(self.num),
             np.full(self.num, tier, np.int64),
             np.zeros(self.num, np.bool_),
+            float(self.price.sum()),
         )
 
     def asks(self, stop: Stop, to: tuple[int, ...], after: dict[Stop, Journeys]) -> Journeys:
-        """What comes of asking; too late, the answer at the stop stands and what it cost is paid."""
+        """What comes of asking; too late, the answer at the stop stands, and asking is paid."""
         result = self.stays(stop[-1])
         result.late[:] = True
         result.cost[:] = self.price[list(to)].sum()
@@ -226,7 +236,9 @@ class Learner:
                 self._choice(stop, to, None, after) for to in self.placement.targets(stop)
             ] + [self._choice(stop, (), tier, after) for tier in stop[:-1]]
             fitted[stop] = _FittedStop(rows, placed.grid, tuple(choices))
-            after[stop] = _decide(self.stage, stop, fitted[stop], placed.cells, penalty, after)
+            after[stop] = _decide(
+                self.stage, stop, fitted[stop], placed.cells, penalty=penalty, after=after
+            )
         return Itinerary(self.placement, penalty, fitted)
 
     def chance_right(self, held: Stage, tier: int) -> Floats:
@@ -276,6 +288,7 @@ def _decide(
     stop: Stop,
     fitted: _FittedStop,
     cells: Ints,
+    *,
     penalty: float,
     after: dict[Stop, Journeys],
 ) -> Journeys:
@@ -335,7 +348,7 @@ class Itinerary:
             cells = fitted.grid.cells(
                 stage.pattern_rows(stop, fitted.rows), stage.predictions.score[stop[-1]]
             )
-            after[stop] = _decide(stage, stop, fitted, cells, self.penalty, after)
+            after[stop] = _decide(stage, stop, fitted, cells, penalty=self.penalty, after=after)
         first = after[self.placement.tiers[:1]]
         first.cost[:] += stage.price[self.placement.tiers[0]]
         return first

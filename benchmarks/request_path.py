@@ -1,7 +1,8 @@
 """What Tierwise adds to the bare engine, step by step, in CPU microseconds a request.
 
 All steps run round-robin in one process, so that what disturbs one disturbs all. Printed are the
-medians of CPU time over rounds, and the ratio to the bare engine.
+medians of CPU time over rounds, and the ratio to the bare engine. The decision overhead
+(confidence, gear, look-up in its table, decision) is also timed call by call, for percentiles.
 """
 
 from __future__ import annotations
@@ -31,10 +32,21 @@ from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.onnx_backend import load_members
 from runtime.codec import HTTP_HEADER_LENGTH, encode_request
 from runtime.common_settings import EscalationSettings, StateSettings
-from runtime.core.confidence import confidence_of_batch
+from runtime.core.confidence import Floats, confidence_of_batch
 from runtime.core.escalation import EscalationPolicy, Situation, decide
+from runtime.core.gearbox import Gearbox
 from runtime.deadline import Deadline
-from runtime.messages import Residency, Tensors, Tier
+from runtime.messages import Guarantee, Residency, Tensors, Tier
+from runtime.policy import (
+    Choice,
+    DecisionTable,
+    Gear,
+    Interval,
+    Policy,
+    Promise,
+    SplitFacts,
+    Targets,
+)
 
 Step = Callable[[], Awaitable[object]]
 Pixels = npt.NDArray[np.float32]
@@ -65,27 +77,22 @@ async def main(rounds: int, calls: int) -> None:
                 "HTTP on loopback, client included": _over_http(picture, base, session),
             }
             times = await _measure(steps, rounds, calls)
+    overhead = call_by_call(decision_of(engine.run({"image": picture})["logits"]), 20_000)
     bare = times["bare engine"]
     print(detect())
     print(f"{'step':34} {'CPU us':>8} {'x engine':>9}")
     for name, microseconds in times.items():
         print(f"{name:34} {microseconds:8.1f} {microseconds / bare:9.2f}")
+    shown = ", ".join(
+        f"p{percent} {overhead[len(overhead) * percent // 100]:.1f} us" for percent in (50, 99)
+    )
+    print(f"decision overhead, {len(overhead)} calls one by one: {shown}")
 
 
 def _parts(picture: Pixels, run: Callable[[Tensors], Tensors]) -> dict[str, Step]:
     inputs: Tensors = {"image": picture}
     logits = run(inputs)["logits"]
-    policy = EscalationPolicy(accept_at=0.8)
-    sure = confidence_of_batch(logits, 1.3)
-    situation = Situation(
-        confidence=sure,
-        tier_above=Tier.REGIONAL,
-        residency=Residency.CLOUD,
-        remaining_ms=50.0,
-        upstream_is_reachable=True,
-        chance_in_time=0.9,
-        probe_is_due=False,
-    )
+    decide_all = decision_of(logits)
 
     async def engine() -> object:
         return run(inputs)
@@ -94,13 +101,71 @@ def _parts(picture: Pixels, run: Callable[[Tensors], Tensors]) -> dict[str, Step
         return confidence_of_batch(logits, 1.3)
 
     async def decision() -> object:
-        return decide(policy, situation)
+        return decide_all()
 
     return {
         "bare engine": engine,
         "confidence of one answer": confidence,
-        "the decision": decision,
+        "decision overhead": decision,
     }
+
+
+def decision_of(logits: Floats) -> Callable[[], object]:
+    """All that is done between the model's output and knowing what to do, under a policy."""
+    box = Gearbox(Tier.EDGE, wide_policy(logits.shape[1]), "0" * 64)
+    policy = EscalationPolicy(accept_at=0.8)
+
+    def decide_all() -> object:
+        sure = confidence_of_batch(logits, 1.3)
+        in_force = box.in_force("", remaining_ms=100.0, num_examples=1)
+        advised = box.advise(in_force, sure, (), residency=Residency.CLOUD, chance=0.9)
+        situation = Situation(
+            confidence=sure,
+            tier_above=Tier.REGIONAL,
+            residency=Residency.CLOUD,
+            remaining_ms=50.0,
+            upstream_is_reachable=True,
+            chance_in_time=0.9,
+            probe_is_due=False,
+        )
+        return decide(policy, situation, advised[0] if advised else None)
+
+    return decide_all
+
+
+def wide_policy(num_labels: int) -> Policy:
+    """As large as a policy gets: a row a label, 24 bins a row, and every choice that there is."""
+    edges = tuple(position / 24 for position in range(1, 24))
+    cells = ((0.1,) * 24,) * (num_labels + 1)
+    targets = ("regional",), ("cloud",), ("regional", "cloud")
+    choices = tuple(Choice(gain=cells, cost=cells, to=to) for to in targets)
+    rows = tuple(range(num_labels))
+    table = DecisionTable(("edge",), rows, (edges,) * (num_labels + 1), choices)
+    none = Interval(0.0, 0.0, 0.0)
+    promise = Promise(answered_by={}, cost=none, loss=none, accuracy=none)
+    return Policy(
+        name="bench",
+        tiers=("edge", "regional", "cloud"),
+        prices=(0.0, 0.1, 1.0),
+        labels=tuple(map(str, rows)),
+        targets=Targets(max_loss=0.01, delta=0.05),
+        train=SplitFacts("", 0),
+        calibration=SplitFacts("", 0),
+        gears=tuple(
+            Gear(f"g{budget_ms}", Guarantee.CERTIFIED, 0.1, (table,), promise, budget_ms)
+            for budget_ms in (20, 50, 100, 200)
+        ),
+    )
+
+
+def call_by_call(step: Callable[[], object], calls: int) -> list[float]:
+    """Microseconds of wall-clock time of each call, in order of size."""
+    times = []
+    for _ in range(calls):
+        began_ns = time.perf_counter_ns()
+        step()
+        times.append((time.perf_counter_ns() - began_ns) / 1000)
+    return sorted(times)
 
 
 def _whole(picture: Pixels, agent: Agent, clock: SystemClock) -> dict[str, Step]:

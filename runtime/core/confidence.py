@@ -154,7 +154,8 @@ def _confidence_of_row(logits: list[float], temperature: float, agreement: float
     """The same for one row of two and more, in plain Python."""
     _check_temperature(temperature)
     scaled = [value / temperature for value in logits]
-    if not all(map(math.isfinite, scaled)):
+    # One number that is not finite makes the sum so; a sum of many finite ones may overflow too.
+    if not math.isfinite(sum(scaled)) and not all(map(math.isfinite, scaled)):
         return INVALID
     highest = max(scaled)
     powers = [math.exp(value - highest) for value in scaled]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from functools import cache
 
 from runtime.core.confidence import Confidence
 from runtime.core.gears import Advice
 from runtime.messages import Outcome, Reason, Residency, Tier
-from runtime.policy import Choice
 
 
 class Action(enum.StrEnum):
@@ -117,7 +117,7 @@ def _follow(policy: EscalationPolicy, situation: Situation, advice: Advice) -> D
         policy,
         situation,
         Reason.UNSURE,
-        route=_route(asks),
+        route=_tiers(asks.to) if asks is not None else (),
         is_worth_it=asks is choice,
         is_as_fitted=advice.as_fitted,
     )
@@ -127,8 +127,10 @@ def _follow(policy: EscalationPolicy, situation: Situation, advice: Advice) -> D
     return decision
 
 
-def _route(choice: Choice | None) -> tuple[Tier, ...]:
-    return tuple(map(Tier, choice.to)) if choice is not None else ()
+@cache
+def _tiers(names: tuple[str, ...]) -> tuple[Tier, ...]:
+    """Tiers by name; there are only a few routes, and each is named in every request."""
+    return tuple(map(Tier, names))
 
 
 def pass_on(policy: EscalationPolicy, situation: Situation, route: tuple[Tier, ...]) -> Decision:
@@ -166,6 +168,10 @@ def _may_probe(situation: Situation, obstacle: Reason) -> bool:
     return obstacle is Reason.UNLIKELY_IN_TIME and situation.probe_is_due
 
 
+# For every residency the tiers that it allows.
+_WITHIN = {one: frozenset(tier for tier in Tier if one.allows(tier)) for one in Residency}
+
+
 def _obstacle(
     policy: EscalationPolicy, situation: Situation, route: tuple[Tier, ...]
 ) -> Reason | None:
@@ -173,7 +179,7 @@ def _obstacle(
     above = situation.tier_above
     if above is None:
         return Reason.NO_UPSTREAM
-    if not all(map(situation.residency.allows, (above, *route))):
+    if not _WITHIN[situation.residency].issuperset((above, *route)):
         return Reason.RESIDENCY
     if not situation.remaining_ms > policy.margin_ms:
         return Reason.NO_TIME

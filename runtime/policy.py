@@ -163,11 +163,17 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         if len(self.prices) != len(self.tiers):
             raise ValueError(f"{len(self.prices)} prices for {len(self.tiers)} tiers")
         _check_finite("a price", self.prices)
+        asked = msgspec.structs.astuple(self.targets)
+        _check_finite("a target", (number for number in asked if number is not None))
         names = [gear.name for gear in self.gears]
         if len(set(names)) != len(names):
             raise ValueError("a gear is there twice")
         for gear in self.gears:
             _check_finite("a gear's number", (gear.penalty, gear.budget_ms, gear.load))
+            _check_finite("a promise", _numbers_of(gear.promise))
+            stops = [table.tiers for table in gear.tables]
+            if len(set(stops)) != len(stops):
+                raise ValueError(f"gear {gear.name} has two tables for the same tiers")
             for table in gear.tables:
                 _check_table(table, self.tiers, len(self.labels))
 
@@ -194,6 +200,13 @@ def _check_finite(what: str, numbers: Iterable[float]) -> None:
         raise ValueError(f"{what} is not finite")
 
 
+def _numbers_of(promise: Promise) -> Iterable[float]:
+    for interval in (promise.cost, promise.loss, promise.accuracy):
+        yield from (interval.mean, interval.low, interval.high)
+    yield from (promise.savings_captured, promise.p_value, promise.late)
+    yield from promise.answered_by.values()
+
+
 def _check_table(table: DecisionTable, tiers: tuple[str, ...], num_labels: int) -> None:
     if [tier for tier in tiers if tier in table.tiers] != list(table.tiers):
         raise ValueError(f"a table of {table.tiers} in a policy of {tiers}")
@@ -214,7 +227,8 @@ def _check_table(table: DecisionTable, tiers: tuple[str, ...], num_labels: int) 
 def _check_choice(choice: Choice, table: DecisionTable, above: tuple[str, ...]) -> None:
     if bool(choice.to) == bool(choice.answer):
         raise ValueError("a choice either asks tiers or gives an earlier answer")
-    if not set(choice.to) <= set(above):
+    # In the order of the tiers: of several answers that of the last is preferred.
+    if [tier for tier in above if tier in choice.to] != list(choice.to):
         raise ValueError(f"{table.tiers[-1]} cannot ask {choice.to}")
     if choice.answer and choice.answer not in table.tiers[:-1]:
         raise ValueError(f"no earlier answer of {choice.answer!r}")

@@ -35,8 +35,10 @@ PENALTIES = (
 )
 # Steps that save less than this are not worth a chance to stumble.
 MIN_SAVING = 0.002
-# A configuration near the allowed share of late answers would end the walk for nothing.
+# A configuration near the allowed share of late answers would end the walk for nothing; so would
+# one near the allowed cost, and the dearest come first.
 LATE_HEADROOM = 0.8
+COST_HEADROOM = 0.95
 # Steps that lose this much more than is allowed cannot be certified.
 LOSS_SLACK = 0.02
 
@@ -133,7 +135,7 @@ def front(estimates: Sequence[Estimate], targets: Targets) -> list[Estimate]:
         if estimate.loss <= targets.max_loss + LOSS_SLACK
         and (targets.max_late is None or estimate.late <= LATE_HEADROOM * targets.max_late)
         and (targets.min_accuracy is None or estimate.accuracy >= targets.min_accuracy)
-        and (targets.max_cost is None or estimate.cost <= targets.max_cost)
+        and (targets.max_cost is None or estimate.cost <= COST_HEADROOM * targets.max_cost)
     ]
     kept: list[Estimate] = []
     for estimate in sorted(allowed, key=lambda one: (one.cost, one.loss)):

@@ -216,6 +216,20 @@ async def test_a_json_request_is_answered_in_json_with_its_provenance(
     assert json.loads(said["parameters"]["provenance"])[0]["tier"] == "edge"
 
 
+async def test_what_passes_between_tiers_is_not_a_caller_s_to_say(
+    agent_url: str, http: aiohttp.ClientSession
+) -> None:
+    said = {"route": "cloud", "gear": "0123456789ab/g", "earlier": "edge=1"}
+    answers = []
+    for parameters in ({"residency": "device"}, {"residency": "device", **said}):
+        async with http.post(agent_url + INFER, json=_json_request(parameters=parameters)) as reply:
+            answers.append((await reply.json())["parameters"])
+
+    plain, hostile = answers
+    assert plain["tier"] == hostile["tier"] == "edge"
+    assert plain["guarantee"] == hostile["guarantee"]
+
+
 @pytest.mark.parametrize("stated_us", [10_000_001, 10_000_001.0])
 async def test_a_timeout_in_microseconds_counts_as_the_budget(
     agent_url: str, http: aiohttp.ClientSession, stated_us: float

@@ -16,7 +16,7 @@ from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.codec import encode_request
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE, parse_reply, request_message
-from runtime.messages import Outcome, Tier
+from runtime.messages import Guarantee, Outcome, Tier
 from runtime.ports import Message
 
 REPLIES = topics.agent_replies("r", "visitor")
@@ -117,6 +117,12 @@ async def test_a_bare_json_body_without_any_property_is_answered_too(visitor: Vi
         (with_property(good(), topics.RESIDENCY, "device"), "residency"),
         (with_property(good(), topics.PRIORITY, "high"), "malformed_body"),
         (with_property(good(), topics.REQUEST_ID, "x" * 200), "malformed_body"),
+        (with_property(good(), topics.ROUTE, "moon"), "malformed_body"),
+        (with_property(good(), topics.ROUTE, "edge"), "malformed_body"),
+        (with_property(good(), topics.ROUTE, "cloud," * 1000), "malformed_body"),
+        (with_property(good(), topics.GEAR, "../../etc/passwd"), "malformed_body"),
+        (with_property(good(), topics.EARLIER, "edge=" + "9" * 60), "malformed_body"),
+        (with_property(good(), topics.EARLIER, "regional=1"), "malformed_body"),
         (replace(good(), response_topic="someone/else"), "malformed_body"),
         (with_inputs(x=np.zeros((0, 2), np.float32)), "invalid_tensor"),
     ],
@@ -189,6 +195,26 @@ async def test_an_id_that_is_used_for_another_question_gets_the_answer_to_that_o
 
     assert parse_reply(first).outputs["logits"].shape == (1, 3)
     assert parse_reply(second).outputs["logits"].shape == (2, 3)
+
+
+async def test_an_id_that_comes_along_another_route_is_another_question(visitor: Visitor) -> None:
+    first = await visitor.ask(good(correlation=b"c1"))
+    routed = with_property(good(correlation=b"c2"), topics.ROUTE, "cloud")
+    second = await visitor.ask(routed)
+
+    assert first.property(topics.OUTCOME) == "answered"
+    # There is no way up from here.
+    assert second.property(topics.OUTCOME) == "degraded"
+
+
+async def test_a_visitor_may_name_any_gear_and_earlier_answer_and_is_promised_nothing(
+    visitor: Visitor,
+) -> None:
+    asked = with_property(good(), topics.GEAR, "0123456789ab/g")
+    reply = await visitor.ask(with_property(asked, topics.EARLIER, "edge=2147483647"))
+
+    answer = parse_reply(reply)
+    assert (answer.outcome, answer.guarantee) == (Outcome.ANSWERED, Guarantee.NONE)
 
 
 async def test_more_work_than_fits_is_refused_at_once(visitor: Visitor) -> None:

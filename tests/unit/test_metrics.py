@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.adapters.metrics import TierMetrics
-from runtime.messages import Outcome, Reason, Tier
+from runtime.messages import Guarantee, Outcome, Reason, Tier
 
 
 def sample(metrics: TierMetrics, name: str, **labels: str) -> float:
@@ -105,3 +105,13 @@ def test_refusals_are_counted_by_code(metrics: TierMetrics) -> None:
     metrics.count_refusal("too_late")
 
     assert sample(metrics, "tierwise_edge_refused_requests_total", code="too_late") == 1
+
+
+def test_answers_are_counted_by_guarantee_and_climbs_by_route(metrics: TierMetrics) -> None:
+    metrics.count_guarantee(Guarantee.SUSPENDED)
+    metrics.count_route(())
+    metrics.count_route((Tier.REGIONAL, Tier.CLOUD))
+
+    assert sample(metrics, "tierwise_edge_guarantees_total", guarantee="suspended") == 1
+    assert sample(metrics, "tierwise_edge_routes_total", route="next") == 1
+    assert sample(metrics, "tierwise_edge_routes_total", route="regional,cloud") == 1

@@ -111,6 +111,24 @@ def cloud_residual() -> nn.Module:
     )
 
 
+def cloud_wide() -> nn.Module:
+    """Few layers, many channels: about 2,000,000 parameters (after Page, "ResNet-9", 2018)."""
+    return nn.Sequential(
+        Normalise(),
+        ConvBlock(1, 32),
+        ConvBlock(32, 64),
+        nn.MaxPool2d(2),
+        Residual(64),
+        ConvBlock(64, 128),
+        nn.MaxPool2d(2),
+        Residual(128),
+        ConvBlock(128, 256),
+        nn.MaxPool2d(2),
+        Residual(256),
+        *_classifier(256),
+    )
+
+
 def cloud_plain() -> nn.Module:
     """A stack of convolutions and maximum pooling (Simonyan and Zisserman, ICLR 2015)."""
     return nn.Sequential(
@@ -146,6 +164,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cloud-residual": cloud_residual,
     "cloud-plain": cloud_plain,
     "cloud-inception": cloud_inception,
+    "cloud-wide": cloud_wide,
 }
 
 

@@ -1,7 +1,8 @@
 """Makes a task's shipped folder from float32 ONNX files and data (numpy, onnx, ONNX Runtime).
 
-Quantize, calibrate, choose thresholds, measure on the whole test set, write manifests and pictures.
-The test set serves for the figures in the manifests and for nothing else.
+Quantize, calibrate, choose thresholds, measure on the whole test set, write manifests and pictures,
+fit the policy. The test set serves for the figures in the manifests, and its second half, which is
+not shipped, for the policy's certificate.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from model_zoo.onnx_files import (
     serialize,
     strip,
 )
+from model_zoo.policies.bundled import write_bundled_policy
 from model_zoo.predict import Float32s, logits_of_file
 from model_zoo.quantize import quantize
 from model_zoo.report import BundleReport, Candidate, TierReport
@@ -88,6 +90,7 @@ def write_bundle(
 
     Raises:
         ArtifactError: a file cannot be run or written.
+        PolicyError: the models' answers are nothing that a policy can be fitted on.
     """
     built: dict[Tier, _Built] = {}
     for tier in Tier:
@@ -142,6 +145,14 @@ def write_bundle(
         write_model(output / tier, manifest, model.files)
         reports[tier.value] = _report(model, manifest, measured)
     pictures_bytes = write_pictures(output / "pictures", data)
+    policy = write_bundled_policy(
+        output,
+        data.calibration,
+        data.test,
+        name=name,
+        seed=provenance.seed,
+        progress=progress,
+    )
     return BundleReport(
         name=name,
         version=version,
@@ -153,6 +164,7 @@ def write_bundle(
             chosen.edge_accept_at,
             chosen.regional_accept_at,
         ),
+        policy=policy.gears[0].promise if policy else None,
     )
 
 

@@ -52,6 +52,16 @@ def bundled_model(tier: Tier | str) -> Path:
     return bundled_task() / Tier(tier)
 
 
+def bundled_policy() -> Path | None:
+    """The policy that was fitted for the bundled models; None when none was built.
+
+    Raises:
+        ArtifactError: the installation has no folder of the task.
+    """
+    path = bundled_task() / "policy.json"
+    return path if path.is_file() else None
+
+
 def bundled_pictures(part: Literal["test", "calibration"] = "test") -> Split:
     """Labelled pictures ``(n, 28, 28)`` uint8 that no bundled network was trained on.
 

@@ -1,12 +1,13 @@
 """Trains the five networks of the bundled Fashion-MNIST task: the ensemble, then its students.
 
-The members learn twice: from the labels, then on from there taught by their own ensemble as well
-(after Furlanello et al., "Born-Again Neural Networks", ICML 2018, which starts afresh). Every trained network is kept in the work folder, so that a build that was stopped goes on where it
-was.
+Three networks learn from the labels; as an ensemble they teach the smaller ones, and the next
+generation of larger ones (after Furlanello et al., "Born-Again Neural Networks", ICML 2018). Every
+trained network is kept in the work folder, so that a build that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,37 +21,57 @@ from model_zoo.idx import Split, read_split, to_pixels
 from model_zoo.train import Float32s, Progress, Recipe, logits_of, train
 
 NUM_CALIBRATION = 5_000
-ENSEMBLE = ("cloud-plain", "cloud-residual", "cloud-inception")
-STUDENTS = ("regional", "edge")
-RECIPES = {
-    "cloud-plain": Recipe(epochs=18, peak_rate=0.2),
-    "cloud-residual": Recipe(epochs=18, peak_rate=0.2),
-    "cloud-inception": Recipe(epochs=16, peak_rate=0.2),
-    "regional": Recipe(epochs=16, peak_rate=0.2, erase_chance=0.25, distil_weight=0.9),
-    "edge": Recipe(
-        epochs=45, peak_rate=0.3, weight_decay=5e-5, erase_chance=0.0, distil_weight=0.9
-    ),
-}
-# The members' second round goes by the name of its checkpoint.
-RECIPES |= {
-    f"{member}-again": Recipe(epochs=14, peak_rate=0.1, erase_chance=0.15, distil_weight=0.7)
-    for member in ENSEMBLE
-}
 
 
-class Round(NamedTuple):
-    """Networks that learn next; where ``taught``, from the ensemble as it is before the round."""
+class Lesson(NamedTuple):
+    """One network learns: afresh or on from where it is, from labels alone or from teachers too.
 
-    names: tuple[str, ...]
-    suffix: str
-    taught: bool
+    ``seed_offset`` is added to the build's seed, for the weights and for the order of pictures.
+    """
+
+    network: str
+    recipe: Recipe
     seed_offset: int
+    goes_on: bool = False
+    is_taught: bool = False
+
+    @property
+    def checkpoint(self) -> str:
+        """What it is called in the work folder."""
+        return f"{self.network}-again" if self.goes_on else self.network
 
 
-ROUNDS = (
-    Round(ENSEMBLE, suffix="", taught=False, seed_offset=0),
-    Round(ENSEMBLE, suffix="-again", taught=True, seed_offset=100),
-    Round(STUDENTS, suffix="", taught=True, seed_offset=0),
+TEACHERS = ("cloud-plain", "cloud-residual", "cloud-inception")
+# In this order. Who is taught is taught by the teachers as they are after their first lesson.
+LESSONS = (
+    Lesson("cloud-plain", Recipe(epochs=18, peak_rate=0.2), 0),
+    Lesson("cloud-residual", Recipe(epochs=18, peak_rate=0.2), 1),
+    Lesson("cloud-inception", Recipe(epochs=16, peak_rate=0.2), 2),
+    Lesson(
+        "regional",
+        Recipe(epochs=16, peak_rate=0.2, erase_chance=0.25, distil_weight=0.9),
+        3,
+        is_taught=True,
+    ),
+    Lesson(
+        "edge",
+        Recipe(epochs=45, peak_rate=0.3, weight_decay=5e-5, erase_chance=0.0, distil_weight=0.9),
+        4,
+        is_taught=True,
+    ),
+    Lesson(
+        "cloud-residual",
+        Recipe(epochs=14, peak_rate=0.1, erase_chance=0.15, distil_weight=0.7),
+        101,
+        goes_on=True,
+        is_taught=True,
+    ),
+    Lesson(
+        "cloud-wide",
+        Recipe(epochs=14, peak_rate=0.2, erase_chance=0.25, distil_weight=0.7),
+        5,
+        is_taught=True,
+    ),
 )
 
 
@@ -80,41 +101,40 @@ def train_task(
     *,
     seed: int,
     progress_for: Callable[[str], Progress],
-    recipes: dict[str, Recipe] | None = None,
+    lessons: tuple[Lesson, ...] = LESSONS,
 ) -> dict[str, nn.Module]:
-    """Returns the five trained networks by name, reusing what ``work`` already holds."""
-    recipes = RECIPES if recipes is None else recipes
+    """Returns the trained networks by name, reusing what ``work`` already holds."""
     work.mkdir(parents=True, exist_ok=True)
     pixels = to_pixels(data.train.pictures)
     networks: dict[str, nn.Module] = {}
-    seeds: dict[str, int] = {}
-    for position, name in enumerate((*ENSEMBLE, *STUDENTS)):
-        seeds[name] = seed + position
-        torch.manual_seed(seeds[name])
-        networks[name] = NETWORKS[name]()
-    for names, suffix, taught, seed_offset in ROUNDS:
-        teacher: Float32s | None = None
-        if taught and not all((work / f"{name}{suffix}.pt").is_file() for name in names):
-            teacher = _teacher_logits([networks[member] for member in ENSEMBLE], pixels)
-        for name in names:
-            step = f"{name}{suffix}"
-            checkpoint = work / f"{step}.pt"
-            if checkpoint.is_file():
-                networks[name].load_state_dict(torch.load(checkpoint, weights_only=True))
-                networks[name].eval()
-                continue
+    first_of_teachers: dict[str, nn.Module] = {}
+    teacher: Float32s | None = None
+    for lesson in lessons:
+        name, lesson_seed = lesson.network, seed + lesson.seed_offset
+        if not lesson.goes_on:
+            torch.manual_seed(lesson_seed)
+            networks[name] = NETWORKS[name]()
+        checkpoint = work / f"{lesson.checkpoint}.pt"
+        if checkpoint.is_file():
+            networks[name].load_state_dict(torch.load(checkpoint, weights_only=True))
+        else:
+            if lesson.is_taught and teacher is None:
+                teacher = _teacher_logits(list(first_of_teachers.values()), pixels)
             networks[name] = train(
                 networks[name],
                 pixels,
                 data.train.labels,
-                recipes[step],
-                seed=seeds[name] + seed_offset,
-                teacher_logits=teacher,
-                progress=progress_for(step),
+                lesson.recipe,
+                seed=lesson_seed,
+                teacher_logits=teacher if lesson.is_taught else None,
+                progress=progress_for(lesson.checkpoint),
             )
             partial = checkpoint.with_suffix(".partial")
             torch.save(networks[name].state_dict(), partial)
             partial.replace(checkpoint)
+        networks[name].eval()
+        if name in TEACHERS and not lesson.goes_on:
+            first_of_teachers[name] = copy.deepcopy(networks[name])
     return networks
 
 

@@ -15,12 +15,11 @@ from torch import nn
 from model_zoo.architectures import MirrorAverage
 from model_zoo.bundle import HeldOut, write_bundle
 from model_zoo.export import export_network
-from model_zoo.fashion_training import RECIPES, TaskData, load_task, train_task
+from model_zoo.fashion_training import LESSONS, Lesson, TaskData, load_task, train_task
 from model_zoo.idx import Split
 from model_zoo.onnx_files import serialize
 from model_zoo.options import BuildOptions
 from model_zoo.report import BundleReport
-from model_zoo.train import Recipe
 from model_zoo.work_folder import claim
 from runtime.manifest import Provenance
 from runtime.messages import Tier
@@ -34,13 +33,13 @@ MEMBERS = {
     Tier.EDGE: {"edge": "edge"},
     Tier.REGIONAL: {"regional": "regional"},
     Tier.CLOUD: {
-        "plain": "cloud-plain",
         "residual": "cloud-residual",
         "inception": "cloud-inception",
+        "wide": "cloud-wide",
     },
 }
 # Networks that look at each picture and at its mirror image: twice the time, no more room.
-MIRRORED = ("cloud-plain", "cloud-residual", "cloud-inception")
+MIRRORED = ("cloud-residual", "cloud-inception", "cloud-wide")
 
 
 class Display(Protocol):
@@ -75,7 +74,7 @@ def build_fashion(
         work,
         seed=options.seed,
         progress_for=display.training,
-        recipes={name: _scaled(recipe, options) for name, recipe in RECIPES.items()},
+        lessons=tuple(_scaled(lesson, options) for lesson in LESSONS),
     )
     display.step("export")
     exported = {name: _export(name, network) for name, network in networks.items()}
@@ -97,8 +96,9 @@ def _limited(data: TaskData, limit: int | None) -> TaskData:
     return TaskData(*(Split(part.pictures[:limit], part.labels[:limit]) for part in data))
 
 
-def _scaled(recipe: Recipe, options: BuildOptions) -> Recipe:
-    return dataclasses.replace(recipe, epochs=max(1, round(recipe.epochs * options.epochs_scale)))
+def _scaled(lesson: Lesson, options: BuildOptions) -> Lesson:
+    epochs = max(1, round(lesson.recipe.epochs * options.epochs_scale))
+    return lesson._replace(recipe=dataclasses.replace(lesson.recipe, epochs=epochs))
 
 
 def _export(name: str, network: nn.Module) -> bytes:

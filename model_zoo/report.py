@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from model_zoo.calibrate import CascadeResult
+from runtime.policy import Promise
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -38,7 +39,10 @@ class TierReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BundleReport(msgspec.Struct, frozen=True):
-    """What became of a build; ``cascade`` is of the test set at the chosen thresholds."""
+    """What became of a build.
+
+    ``cascade`` is of the test set at the chosen thresholds, ``policy`` of the fitted gear.
+    """
 
     name: str
     version: str
@@ -46,6 +50,7 @@ class BundleReport(msgspec.Struct, frozen=True):
     size_bytes: int
     tiers: dict[str, TierReport]
     cascade: CascadeResult
+    policy: Promise | None = None
 
 
 def as_json(report: BundleReport) -> str:
@@ -69,4 +74,9 @@ def summary(report: BundleReport) -> str:
         f"cascade   {cascade.accuracy:>9.4f}   answered by edge {cascade.edge_share:.1%}, "
         f"regional {cascade.regional_share:.1%}, cloud {cascade.cloud_share:.1%}"
     )
+    if report.policy is not None:
+        shares = ", ".join(
+            f"{tier} {share:.1%}" for tier, share in report.policy.answered_by.items()
+        )
+        lines.append(f"policy    {report.policy.accuracy.mean:>9.4f}   answered by {shares}")
     return "\n".join(lines)

@@ -164,6 +164,8 @@ class Stage:
         self.price = predictions.relative_price
         self.num = predictions.num_examples
         self._always: Bools = np.ones(self.num, np.bool_)
+        self._in_time: dict[Stop, Bools] = {}
+        self._cells: dict[tuple[Stop, Grid], Ints] = {}
 
     def take(self, chosen: Ints) -> Stage:
         """The same for some of the examples."""
@@ -172,7 +174,11 @@ class Stage:
 
     def in_time(self, stop: Stop) -> Bools:
         """(n,) whether the last answer of a stop is back in time."""
-        return self._always if self.timing is None else self.timing.in_time(stop)
+        if self.timing is None:
+            return self._always
+        if stop not in self._in_time:
+            self._in_time[stop] = self.timing.in_time(stop)
+        return self._in_time[stop]
 
     def pattern_rows(self, stop: Stop, rows: Ints) -> Ints:
         """(n,) row of each example: its label's, and which tiers below agree."""
@@ -182,6 +188,14 @@ class Stage:
             pattern |= (self.predictions.predicted[tier] == own).astype(np.int64) << position
         found: Ints = rows[own] * (1 << (len(stop) - 1)) + pattern
         return found
+
+    def cells(self, stop: Stop, fitted: _FittedStop) -> Ints:
+        """(n,) flat cell of each example in a stop's grid; remembered, as penalties share grids."""
+        key = (stop, fitted.grid)
+        if key not in self._cells:
+            rows = self.pattern_rows(stop, fitted.rows)
+            self._cells[key] = fitted.grid.cells(rows, self.predictions.score[stop[-1]])
+        return self._cells[key]
 
     def stays(self, tier: int) -> Journeys:
         """A tier's own answer, whatever it is."""
@@ -345,9 +359,7 @@ class Itinerary:
         after: dict[Stop, Journeys] = {}
         for stop in sorted(self.stops, key=lambda stop: -stop[-1]):
             fitted = self.stops[stop]
-            cells = fitted.grid.cells(
-                stage.pattern_rows(stop, fitted.rows), stage.predictions.score[stop[-1]]
-            )
+            cells = stage.cells(stop, fitted)
             after[stop] = _decide(stage, stop, fitted, cells, penalty=self.penalty, after=after)
         first = after[self.placement.tiers[:1]]
         first.cost[:] += stage.price[self.placement.tiers[0]]

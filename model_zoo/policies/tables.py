@@ -48,7 +48,8 @@ def label_rows(predicted: Ints, num_labels: int) -> Ints:
     return rows.astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+# Equal only to itself, so that what was placed in it can be remembered.
+@dataclass(frozen=True, slots=True, eq=False)
 class Grid:
     """Rows with their bins: where each example of a data set falls.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tierwise.cli import completion, config, demo, doctor, infer, metrics, models, tiers
+from tierwise.cli import completion, config, demo, doctor, infer, metrics, models, policy, tiers
 
 ADD_PARSERS = (
     demo.add_parser,
@@ -12,5 +12,6 @@ ADD_PARSERS = (
     doctor.add_parser,
     metrics.add_parser,
     models.add_parser,
+    policy.add_parser,
     completion.add_parser,
 )

@@ -1,0 +1,203 @@
+"""Runs every tier's model on labelled examples and keeps what a policy is fitted on.
+
+The numbers are those that a tier itself would see: members combined as at run time, confidence by
+the manifest's temperature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model_zoo.catalog import bundled_pictures
+from model_zoo.idx import to_pixels
+from model_zoo.policies.predictions import Floats, Ints, Predictions, check
+from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.onnx_backend import load_members
+from runtime.core.confidence import softmax
+from runtime.core.ensemble import MemberVote, combine
+from runtime.errors import BackendError, InvalidTensorError, PolicyError
+from runtime.manifest import ModelManifest, model_digest
+from runtime.ports import Backend
+from runtime.tensors import check_fit
+
+BATCH = 100
+BUNDLED_PREFIX = "bundled:"
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Labelled inputs by tensor name, first axis the examples; ``ids`` tell them apart."""
+
+    inputs: Arrays
+    labels: Ints
+    source: str
+
+    @property
+    def ids(self) -> npt.NDArray[np.bytes_]:
+        """(n,) digests of the inputs' bytes."""
+        names = sorted(self.inputs)
+        found = []
+        for row in range(len(self.labels)):
+            digest = hashlib.sha256()
+            for name in names:
+                digest.update(np.ascontiguousarray(self.inputs[name][row]).tobytes())
+            found.append(digest.hexdigest()[:32])
+        return np.asarray(found, np.bytes_)
+
+    def part(self, start: int, end: int | None) -> Examples:
+        """Examples ``start`` to ``end``, the latter not included."""
+        inputs = {name: array[start:end] for name, array in self.inputs.items()}
+        return Examples(inputs, self.labels[start:end], self.source)
+
+
+def read_examples(source: str) -> Examples:
+    """Labelled examples of a ``.npz`` with ``labels`` and the model's inputs by name.
+
+    ``bundled:calibration`` and ``bundled:test`` are the pictures that come with the package.
+
+    Raises:
+        PolicyError: the file is unreadable or has no labels.
+    """
+    if source.startswith(BUNDLED_PREFIX):
+        part = source.removeprefix(BUNDLED_PREFIX)
+        if part not in ("calibration", "test"):
+            raise PolicyError(f"{source} is not there: bundled:calibration and bundled:test are")
+        pictures = bundled_pictures("calibration" if part == "calibration" else "test")
+        return Examples({"image": to_pixels(pictures.pictures)}, pictures.labels, source)
+    path = Path(source)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise PolicyError(
+            f"{source} cannot be read: {error}; data is an .npz with `labels` and the model's "
+            "inputs by name, or bundled:calibration"
+        ) from error
+    labels = found.pop("labels", None)
+    if labels is None or not found:
+        raise PolicyError(f"{source} needs an array `labels` and at least one input")
+    lengths = {name: len(array) if array.ndim else 0 for name, array in found.items()}
+    if set(lengths.values()) != {len(labels)}:
+        raise PolicyError(f"{source}: {len(labels)} labels, but inputs of {lengths}")
+    if labels.dtype.kind not in "iu":
+        raise PolicyError(f"{source}: labels must be class indices, not {labels.dtype}")
+    return Examples(found, labels.astype(np.int64), path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The predictions, and every tier's probabilities (k, n, classes)."""
+
+    predictions: Predictions
+    probabilities: Floats
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def collect(
+    folders: Mapping[str, Path],
+    examples: Examples,
+    prices: Mapping[str, float],
+    *,
+    progress: Progress = lambda _tier, _done, _all: None,
+) -> Collected:
+    """Predictions of the models in ``folders`` (by tier, lowest first) on all examples.
+
+    Raises:
+        PolicyError: models of other classes, a price is missing, or the examples do not fit.
+        ArtifactError: a model cannot be used.
+    """
+    missing = [tier for tier in folders if tier not in prices]
+    if missing:
+        raise PolicyError(f"no price for {', '.join(missing)}: add --price {missing[0]}=...")
+    if not len(examples.labels):
+        raise PolicyError(f"{examples.source} is empty")
+    models = {tier: open_model(folder) for tier, folder in folders.items()}
+    labels = _one_set_of_labels(models)
+    shares, service = [], []
+    for tier, model in models.items():
+        _check_inputs(model.manifest, examples)
+        backends = load_members(model)
+        shares.append(_probabilities(tier, model, backends, examples, progress))
+        service.append(max(backend.typical_ms for backend in backends))
+    probabilities = np.stack(shares)
+    predictions = Predictions(
+        tiers=tuple(folders),
+        label_names=labels,
+        label=examples.labels,
+        price=np.asarray([prices[tier] for tier in folders]),
+        predicted=probabilities.argmax(axis=2).astype(np.int64),
+        score=probabilities.max(axis=2),
+        example_id=examples.ids,
+        service_ms=np.repeat(np.asarray(service)[:, None], len(examples.labels), axis=1),
+        models={tier: model_digest(model.manifest) for tier, model in models.items()},
+        source=examples.source,
+    )
+    check(predictions)
+    return Collected(predictions, probabilities)
+
+
+def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
+    first, *others = models.items()
+    for tier, model in others:
+        if model.manifest.labels != first[1].manifest.labels:
+            raise PolicyError(f"{tier} has other classes than {first[0]}; a policy needs one task")
+    return first[1].manifest.labels
+
+
+def _check_inputs(manifest: ModelManifest, examples: Examples) -> None:
+    one = {name: array[:1] for name, array in examples.inputs.items()}
+    try:
+        check_fit(one, manifest.inputs)
+    except InvalidTensorError as error:
+        raise PolicyError(f"{examples.source} does not fit {manifest.name}: {error}") from error
+
+
+def _probabilities(
+    tier: str,
+    model: ModelFolder,
+    backends: Sequence[Backend],
+    examples: Examples,
+    progress: Progress,
+) -> Floats:
+    """(n, classes) calibrated probabilities, as the tier itself computes them."""
+    total = len(examples.labels)
+    output = model.manifest.outputs[0].name
+    parts = []
+    for start in range(0, total, BATCH):
+        batch = examples.part(start, start + BATCH)
+        logits = [backend.run(dict(batch.inputs))[output] for backend in backends]
+        parts.append(softmax(_combined(model.manifest, logits), model.manifest.temperature))
+        progress(tier, min(start + BATCH, total), total)
+    shares: Floats = np.concatenate(parts)
+    if not np.isfinite(shares).all():
+        raise PolicyError(
+            f"{tier} answers {int((~np.isfinite(shares)).any(axis=1).sum())} examples of "
+            f"{examples.source} with numbers that are not finite; look at its model first"
+        )
+    return shares
+
+
+def _combined(
+    manifest: ModelManifest, logits: Sequence[npt.NDArray[np.generic]]
+) -> npt.NDArray[np.generic]:
+    if len(logits) == 1:
+        return logits[0]
+    votes = [
+        MemberVote(member.name, softmax(one), member.weight)
+        for member, one in zip(manifest.members, logits, strict=True)
+    ]
+    combined = combine(votes)
+    if combined is None or combined.left_out:
+        raise BackendError(f"a member of {manifest.name} gave no usable answer")
+    floor = np.finfo(np.float32).tiny
+    return np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)

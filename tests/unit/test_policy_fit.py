@@ -1,0 +1,228 @@
+"""Fitting a policy: what it promises, and what it refuses to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes.labelled import sampled
+from model_zoo.policies.evaluate import judge
+from model_zoo.policies.feasibility import ImpossibleError
+from model_zoo.policies.fit import Conditions, Splits, fit_policy
+from model_zoo.policies.journeys import Stage
+from model_zoo.policies.reuse import check_fits, check_unused
+from model_zoo.policies.trace import read_trace
+from runtime.errors import PolicyError
+from runtime.messages import Guarantee
+from runtime.policy import Policy, Targets, decode_policy, encode_policy
+
+TRAIN, CALIBRATION = sampled(1, 2000), sampled(2, 2000)
+SPLITS = Splits(TRAIN, CALIBRATION)
+TARGETS = Targets(max_loss=0.02, delta=0.1)
+# Round trips to the region of 10 to 50 ms, from there to the cloud of 20 to 60.
+TRACE = np.column_stack([np.linspace(10, 50, 41), np.linspace(20, 60, 41)])
+
+
+def fitted(targets: Targets = TARGETS, **changes: object) -> Policy:
+    conditions = replace(Conditions(), **changes)  # type: ignore[arg-type]
+    return fit_policy(SPLITS, targets, conditions, name="made-up", seed=3)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return fitted()
+
+
+def test_a_certified_policy_saves_and_keeps_its_promise_on_unseen_examples(policy: Policy) -> None:
+    gear = policy.gears[0]
+
+    fresh = Stage(sampled(9, 20_000))
+    ends = judge(gear, fresh)
+
+    assert gear.guarantee is Guarantee.CERTIFIED
+    assert gear.promise.cost.mean < 0.9
+    assert gear.promise.p_value <= TARGETS.delta
+    assert float((fresh.correct[-1] - ends.correct).mean()) <= TARGETS.max_loss
+    assert float(ends.cost.mean()) == pytest.approx(gear.promise.cost.mean, abs=0.05)
+
+
+def test_the_file_holds_all_that_the_policy_is(policy: Policy) -> None:
+    again = decode_policy(encode_policy(policy), "policy.json")
+
+    assert again == policy
+    assert again.calibration.digest == CALIBRATION.digest
+    assert again.models == TRAIN.models
+
+
+def test_a_policy_from_a_file_sends_every_example_where_the_fit_did(policy: Policy) -> None:
+    again = decode_policy(encode_policy(policy), "policy.json")
+
+    ends = judge(again.gears[0], Stage(CALIBRATION))
+
+    promise = policy.gears[0].promise
+    assert float(ends.cost.mean()) == pytest.approx(promise.cost.mean, abs=1e-12)
+    assert float(ends.correct.mean()) == pytest.approx(promise.accuracy.mean, abs=1e-12)
+
+
+def test_the_same_splits_and_seed_give_the_same_bytes(policy: Policy) -> None:
+    assert encode_policy(fitted()) == encode_policy(policy)
+
+
+def test_what_cannot_be_certified_goes_straight_to_the_top_without_a_guarantee() -> None:
+    # Of few labels beyond the least number, no loss as small as this can be shown.
+    few = Splits(TRAIN, CALIBRATION.take(np.arange(1000)))
+
+    policy = fit_policy(few, Targets(1e-6, 1e-6), Conditions(), name="strict")
+
+    gear = policy.gears[0]
+    assert gear.guarantee is Guarantee.NONE
+    assert gear.tables == ()
+    assert gear.promise.answered_by["cloud"] == 1
+    assert gear.promise.cost.mean == 1
+
+
+def test_few_examples_give_an_expectation_and_say_so() -> None:
+    few = Splits(TRAIN, CALIBRATION.take(np.arange(400)))
+
+    policy = fit_policy(few, Targets(0.05, 0.1), Conditions(), name="few")
+
+    assert policy.gears[0].guarantee is Guarantee.EXPECTATION
+    assert "Conformal risk control" in policy.method
+
+
+def test_there_is_a_gear_for_every_budget_and_load() -> None:
+    policy = fitted(replace_late(0.05), budgets_ms=(60.0, 300.0), loads=(2.0, 1.0), trace=TRACE)
+
+    assert [(gear.budget_ms, gear.load) for gear in policy.gears] == [
+        (60.0, 1.0),
+        (60.0, 2.0),
+        (300.0, 1.0),
+        (300.0, 2.0),
+    ]
+    assert all(gear.promise.late <= 0.05 for gear in policy.gears if gear.tables)
+    # Where the cloud can hardly answer in time, it answers less.
+    assert (
+        policy.gears[0].promise.answered_by["cloud"] < policy.gears[2].promise.answered_by["cloud"]
+    )
+
+
+def replace_late(max_late: float) -> Targets:
+    return Targets(max_loss=0.2, delta=0.2, max_late=max_late)
+
+
+class TestImpossible:
+    def test_an_accuracy_above_every_placement_names_the_best_and_the_way_out(self) -> None:
+        with pytest.raises(ImpossibleError, match=r"reaches min-accuracy 0\.999") as got:
+            fitted(Targets(0.02, 0.1, min_accuracy=0.999))
+
+        (relaxation,) = got.value.relaxations
+        assert relaxation.target == "min-accuracy"
+        assert 0.9 < relaxation.possible < 0.999
+        assert 0 < relaxation.cost <= 1.1
+
+    def test_targets_that_exclude_one_another_name_each_that_could_give_way(self) -> None:
+        with pytest.raises(ImpossibleError, match="not all of them by one placement") as got:
+            fitted(Targets(0.001, 0.1, max_cost=0.05))
+
+        assert {one.target for one in got.value.relaxations} == {"max-loss", "max-cost"}
+
+    def test_a_budget_that_no_reply_keeps_gives_way_to_accuracy(self) -> None:
+        targets = Targets(0.001, 0.1, max_late=0.01)
+
+        with pytest.raises(ImpossibleError) as got:
+            fitted(targets, budgets_ms=(5.0,), trace=TRACE)
+
+        assert {"max-loss", "max-late"} <= {one.target for one in got.value.relaxations}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "targets",
+        [
+            Targets(-0.1, 0.1),
+            Targets(math.nan, 0.1),
+            Targets(0.01, 0.0),
+            Targets(0.01, 0.9),
+            Targets(0.01, 0.1, max_late=2.0),
+            Targets(0.01, 0.1, min_accuracy=1.5),
+        ],
+    )
+    def test_targets_out_of_range(self, targets: Targets) -> None:
+        with pytest.raises(PolicyError, match="outside"):
+            fitted(targets)
+
+    def test_too_few_examples(self) -> None:
+        few = Splits(TRAIN.take(np.arange(50)), CALIBRATION)
+
+        with pytest.raises(PolicyError, match="collect more labelled examples"):
+            fit_policy(few, TARGETS, Conditions(), name="few")
+
+    def test_splits_that_overlap(self) -> None:
+        overlapping = Splits(TRAIN, TRAIN.take(np.arange(1000)))
+
+        with pytest.raises(PolicyError, match="1000 examples are both in"):
+            fit_policy(overlapping, TARGETS, Conditions(), name="twice")
+
+    def test_budgets_without_a_trace(self) -> None:
+        with pytest.raises(PolicyError, match="add --trace"):
+            fitted(budgets_ms=(50.0,))
+
+    def test_more_gears_than_delta_can_be_parted_into(self) -> None:
+        with pytest.raises(PolicyError, match="1 to 24"):
+            fitted(budgets_ms=tuple(range(1, 26)), trace=TRACE)
+
+
+class TestReuse:
+    def test_a_calibration_set_certifies_once(self, policy: Policy, tmp_path: Path) -> None:
+        path = tmp_path / "policy.json"
+        path.write_bytes(encode_policy(policy))
+
+        with pytest.raises(PolicyError, match="voids the guarantee"):
+            check_unused(CALIBRATION, TRAIN, Targets(0.03, 0.1), [path])
+
+    def test_the_same_fit_may_be_repeated(self, policy: Policy, tmp_path: Path) -> None:
+        path = tmp_path / "policy.json"
+        path.write_bytes(encode_policy(policy))
+
+        check_unused(CALIBRATION, TRAIN, TARGETS, [path, tmp_path / "not-there.json"])
+
+    def test_predictions_of_another_model_are_refused(self, policy: Policy) -> None:
+        other = replace(sampled(5, 200), models={**TRAIN.models, "edge": "f" * 64})
+
+        with pytest.raises(PolicyError, match=r"other models .*\(edge\)"):
+            check_fits(policy, other)
+
+
+class TestTrace:
+    def read(self, tmp_path: Path, text: str) -> object:
+        path = tmp_path / "trace.csv"
+        path.write_text(text)
+        return read_trace(path, ("edge", "regional", "cloud")).tolist()
+
+    def test_columns_are_found_by_name_and_lost_replies_are_infinite(self, tmp_path: Path) -> None:
+        text = "at,cloud,regional\n0,40,20.5\n1,lost,30\n2,,10\n"
+
+        assert self.read(tmp_path, text) == [[20.5, 40], [30, math.inf], [10, math.inf]]
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("", "no column 'regional'"),
+            ("regional\n5\n", "no column 'cloud'"),
+            ("regional,cloud\n", "0 measurements"),
+            ("regional,cloud\n5,-1\n", "no time in ms"),
+            ("regional,cloud\n5,soon\n", "trace.csv:2: 'soon'"),
+            ("regional,cloud\n5,nan\n", "no time in ms"),
+        ],
+    )
+    def test_what_is_no_trace_is_refused(self, tmp_path: Path, text: str, says: str) -> None:
+        with pytest.raises(PolicyError, match=says):
+            self.read(tmp_path, text)
+
+    def test_a_missing_file_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(PolicyError, match="cannot be read"):
+            read_trace(tmp_path / "none.csv", ("edge", "cloud"))

@@ -1,0 +1,318 @@
+"""What ``tierwise policy collect|fit|eval|show`` do."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from runtime.errors import PolicyError
+from tierwise.cli.output import note, say, say_json, say_table
+from tierwise.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from model_zoo.policies.evaluate import Evaluation
+    from model_zoo.policies.predictions import Predictions
+    from runtime.policy import Gear, Interval, Policy
+
+BYTES_PER_KILOBYTE = 1000
+
+
+def run_collect(arguments: argparse.Namespace) -> int:
+    """Writes the predictions of all tiers on a data set."""
+    from model_zoo.catalog import bundled_model  # noqa: PLC0415 - keeps --help quick
+    from model_zoo.policies.collect import collect, read_examples  # noqa: PLC0415
+    from model_zoo.policies.predictions import write_predictions  # noqa: PLC0415
+    from runtime.messages import Tier  # noqa: PLC0415
+
+    folders = {name: Path(folder) for name, folder in arguments.model or ()}
+    if not folders:
+        folders = {tier.value: bundled_model(tier) for tier in Tier}
+    prices = dict(arguments.price or ()) or dict(arguments.default_prices)
+    examples = read_examples(arguments.data)
+    if arguments.part:
+        examples = examples.part(*_part(arguments.part))
+    with progress_bar("collect") as show:
+        collected = collect(
+            folders,
+            examples,
+            prices,
+            progress=lambda tier, done, total: show(done, total, f"predict: {tier}"),
+        )
+    predictions = collected.predictions
+    write_predictions(arguments.output, predictions, probabilities=collected.probabilities)
+    accuracy = dict(zip(predictions.tiers, predictions.correct.mean(axis=1).tolist(), strict=True))
+    if arguments.json:
+        say_json(
+            {
+                "output": str(arguments.output),
+                "n": predictions.num_examples,
+                "digest": predictions.digest,
+                "accuracy": accuracy,
+                "models": predictions.models,
+            }
+        )
+        return 0
+    say(f"{predictions.num_examples} examples of {predictions.source} -> {arguments.output}")
+    say_table(
+        ("TIER", "ACCURACY", "PRICE"),
+        [
+            (tier, f"{accuracy[tier]:.2%}", f"{price:g}")
+            for tier, price in zip(predictions.tiers, predictions.price, strict=True)
+        ],
+        right=2,
+    )
+    return 0
+
+
+def _part(text: str) -> tuple[int, int | None]:
+    first, colon, last = text.partition(":")
+    if not colon or not (first or "0").isdecimal() or not (last or "0").isdecimal():
+        raise PolicyError(f"--part {text!r} is no range of examples such as 0:2500")
+    return int(first or 0), int(last) if last else None
+
+
+def run_fit(arguments: argparse.Namespace) -> int:
+    """Fits, certifies and writes a policy."""
+    from model_zoo.policies.fit import Conditions, Splits, fit_policy  # noqa: PLC0415
+    from model_zoo.policies.predictions import read_predictions  # noqa: PLC0415
+    from model_zoo.policies.reuse import check_unused  # noqa: PLC0415
+    from model_zoo.policies.trace import read_trace  # noqa: PLC0415
+    from runtime.adapters.artifacts import write_artifact  # noqa: PLC0415
+    from runtime.policy import Targets, digest_of, encode_policy  # noqa: PLC0415
+
+    train, calibration = read_predictions(arguments.train), read_predictions(arguments.cal)
+    targets = Targets(
+        max_loss=arguments.max_loss,
+        delta=arguments.delta,
+        max_late=arguments.max_late,
+        min_accuracy=arguments.min_accuracy,
+        max_cost=arguments.max_cost,
+    )
+    check_unused(calibration, train, targets, [*arguments.used_by, arguments.output])
+    conditions = Conditions(
+        budgets_ms=arguments.budget_ms or (0.0,),
+        loads=arguments.load or (1.0,),
+        trace=None if arguments.trace is None else read_trace(arguments.trace, train.tiers),
+    )
+    with progress_bar("fit") as show:
+        policy = fit_policy(
+            Splits(train, calibration),
+            targets,
+            conditions,
+            name=arguments.name,
+            seed=arguments.seed,
+            progress=lambda step: show(0, 0, step),
+        )
+    contents = encode_policy(policy)
+    write_artifact(arguments.output, contents)
+    if arguments.json:
+        say_json({**_as_json(policy), "digest": digest_of(contents)})
+    else:
+        _tell(policy)
+        say(f"written: {arguments.output} ({len(contents) / BYTES_PER_KILOBYTE:.0f} kB)")
+        say(f"use it:  tierwise edge --set escalation.policy={arguments.output}")
+    return 0
+
+
+def run_eval(arguments: argparse.Namespace) -> int:
+    """Measures how fitted policies do, or judges one."""
+    from model_zoo.policies.predictions import read_predictions  # noqa: PLC0415
+
+    predictions = read_predictions(arguments.dataset, services=arguments.tiers)
+    if arguments.policy is not None:
+        return _judge(arguments, predictions)
+    from model_zoo.policies.evaluate import curve, evaluate  # noqa: PLC0415
+    from runtime.policy import Targets  # noqa: PLC0415
+
+    with progress_bar("evaluate") as show:
+        evaluation = evaluate(
+            predictions,
+            Targets(arguments.max_loss, arguments.delta),
+            num_labels=arguments.labels,
+            num_calibrations=arguments.calibrations,
+            seed=arguments.seed,
+            progress=show,
+        )
+    if arguments.plot is not None:
+        from model_zoo.policies.plots import draw  # noqa: PLC0415
+
+        shown = curve(predictions, arguments.seed)
+        draw(arguments.plot, evaluation, shown, predictions, arguments.seed)
+        note(f"drawn: {arguments.plot}")
+    if arguments.json:
+        say_json(dataclasses.asdict(evaluation))
+    else:
+        _tell_evaluation(evaluation)
+    return 0
+
+
+def _tell_evaluation(result: Evaluation) -> None:
+    say(
+        f"{result.dataset}: {result.n} examples; {result.n_calibrations} calibrations with "
+        f"{result.num_labels} labels, loss <= {result.max_loss:g}, delta {result.delta:g}"
+    )
+    captured = {
+        "oracle": 1.0,
+        "best in hindsight": result.savings_captured_hindsight,
+        "certified": result.savings_captured,
+        "top tier alone": 0.0,
+    }
+    costs = (result.cost_oracle, result.cost_hindsight, result.cost_mean, 1.0)
+    say_table(
+        ("WATERFALL", "COST", "SAVINGS CAPTURED"),
+        [
+            (name, f"{cost:.3f}", f"{share:.2f}")
+            for (name, share), cost in zip(captured.items(), costs, strict=True)
+        ],
+        right=2,
+    )
+    say(
+        f"promise broken in {result.violation_rate:.1%} of calibrations (95 % sure: at most "
+        f"{result.violation_upper95:.1%}); nothing certified in {result.uncertified_rate:.1%}"
+    )
+    say(
+        f"mean loss {result.loss_mean:+.4f}; "
+        f"{result.escalations_per_corrected:.2f} escalations per corrected answer"
+    )
+    say(
+        f"to match the top tier: {result.match_saving:.1%} saved "
+        f"(loss on unseen examples {result.match_loss:+.4f})"
+    )
+    say_table(
+        ("TIER", "ANSWERS", "ACCURACY", "E-AURC", "AUGRC", "ECE BEFORE", "ECE AFTER"),
+        [
+            (
+                tier,
+                f"{result.answered_by[tier]:.1%}",
+                f"{quality.accuracy:.2%}",
+                f"{quality.e_aurc:.4f}",
+                f"{quality.augrc:.4f}",
+                f"{quality.ece_before:.4f}",
+                f"{quality.ece_after:.4f}",
+            )
+            for tier, quality in result.scores.items()
+        ],
+        right=6,
+    )
+
+
+def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
+    from model_zoo.policies.evaluate import judge  # noqa: PLC0415
+    from model_zoo.policies.fit import promise_of  # noqa: PLC0415
+    from model_zoo.policies.journeys import Stage, straight_to_the_top  # noqa: PLC0415
+    from model_zoo.policies.reuse import check_fits  # noqa: PLC0415
+
+    policy = read_policy(arguments.policy)
+    check_fits(policy, predictions)
+    stage = Stage(predictions)
+    found = {}
+    for gear in policy.gears:
+        ends = judge(gear, stage) if gear.tables else straight_to_the_top(stage)
+        found[gear.name] = promise_of(stage, ends, policy.targets)
+    if arguments.json:
+        say_json(
+            {
+                "dataset": predictions.source,
+                "n": predictions.num_examples,
+                "gears": msgspec.to_builtins(found),
+            }
+        )
+        return 0
+    say(f"{policy.name} on {predictions.source}: {predictions.num_examples} examples")
+    _say_gears([msgspec.structs.replace(gear, promise=found[gear.name]) for gear in policy.gears])
+    return 0
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """Says what a policy promises."""
+    policy = read_policy(arguments.policy or _bundled())
+    if arguments.json:
+        say_json(_as_json(policy))
+    else:
+        _tell(policy)
+    return 0
+
+
+def _bundled() -> Path:
+    from model_zoo.catalog import bundled_policy  # noqa: PLC0415
+
+    path = bundled_policy()
+    if path is None:
+        raise PolicyError("there is no bundled policy; name a file")
+    return path
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file.
+
+    Raises:
+        PolicyError: the file is missing or no policy.
+    """
+    from runtime.policy import MAX_POLICY_BYTES, decode_policy  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file:
+            contents = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read: {error.strerror}") from error
+    return decode_policy(contents, str(path))
+
+
+def _as_json(policy: Policy) -> dict[str, Any]:
+    """Everything but the tables, which are for machines to look up."""
+    plain: dict[str, Any] = msgspec.to_builtins(policy)
+    for gear in plain["gears"]:
+        gear["tables"] = [">".join(table["tiers"]) for table in gear["tables"]]
+    return plain
+
+
+def _tell(policy: Policy) -> None:
+    targets = policy.targets
+    asked = [f"loss <= {targets.max_loss:g}"]
+    asked += [f"late <= {targets.max_late:g}"] if targets.max_late is not None else []
+    asked += [f"accuracy >= {targets.min_accuracy:g}"] if targets.min_accuracy is not None else []
+    asked += [f"cost <= {targets.max_cost:g}"] if targets.max_cost is not None else []
+    say(f"{policy.name}: {', '.join(asked)}, wrong with a chance of at most {targets.delta:g}")
+    say(
+        f"learned on {policy.train.num_examples} examples of {policy.train.source}, certified on "
+        f"{policy.calibration.num_examples} of {policy.calibration.source}"
+    )
+    _say_gears(policy.gears)
+    if any(gear.guarantee == "none" for gear in policy.gears):
+        say(
+            "A gear without a guarantee sends everything to the top tier: its loss could not be "
+            "bounded. More calibration labels or a larger --max-loss would help."
+        )
+
+
+def _say_gears(gears: list[Gear] | tuple[Gear, ...]) -> None:
+    tiers = list(gears[0].promise.answered_by)
+    say_table(
+        ("GEAR", "GUARANTEE", "PLACEMENT", *(t.upper() for t in tiers), "COST", "LOSS", "ACCURACY",
+         "LATE", "SAVED"),
+        [
+            (
+                gear.name,
+                gear.guarantee.value,
+                gear.placement,
+                *(f"{gear.promise.answered_by[tier]:.1%}" for tier in tiers),
+                f"{gear.promise.cost.mean:.3f}",
+                _plus_minus(gear.promise.loss),
+                _plus_minus(gear.promise.accuracy),
+                f"{gear.promise.late:.1%}",
+                f"{gear.promise.savings_captured:.2f}",
+            )
+            for gear in gears
+        ],
+        right=len(tiers) + 5,
+    )  # fmt: skip
+
+
+def _plus_minus(interval: Interval) -> str:
+    half = (interval.high - interval.low) / 2
+    return f"{interval.mean:.4f}" if math.isnan(half) else f"{interval.mean:.4f} ±{half:.4f}"

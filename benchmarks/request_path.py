@@ -117,8 +117,8 @@ def decision_of(logits: Floats) -> Callable[[], object]:
 
     def decide_all() -> object:
         sure = confidence_of_batch(logits, 1.3)
-        in_force = box.in_force("", remaining_ms=100.0, num_examples=1)
-        advised = box.advise(in_force, sure, (), residency=Residency.CLOUD, chance=0.9)
+        engaged = box.engage("", remaining_ms=100.0, num_examples=1)
+        advised = box.advise(engaged, sure, (), residency=Residency.CLOUD, chance=0.9)
         situation = Situation(
             confidence=sure,
             tier_above=Tier.REGIONAL,

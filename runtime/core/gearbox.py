@@ -29,8 +29,8 @@ _OUT_OF_REACH = {
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
-    """The gear of one request at one tier; without one, thresholds decide.
+class Engaged:
+    """The gear that one request follows at one tier; without one, thresholds decide.
 
     ``travels`` is what the tiers above are told. ``guarantee`` holds for an answer that comes about
     as fitted; it is ``none`` for a batch and under another policy than the one below.
@@ -77,34 +77,35 @@ class Gearbox:
         for gear in policy.gears:
             for table in gear.tables:
                 self._tables[gear.name, table.tiers] = table
-        for budget_ms in sorted({gear.budget_ms for gear in policy.gears}):
-            chosen = policy.gear_for(budget_ms)
-            if chosen is not None:
-                self._budgets.append(budget_ms)
-                self._by_budget.append(chosen)
+        self._budgets = sorted({gear.budget_ms for gear in policy.gears})
+        self._by_budget = [found for ms in self._budgets if (found := policy.gear_for(ms))]
         self._expects_late = policy.targets.max_late is not None
         self._to_the_top = Choice(gain=(), cost=(), to=policy.tiers[-1:])
 
-    def in_force(self, travels: str, *, remaining_ms: float, num_examples: int) -> InForce:
+    def engage(
+        self, travels: str, *, remaining_ms: float, num_examples: int, hop: int = 0
+    ) -> Engaged:
         """The gear of a request.
 
         Args:
             travels: what the request says of its gear; empty where it came from a caller.
             remaining_ms: its budget as it was stated to this tier.
             num_examples: fits are about single examples; a batch follows the gear unpromised.
+            hop: how many tiers passed it on; a journey begins where none did.
         """
         if not travels:
-            gear = self._gear_for(remaining_ms) if self._is_lowest else None
+            begins = self._is_lowest and hop == 0
+            gear = self._gear_for(remaining_ms) if begins else None
             if gear is None:
-                return InForce()
+                return Engaged()
             travels = f"{self.digest}/{gear.name}"
         else:
             digest, _, name = travels.partition("/")
             gear = self._gears.get(name) if digest == self.digest else None
             if gear is None:
                 ours = self._gear_for(remaining_ms)
-                return InForce(ours, travels, label=f"{self.digest}/{ours.name}" if ours else "")
-        return InForce(
+                return Engaged(ours, travels, label=f"{self.digest}/{ours.name}" if ours else "")
+        return Engaged(
             gear,
             travels,
             gear.guarantee if num_examples == 1 else Guarantee.NONE,
@@ -119,7 +120,7 @@ class Gearbox:
 
     def advise(
         self,
-        in_force: InForce,
+        engaged: Engaged,
         confidence: Confidence,
         earlier: Earlier,
         *,
@@ -130,7 +131,7 @@ class Gearbox:
 
         None when it says nothing: no gear, or none of its tables is for these tiers.
         """
-        gear = in_force.gear
+        gear = engaged.gear
         if gear is None:
             return None
         out_of_reach = _OUT_OF_REACH[residency]
@@ -156,16 +157,16 @@ class Gearbox:
         return advice, score
 
 
-def guarantee_of(in_force: InForce, *, is_as_fitted: bool, climb: Climb | None) -> Guarantee:
+def guarantee_of(engaged: Engaged, *, is_as_fitted: bool, climb: Climb | None) -> Guarantee:
     """What an answer promises: the gear's guarantee, if it came about as the gear was fitted.
 
     Args:
-        in_force: the gear at this tier.
+        engaged: the gear at this tier.
         is_as_fitted: whether what this tier did is what the fit would have done.
         climb: how asking above ended, None when nobody was asked.
     """
-    promised = in_force.guarantee
-    if promised is Guarantee.NONE or in_force.gear is None:
+    promised = engaged.guarantee
+    if promised is Guarantee.NONE or engaged.gear is None:
         return Guarantee.NONE
     if not is_as_fitted:
         return Guarantee.SUSPENDED
@@ -173,7 +174,7 @@ def guarantee_of(in_force: InForce, *, is_as_fitted: bool, climb: Climb | None) 
         return promised
     if climb.outcome is Outcome.FAILED or climb.guarantee is None:
         is_late = climb.reason is Reason.UPSTREAM_TIMEOUT
-        return promised if is_late and in_force.expects_late else Guarantee.SUSPENDED
+        return promised if is_late and engaged.expects_late else Guarantee.SUSPENDED
     if climb.guarantee in (Guarantee.NONE, Guarantee.SUSPENDED):
         return climb.guarantee
     is_used = climb.is_taken or climb.reason is Reason.LOWER_STANDS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from runtime.core.escalation import Action, Decision, Settlement
-from runtime.core.gearbox import Climb, InForce, guarantee_of
+from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice
 from runtime.exchange.directions import route_text
 from runtime.exchange.uplink import UpstreamReply
@@ -45,7 +45,7 @@ class Course:
     """
 
     request: InferenceRequest
-    in_force: InForce
+    engaged: Engaged
     own: LocalResult | Reason
     decision: Decision
     settlement: Settlement
@@ -72,7 +72,7 @@ class Course:
                 None if said is None else said.guarantee,
                 is_taken=self.settlement.takes_upstream,
             )
-        return guarantee_of(self.in_force, is_as_fitted=self._is_as_fitted(tier), climb=climb)
+        return guarantee_of(self.engaged, is_as_fitted=self._is_as_fitted(tier), climb=climb)
 
     def _is_as_fitted(self, tier: Tier) -> bool:
         """Whether what was done here is what the fit would have done, with all that it had."""
@@ -130,7 +130,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
 def record(course: Course, identity: Identity, answer: Answer, wall_s: float) -> DecisionRecord:
     """The line of the decision log."""
     first, advice = answer.hops[0], course.advice
-    digest, _, gear = course.in_force.label.partition("/")
+    digest, _, gear = course.engaged.label.partition("/")
     return DecisionRecord(
         wall_s=wall_s,
         request_id=answer.request_id,

@@ -29,7 +29,7 @@ from runtime.core.escalation import (
     pass_on,
     settle,
 )
-from runtime.core.gearbox import Gearbox, InForce
+from runtime.core.gearbox import Engaged, Gearbox
 from runtime.deadline import Deadline
 from runtime.errors import (
     BackendError,
@@ -64,7 +64,7 @@ class _Question:
 
     request: InferenceRequest
     deadline: Deadline
-    in_force: InForce
+    engaged: Engaged
 
 
 class RequestFlow:
@@ -121,10 +121,13 @@ class RequestFlow:
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
-        in_force = self.gearbox.in_force(
-            request.gear, remaining_ms=request.remaining_ms, num_examples=_num_examples(request)
+        engaged = self.gearbox.engage(
+            request.gear,
+            remaining_ms=request.remaining_ms,
+            num_examples=_num_examples(request),
+            hop=request.hop,
         )
-        question = _Question(request, deadline, in_force)
+        question = _Question(request, deadline, engaged)
         if any(named is not self.identity.tier for named in request.route):
             course = await self._follow_route(question)
         else:
@@ -138,21 +141,21 @@ class RequestFlow:
 
     async def _look_first(self, question: _Question) -> Course:
         """Runs our own model, and asks above when its answer does not stand."""
-        request, in_force = question.request, question.in_force
+        request, engaged = question.request, question.engaged
         own = await self._infer(request.inputs, question.deadline)
         confidence = own.confidence if isinstance(own, LocalResult) else None
         situation, prospect = self._situation(question, confidence)
         advised = None
         if confidence is not None and confidence.is_valid:
             advised = self.gearbox.advise(
-                in_force,
+                engaged,
                 confidence,
                 request.earlier,
                 residency=request.residency,
                 chance=prospect.chance,
             )
         advice, score = advised or (None, None)
-        is_top = self.gearbox.is_top and in_force.gear is not None
+        is_top = self.gearbox.is_top and engaged.gear is not None
         if is_top:
             situation = replace(situation, tier_above=None)
         decision = decide(self.policy, situation, advice)
@@ -164,7 +167,7 @@ class RequestFlow:
             settlement = _stands(decision, own)
         return Course(
             request=request,
-            in_force=in_force,
+            engaged=engaged,
             own=own,
             decision=decision,
             settlement=settlement,
@@ -208,7 +211,7 @@ class RequestFlow:
             settlement = self._settle(question, own, decision, reply)
         return Course(
             request=request,
-            in_force=question.in_force,
+            engaged=question.engaged,
             own=own,
             decision=decision,
             settlement=settlement,
@@ -245,7 +248,7 @@ class RequestFlow:
         """Asks above, with the gear that all tiers follow and what has been answered so far."""
         if self._uplink is None:
             raise RuntimeError("without an uplink nothing is decided to climb")
-        request, travels = question.request, question.in_force.travels
+        request, travels = question.request, question.engaged.travels
         earlier = request.earlier
         if confidence is not None and confidence.is_valid:
             earlier = (*earlier, (self.identity.tier, confidence.label))
@@ -288,7 +291,7 @@ class RequestFlow:
             upstream_outcome=reply.outcome,
             upstream_reason=reply.reason,
             upstream_confidence=theirs.confidence if theirs else None,
-            is_as_fitted=is_fitted and decision.is_as_fitted and bool(question.in_force.gear),
+            is_as_fitted=is_fitted and decision.is_as_fitted and bool(question.engaged.gear),
         )
         has_come = reply.outcome in (Outcome.ANSWERED, Outcome.DEGRADED)
         self._metrics.count_escalation("answered" if has_come else reply.reason.value)

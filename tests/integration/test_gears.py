@@ -404,6 +404,25 @@ async def test_a_budget_below_every_gears_is_decided_by_thresholds_everywhere() 
     assert enough.guarantee is Guarantee.CERTIFIED
 
 
+async def test_a_journey_does_not_begin_at_a_tier_that_others_pass_requests_to() -> None:
+    followed = policy(gear(table("regional", to=("cloud",))), tiers=("regional", "cloud"),
+                      prices=(0.1, 1.0))  # fmt: skip
+    broker = MemoryBroker()
+    async with AsyncExitStack() as stack:
+        device = edge(broker)
+        region = gateway(broker, gearbox=gearbox(Tier.REGIONAL, followed))
+        top = cloud(broker, gearbox=gearbox(Tier.CLOUD, followed))
+        await online(stack, device, region, top)
+
+        passed_on, _ = await ask(device)
+        direct, _ = await ask(region, request_id="q2")
+
+    # What a device let through is not what the policy was fitted on.
+    assert (passed_on.tier, passed_on.guarantee) == (Tier.CLOUD, Guarantee.NONE)
+    assert (direct.tier, direct.guarantee) == (Tier.CLOUD, Guarantee.CERTIFIED)
+    assert region.log.records[0].gear == ""
+
+
 async def test_a_top_tier_of_the_policy_asks_nobody_above_it() -> None:
     followed = policy(gear(table("edge", to=("regional",))), tiers=("edge", "regional"),
                       prices=(0.0, 1.0))  # fmt: skip

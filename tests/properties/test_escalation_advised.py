@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fakes.gears import CHAIN, LOWER, RACE, SKIP, STRAIGHT, gear, gearbox, policy, table
 from runtime.core.confidence import INVALID, Confidence
 from runtime.core.escalation import Action, EscalationPolicy, Situation, decide, pass_on, settle
-from runtime.core.gearbox import Climb, InForce, guarantee_of
+from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice, weigh
 from runtime.messages import Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Choice
@@ -52,13 +52,13 @@ situations = st.builds(
 
 
 @st.composite
-def advices(draw: st.DrawFn) -> Advice:
+def any_advice(draw: st.DrawFn) -> Advice:
     """Any advice, also such as no table gives."""
     fitted, choice = draw(st.sampled_from(CHOICES)), draw(st.sampled_from(CHOICES))
     return Advice(choice, fitted, 0.0, 0.0, 0.0, choice is fitted, 0, 0)
 
 
-@given(escalation_policies, situations, advices())
+@given(escalation_policies, situations, any_advice())
 def test_no_advice_sends_a_payload_past_its_residency(
     numbers: EscalationPolicy, situation: Situation, advice: Advice
 ) -> None:
@@ -70,7 +70,7 @@ def test_no_advice_sends_a_payload_past_its_residency(
         assert all(situation.residency.allows(tier) for tier in reached)
 
 
-@given(escalation_policies, situations, advices())
+@given(escalation_policies, situations, any_advice())
 def test_no_advice_climbs_without_time_link_or_chance(
     numbers: EscalationPolicy, situation: Situation, advice: Advice
 ) -> None:
@@ -82,7 +82,7 @@ def test_no_advice_climbs_without_time_link_or_chance(
         assert situation.probe_is_due or situation.chance_in_time >= numbers.min_chance
 
 
-@given(escalation_policies, situations, invalid, advices())
+@given(escalation_policies, situations, invalid, any_advice())
 def test_what_is_invalid_is_decided_as_without_advice_and_never_confident(
     numbers: EscalationPolicy, situation: Situation, nothing: Confidence | None, advice: Advice
 ) -> None:
@@ -95,7 +95,7 @@ def test_what_is_invalid_is_decided_as_without_advice_and_never_confident(
     assert not decision.is_as_fitted
 
 
-@given(escalation_policies, situations, valid, advices())
+@given(escalation_policies, situations, valid, any_advice())
 def test_what_is_said_to_be_as_fitted_is_what_the_fit_would_have_done(
     numbers: EscalationPolicy, situation: Situation, own: Confidence, advice: Advice
 ) -> None:
@@ -114,7 +114,7 @@ def test_what_is_said_to_be_as_fitted_is_what_the_fit_would_have_done(
     assert not decision.is_as_fitted or advice.as_fitted
 
 
-@given(escalation_policies, situations, valid, advices())
+@given(escalation_policies, situations, valid, any_advice())
 def test_only_what_the_fit_lets_stand_is_answered_below_the_top(
     numbers: EscalationPolicy, situation: Situation, own: Confidence, advice: Advice
 ) -> None:
@@ -161,10 +161,10 @@ def test_advice_of_a_tables_own_never_asks_past_residency_and_knows_what_was_fit
     tier = Tier.REGIONAL if is_regional else Tier.EDGE
     box = gearbox(tier, followed)  # type: ignore[arg-type]
     earlier = ((Tier.EDGE, 1),) if is_regional else ()
-    in_force = box.in_force(f"{box.digest}/g", remaining_ms=100, num_examples=1)
+    engaged = box.engage(f"{box.digest}/g", remaining_ms=100, num_examples=1)
 
     def advise(where: Residency, now: float) -> Advice | None:
-        found = box.advise(in_force, own, earlier, residency=where, chance=now)
+        found = box.advise(engaged, own, earlier, residency=where, chance=now)
         return found[0] if found else None
 
     advice, free = advise(residency, chance), advise(Residency.CLOUD, 1.0)
@@ -211,9 +211,9 @@ climbs = st.none() | st.builds(
 def test_a_promise_needs_that_everything_went_as_fitted(
     climb: Climb | None, is_as_fitted: bool, expects_late: bool, promised: Guarantee
 ) -> None:
-    in_force = InForce(CHAIN.gears[0], "d/g", promised, expects_late=expects_late)
+    engaged = Engaged(CHAIN.gears[0], "d/g", promised, expects_late=expects_late)
 
-    found = guarantee_of(in_force, is_as_fitted=is_as_fitted, climb=climb)
+    found = guarantee_of(engaged, is_as_fitted=is_as_fitted, climb=climb)
 
     kept = (Guarantee.CERTIFIED, Guarantee.EXPECTATION)
     if found in kept and promised in kept:
@@ -229,7 +229,7 @@ def test_a_promise_needs_that_everything_went_as_fitted(
 
 @given(climbs, st.booleans())
 def test_without_a_gear_nothing_is_promised(climb: Climb | None, is_as_fitted: bool) -> None:
-    assert guarantee_of(InForce(), is_as_fitted=is_as_fitted, climb=climb) is Guarantee.NONE
+    assert guarantee_of(Engaged(), is_as_fitted=is_as_fitted, climb=climb) is Guarantee.NONE
 
 
 @given(escalation_policies, valid, st.none() | shares)
@@ -306,7 +306,7 @@ def test_the_gear_is_that_of_the_largest_budget_that_the_request_has(
              for one in gears]  # fmt: skip
     followed = policy(*itertools.chain(*zip(gears, heavy, strict=True)))
 
-    found = gearbox(Tier.EDGE, followed).in_force("", remaining_ms=remaining_ms, num_examples=1)
+    found = gearbox(Tier.EDGE, followed).engage("", remaining_ms=remaining_ms, num_examples=1)
 
     assert found.gear == followed.gear_for(remaining_ms)
 

@@ -84,7 +84,7 @@ def weigh(
                 continue
             # A chance that is NaN makes the value NaN, which is never the best.
             if not chance >= CHANCE_TOLERANCE * choice.chance:
-                gain *= chance / choice.chance
+                gain *= chance / choice.chance if choice.chance else math.nan
                 value = gain - gear.penalty * cost
         if value > best_value:
             best, best_value, best_gain, best_cost = choice, value, gain, cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -85,6 +85,23 @@ class Course:
             # The route left this tier out, and then its model had to answer.
             return False
         return self.decision.is_as_fitted or self.is_top
+
+
+def stands(decision: Decision, own: LocalResult | Reason) -> Settlement:
+    """A decision to answer, with what only the result knows: why it failed, who was missing."""
+    outcome, reason = decision.outcome or Outcome.FAILED, decision.reason
+    if isinstance(own, Reason):
+        reason = own
+    elif own.left_out and outcome is Outcome.ANSWERED:
+        outcome, reason = Outcome.DEGRADED, Reason.PARTIAL_ENSEMBLE
+    return Settlement(takes_upstream=False, outcome=outcome, reason=reason)
+
+
+def with_own_reason(settlement: Settlement, own: LocalResult | Reason) -> Settlement:
+    """A failure, with why our own model gave nothing: too late or broken."""
+    if isinstance(own, Reason) and settlement.outcome is Outcome.FAILED:
+        return replace(settlement, reason=own)
+    return settlement
 
 
 def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: float) -> Answer:

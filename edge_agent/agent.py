@@ -157,7 +157,12 @@ class Agent:
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
         await bus.start()
-        _log.info("agent.started", model=model.manifest.name, version=model.manifest.version)
+        _log.info(
+            "agent.started",
+            model=model.manifest.name,
+            version=model.manifest.version,
+            policy=parts.gearbox.digest,
+        )
 
     async def __aexit__(
         self,

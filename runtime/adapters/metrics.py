@@ -51,6 +51,11 @@ class TierMetrics:
             ("route",),
             registry=registry,
         )
+        self._unknown_gears = Counter(
+            f"{name}_unknown_gears_total",
+            "Requests that follow a gear which this tier does not have",
+            registry=registry,
+        )
         self._latency = Histogram(
             f"{name}_latency_seconds",
             "From taking a request in to its answer",
@@ -121,6 +126,10 @@ class TierMetrics:
     def count_route(self, route: Sequence[Tier]) -> None:
         """Counts a request that is passed up; without named tiers, to the next one above."""
         self._routes.labels(",".join(route) or "next").inc()
+
+    def count_unknown_gear(self) -> None:
+        """Counts a request that came with the gear of another policy."""
+        self._unknown_gears.inc()
 
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""

@@ -66,7 +66,13 @@ async def answer_until(
         stack.callback(refresh.cancel)
         await bus.start()
         manifest = parts.model.manifest
-        _log.info("tier.started", model=manifest.name, version=manifest.version, url=base)
+        _log.info(
+            "tier.started",
+            model=manifest.name,
+            version=manifest.version,
+            policy=parts.gearbox.digest,
+            url=base,
+        )
         await stop.wait()
         refresh.cancel()
         presence.draining()

@@ -134,6 +134,8 @@ class RequestFlow:
             num_examples=_num_examples(request),
             hop=request.hop,
         )
+        if engaged.label != engaged.travels:
+            self._metrics.count_unknown_gear()
         question = _Question(request, deadline, engaged)
         if any(named is not self.identity.tier for named in request.route):
             course = await self._follow_route(question)

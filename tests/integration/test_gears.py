@@ -282,6 +282,8 @@ async def test_a_gateway_of_another_policy_answers_and_promises_nothing(
         Guarantee.NONE,
     )
     assert region.log.records[0].policy == (region.flow.gearbox.digest if knows_another else "")
+    assert region.counted("tierwise_regional_unknown_gears_total") == 1
+    assert device.counted("tierwise_edge_unknown_gears_total") == 0
 
 
 async def test_a_gear_that_the_gateway_does_not_have_is_replaced_by_its_own() -> None:

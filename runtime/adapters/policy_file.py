@@ -14,7 +14,10 @@ from runtime.manifest import ModelManifest, model_digest
 from runtime.messages import Tier
 from runtime.policy import MAX_POLICY_BYTES, Policy, decode_policy, digest_of
 
-REMEDY = "collect predictions and fit again with the models that serve, or set `model.accept_at`"
+REMEDY = (
+    "collect predictions and fit again with the models that serve, or leave `escalation.policy` "
+    "empty and set `model.accept_at`"
+)
 
 
 def open_gearbox(path: Path, tier: Tier, manifest: ModelManifest) -> Gearbox:

@@ -26,7 +26,7 @@ def run_collect(arguments: argparse.Namespace) -> int:
     """Writes the predictions of all tiers on a data set."""
     from model_zoo.catalog import bundled_model  # noqa: PLC0415 - keeps --help quick
     from model_zoo.policies.collect import collect, read_examples  # noqa: PLC0415
-    from model_zoo.policies.predictions import write_predictions  # noqa: PLC0415
+    from model_zoo.policies.prediction_files import write_predictions  # noqa: PLC0415
     from runtime.messages import Tier  # noqa: PLC0415
 
     folders = {name: Path(folder) for name, folder in arguments.model or ()}
@@ -79,7 +79,7 @@ def _part(text: str) -> tuple[int, int | None]:
 def run_fit(arguments: argparse.Namespace) -> int:
     """Fits, certifies and writes a policy."""
     from model_zoo.policies.fit import Conditions, Splits, fit_policy  # noqa: PLC0415
-    from model_zoo.policies.predictions import read_predictions  # noqa: PLC0415
+    from model_zoo.policies.prediction_files import read_predictions  # noqa: PLC0415
     from model_zoo.policies.reuse import check_unused  # noqa: PLC0415
     from model_zoo.policies.trace import read_trace  # noqa: PLC0415
     from runtime.adapters.artifacts import write_artifact  # noqa: PLC0415
@@ -121,7 +121,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
 
 def run_eval(arguments: argparse.Namespace) -> int:
     """Measures how fitted policies do, or judges one."""
-    from model_zoo.policies.predictions import read_predictions  # noqa: PLC0415
+    from model_zoo.policies.prediction_files import read_predictions  # noqa: PLC0415
 
     predictions = read_predictions(arguments.dataset, services=arguments.tiers)
     if arguments.policy is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fakes.labelled import sampled
-from model_zoo.policies.predictions import read_predictions, write_predictions
+from model_zoo.policies.prediction_files import read_predictions, write_predictions
 from tierwise.cli import main
 
 Output = pytest.CaptureFixture[str]
@@ -72,7 +72,7 @@ class TestCollect:
             )  # fmt: skip
             ids.append(read_predictions(output).example_id)
 
-        assert len(np.intersect1d(*ids)) == 0
+        assert len(np.intersect1d(ids[0], ids[1])) == 0
 
     @pytest.mark.parametrize(
         ("words", "says"),

@@ -95,7 +95,9 @@ def test_few_examples_give_an_expectation_and_say_so() -> None:
 
 
 def test_there_is_a_gear_for_every_budget_and_load() -> None:
-    policy = fitted(replace_late(0.05), budgets_ms=(60.0, 300.0), loads=(2.0, 1.0), trace=TRACE)
+    targets = Targets(max_loss=0.1, delta=0.4, max_late=0.3)
+
+    policy = fitted(targets, budgets_ms=(60.0, 300.0), loads=(2.0, 1.0), trace=TRACE)
 
     assert [(gear.budget_ms, gear.load) for gear in policy.gears] == [
         (60.0, 1.0),
@@ -103,15 +105,9 @@ def test_there_is_a_gear_for_every_budget_and_load() -> None:
         (300.0, 1.0),
         (300.0, 2.0),
     ]
-    assert all(gear.promise.late <= 0.05 for gear in policy.gears if gear.tables)
-    # Where the cloud can hardly answer in time, it answers less.
-    assert (
-        policy.gears[0].promise.answered_by["cloud"] < policy.gears[2].promise.answered_by["cloud"]
-    )
-
-
-def replace_late(max_late: float) -> Targets:
-    return Targets(max_loss=0.2, delta=0.2, max_late=max_late)
+    assert all(gear.promise.late <= 0.3 for gear in policy.gears if gear.tables)
+    # A shorter budget makes more climbs come too late.
+    assert policy.gears[0].promise.late > policy.gears[2].promise.late
 
 
 class TestImpossible:
@@ -131,12 +127,13 @@ class TestImpossible:
         assert {one.target for one in got.value.relaxations} == {"max-loss", "max-cost"}
 
     def test_a_budget_that_no_reply_keeps_gives_way_to_accuracy(self) -> None:
-        targets = Targets(0.001, 0.1, max_late=0.01)
+        targets = Targets(0.001, 0.1, max_late=0.001)
 
         with pytest.raises(ImpossibleError) as got:
             fitted(targets, budgets_ms=(5.0,), trace=TRACE)
 
-        assert {"max-loss", "max-late"} <= {one.target for one in got.value.relaxations}
+        (relaxation,) = got.value.relaxations
+        assert (relaxation.target, relaxation.late) == ("max-loss", 0)
 
 
 class TestRefusals:

@@ -15,15 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.labelled import sampled
-from model_zoo.policies import predictions as module
-from model_zoo.policies.predictions import (
+from model_zoo.policies import prediction_files as module
+from model_zoo.policies.prediction_files import (
     MAX_LABELS,
     NEEDED,
-    check,
-    check_disjoint,
     read_predictions,
     write_predictions,
 )
+from model_zoo.policies.predictions import check, check_disjoint
 from runtime.errors import PolicyError
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -64,13 +64,13 @@ def weigh(
         gear: whose penalty prices the cost.
         table: of the gear, for the tiers that have answered.
         label: the chosen label; None for a batch.
-        score: of the kind that the table names; not a number counts as least sure.
+        score: of the kind that the table names; what is not finite counts as least sure.
         earlier: the labels of the tiers below, lowest first.
         chance: of a reply from above in time, as the link is now.
         out_of_reach: tiers that must not be asked.
     """
     row = row_of(table, label, earlier)
-    cell = 0 if math.isnan(score) else bisect_right(table.edges[row], score)
+    cell = 0 if not math.isfinite(score) else bisect_right(table.edges[row], score)
     fitted: Choice | None = None
     best: Choice | None = None
     fitted_value = best_value = best_gain = best_cost = 0.0

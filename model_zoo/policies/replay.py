@@ -29,6 +29,8 @@ MAX_UNSUPPORTED = 0.001
 # Fewer audits than this in what must be inferred are no basis for an interval.
 MIN_AUDITS = 30
 NUM_STRATA = 8
+# A guess from fewer audits would fit their noise.
+MIN_FOR_GUESS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +198,23 @@ def _doubly_robust(plain: Floats, audited: Floats, chance: Floats, strata: Ints)
     terms = np.where(inferred, 0.0, plain)
     shown = inferred & ~np.isnan(audited)
     weights = np.divide(1.0, chance, out=np.zeros_like(chance), where=shown)
+    if not shown.any():
+        return interval_of(terms)
+    overall = float(np.average(audited[shown], weights=weights[shown]))
     for stratum in np.unique(strata[inferred]):
         chosen = inferred & (strata == stratum)
         heard = chosen & shown
-        total = float(weights[heard].sum())
-        guess = float((weights[heard] * audited[heard]).sum()) / total if total else 0.0
+        guess = overall
+        if heard.sum() >= MIN_FOR_GUESS:
+            guess = float(np.average(audited[heard], weights=weights[heard]))
         terms[chosen] = guess
         terms[heard] += weights[heard] * (audited[heard] - guess)
-    return interval_of(terms)
+    found = interval_of(terms)
+    if np.ptp(audited[shown]) > 0:
+        return found
+    # All audits say the same, which is no proof that there is nothing else (rule of three).
+    room = float(inferred.mean()) * 3 / int(shown.sum())
+    return Interval(found.mean, found.low - room, found.high + room)
 
 
 def _refusal(num: int, unsupported: float, num_audits: int, num_inferred: int) -> str:

@@ -120,10 +120,11 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
 class InferenceRequest(msgspec.Struct, frozen=True):
     """One question to one model; ``inputs`` maps tensor names to arrays with a batch axis.
 
-    ``request_id`` is the idempotency id: the same over all attempts and all tiers. The last three
+    ``request_id`` is the idempotency id: the same over all attempts and all tiers. These three
     pass between tiers only: ``route`` names the tiers to ask (empty: the next one above), ``gear``
     is the digest and name of what all tiers follow, ``earlier`` is who below has answered what,
-    lowest first (None: a batch).
+    lowest first (None: a batch). ``explain`` asks the tier that was asked first, and no other, to
+    explain the answer.
     """
 
     request_id: str
@@ -140,13 +141,15 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     route: tuple[Tier, ...] = ()
     gear: str = ""
     earlier: tuple[tuple[Tier, int | None], ...] = ()
+    explain: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What a caller gets, always: an outcome with its reason, and how it came about.
 
     ``tier`` is the tier whose model gave ``outputs``; it is missing when nobody answered. ``hops``
-    are in the order in which tiers worked.
+    are in the order in which tiers worked. ``explanation`` is the story of the answer as JSON
+    (``runtime.core.story``), where the request asked for it.
     """
 
     request_id: str
@@ -163,6 +166,7 @@ class Answer(msgspec.Struct, frozen=True):
     guarantee: Guarantee = Guarantee.NONE
     latency_ms: float = 0.0
     error_code: str = ""
+    explanation: str = ""
 
     @property
     def has_answer(self) -> bool:

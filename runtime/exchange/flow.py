@@ -47,6 +47,7 @@ from runtime.exchange.course import (
     stands,
     with_own_reason,
 )
+from runtime.exchange.explaining import explained
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -144,6 +145,9 @@ class RequestFlow:
         now_s = self._clock.monotonic_s()
         answer = compose(course, self.identity, self.model.manifest, (now_s - arrived_s) * 1000)
         self._note(course, answer)
+        if request.explain:
+            story = explained(course, answer, self.policy, self.model.manifest.labels)
+            answer = msgspec.structs.replace(answer, explanation=story)
         if deadline.is_past(now_s):
             self._metrics.count_late()
         return answer

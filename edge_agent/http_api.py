@@ -136,6 +136,7 @@ class InferenceApi:
                 remaining_ms=self._budget_ms(body.parameters),
                 residency=parse_residency(body.parameters.get("residency", "cloud")),
                 traceparent=parse_traceparent(request.headers.get("traceparent", "")),
+                explain=_parse_explain(body.parameters.get("explain", False)),
             ),
             arrived_s=arrived_s,
         )
@@ -177,6 +178,12 @@ class InferenceApi:
             )
 
 
+def _parse_explain(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise MalformedBodyError(f"explain is true or false, not {str(value)[:40]!r}")
+    return value
+
+
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns our errors into the protocol's error body."""
@@ -215,7 +222,7 @@ def _respond(answer: Answer, body: RequestBody) -> web.Response:
             model_name=answer.model_name,
             model_version=answer.model_version,
             request_id=answer.request_id,
-            parameters=answer_parameters(answer),
+            parameters=_parameters(answer),
             request=body,
         )
     except InvalidTensorError as error:
@@ -228,6 +235,11 @@ def _respond(answer: Answer, body: RequestBody) -> web.Response:
         content_type="application/octet-stream",
         headers={HTTP_HEADER_LENGTH: str(header_length)},
     )
+
+
+def _parameters(answer: Answer) -> Parameters:
+    said = answer_parameters(answer)
+    return {**said, "explanation": answer.explanation} if answer.explanation else said
 
 
 def _json(value: object) -> web.Response:

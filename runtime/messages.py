@@ -101,8 +101,9 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one tier did with a request: a line of an answer's provenance.
 
-    ``label`` and ``confidence`` are missing where the tier had no answer of its own. Times are in
-    microseconds: ``service_us`` in the model, ``queue_us`` waiting for it.
+    ``label`` and ``confidence`` are missing where the tier had no answer of its own. ``score`` is
+    what its table looks up, where that is not the confidence. Times are in microseconds:
+    ``service_us`` in the model, ``queue_us`` waiting for it.
     """
 
     tier: Tier
@@ -115,6 +116,7 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     escalated: bool = False
     service_us: int = 0
     queue_us: int = 0
+    score: float | None = None
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):

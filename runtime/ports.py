@@ -140,7 +140,11 @@ class DecisionRecord:
     this tier saw it. ``propensity`` is the probability with which the policy took this action.
     ``policy`` (digest) and ``gear`` are what was followed, ``score``, ``gain``, ``cost`` and
     ``chance`` what was looked up and weighed, ``route`` who was to be asked (empty: the next tier
-    above, or nobody). ``guarantee`` is that of the answer as this tier saw it.
+    above, or nobody). ``guarantee`` is that of the answer as this tier saw it. ``seen`` is what the
+    tiers answered from here on, as ``runtime.core.seen`` writes it; empty for a batch.
+    ``budget_ms`` is the budget as it was stated on arrival, None where an earlier version did not
+    keep it. ``audit_chance`` is the probability with which the request was to be audited, whether
+    or not it was; 0 where it could not be. ``residency`` is how far up the payload might go.
     """
 
     wall_s: float
@@ -171,10 +175,33 @@ class DecisionRecord:
     cost: float | None = None
     chance: float | None = None
     guarantee: str = "none"
+    seen: str = ""
+    budget_ms: float | None = None
+    audit_chance: float = 0.0
+    residency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """What all tiers said about a request that had been answered without asking them.
+
+    ``wall_s``, ``request_id`` and ``site`` are those of the decision that was audited, ``chance``
+    its ``audit_chance``. ``seen`` is what came back together with the answer that stood.
+    ``agrees`` says whether that one is the top tier's; None when the audit did not come back.
+    """
+
+    wall_s: float
+    request_id: str
+    site: str
+    policy: str
+    gear: str
+    chance: float
+    seen: str
+    agrees: bool | None
 
 
 class DecisionLog(Protocol):
-    """Append-only log of decisions.
+    """Append-only log of decisions and audits.
 
     ``append`` never blocks and never raises; when its bounded queue is full the record is dropped
     and counted in ``num_dropped``.
@@ -185,7 +212,7 @@ class DecisionLog(Protocol):
         """Records that did not fit."""
         ...
 
-    def append(self, record: DecisionRecord) -> None:
+    def append(self, record: DecisionRecord | AuditRecord) -> None:
         """Takes a record to be written soon."""
         ...
 

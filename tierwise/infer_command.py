@@ -7,6 +7,7 @@ import asyncio
 import json
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="cloud",
         help="the furthest tier that may see the picture (default %(default)s)",
     )
+    parser.add_argument(
+        "--explain", action="store_true", help="say why each tier did what it did, in words"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -54,6 +58,9 @@ async def _run(arguments: argparse.Namespace) -> int:
     said = await _ask(arguments, pixels)
     said["round_trip_ms"] = round((time.perf_counter() - began_s) * 1000, 2)
     said["provenance"] = json.loads(said.get("provenance", "[]"))
+    explanation = said.pop("explanation", "")
+    if explanation and arguments.json:
+        said["explanation"] = json.loads(explanation)
     if truth:
         said["true_label"] = truth
     if arguments.json:
@@ -61,6 +68,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     else:
         say(drawn(pixels))
         _show(said)
+        if arguments.explain:
+            _show_explanation(explanation)
     return 0 if said["outcome"] in ("answered", "degraded") else 1
 
 
@@ -109,7 +118,12 @@ async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, An
             (arguments.url or DEFAULT_URL).rstrip("/"),
             arguments.model,
             {"image": pixels[None]},
-            parameters={"remaining_ms": arguments.budget_ms, "residency": arguments.residency},
+            parameters={
+                "remaining_ms": arguments.budget_ms,
+                "residency": arguments.residency,
+                # An agent of an earlier version would not mind, but has no use for it either.
+                **({"explain": True} if arguments.explain else {}),
+            },
             timeout_s=arguments.budget_ms / 1000 + GIVE_UP_S,
         )
     return dict(response.parameters)
@@ -126,6 +140,7 @@ async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, A
     )
     from runtime.exchange.wire import answer_parameters  # noqa: PLC0415
     from runtime.logs import configure_logs  # noqa: PLC0415
+    from runtime.messages import InferenceRequest  # noqa: PLC0415
 
     configure_logs(LogSettings(level="warning", format="console"))
     with tempfile.TemporaryDirectory(prefix="tierwise-") as folder:
@@ -138,10 +153,16 @@ async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, A
         # No broker is asked for: the answer is this process's own.
         bus = MemoryBus(MemoryBroker(), client_id="infer")
         async with Agent(settings, bus=bus) as agent:
-            answer = await agent.infer(
-                {"image": pixels[None]}, budget_ms=arguments.budget_ms, model=arguments.model
+            answer = await agent.answer(
+                InferenceRequest(
+                    request_id=uuid.uuid4().hex,
+                    model_name=arguments.model,
+                    inputs={"image": pixels[None]},
+                    remaining_ms=arguments.budget_ms,
+                    explain=arguments.explain,
+                )
             )
-            return dict(answer_parameters(answer))
+            return {**answer_parameters(answer), "explanation": answer.explanation}
 
 
 def _show(said: dict[str, Any]) -> None:
@@ -164,3 +185,22 @@ def _show(said: dict[str, Any]) -> None:
         for hop in said["provenance"]
     ]
     say_table(("tier", "site", "model", "decided because", "confidence", "ms"), rows, right=2)
+
+
+def _show_explanation(explanation: str) -> None:
+    import msgspec  # noqa: PLC0415
+
+    from runtime.core.story import paragraphs  # noqa: PLC0415
+    from runtime.exchange.explaining import parse_story  # noqa: PLC0415
+
+    if not explanation:
+        note("the agent explains nothing: it is of an earlier version")
+        return
+    try:
+        story = parse_story(explanation)
+    except msgspec.DecodeError as error:
+        note(f"the agent's explanation cannot be read: {error}")
+        return
+    say("")
+    for line in paragraphs(story):
+        say(line)

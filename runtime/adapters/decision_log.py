@@ -6,8 +6,9 @@ Rules of this file:
   * A disk that is full or a database that is locked or damaged never reaches the caller: the batch
     is kept and tried again; the trouble is logged once, and its end is logged once.
   * A file of an earlier version is brought up to date in place when it is opened.
-  * The file has a quota of bytes; over it, the oldest decisions are deleted, and how many were is
-    written into the file. Its journal comes on top, about ``_JOURNAL_BYTES`` of it.
+  * Audits have a table of their own: what is counted from decisions never counts them.
+  * The file has a quota of bytes; over it, the oldest decisions are deleted with their audits, and
+    how many were is written into the file. Its journal comes on top, about ``_JOURNAL_BYTES``.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from typing import Self
 
 from runtime.errors import StartError
 from runtime.logs import get_logger
-from runtime.ports import DecisionRecord
+from runtime.ports import AuditRecord, DecisionRecord
 
 FILE_NAME = "decisions.sqlite"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _PAGE_BYTES = 4096
 _JOURNAL_BYTES = 1_048_576
@@ -62,15 +63,32 @@ CREATE TABLE IF NOT EXISTS decisions (
     gain REAL,
     cost REAL,
     chance REAL,
-    guarantee TEXT NOT NULL DEFAULT 'none'
+    guarantee TEXT NOT NULL DEFAULT 'none',
+    seen TEXT NOT NULL DEFAULT '',
+    budget_ms REAL,
+    audit_chance REAL NOT NULL DEFAULT 0.0,
+    residency TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS audits (
+    wall_s REAL NOT NULL,
+    request_id TEXT NOT NULL,
+    site TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    gear TEXT NOT NULL,
+    chance REAL NOT NULL,
+    seen TEXT NOT NULL,
+    agrees INTEGER
 );
 CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO totals VALUES ('deleted', 0);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;
 """
-# What version 2 added. The rows of version 1 followed no policy, and nothing was promised for them.
-_FROM_VERSION_1 = """
+# What each version added to the one before; each step is one transaction, so that a crash leaves a
+# file of one version or of the next.
+_STEPS = {
+    # The rows of version 1 followed no policy, and nothing was promised for them.
+    1: """
 BEGIN IMMEDIATE;
 ALTER TABLE decisions ADD COLUMN policy TEXT NOT NULL DEFAULT '';
 ALTER TABLE decisions ADD COLUMN gear TEXT NOT NULL DEFAULT '';
@@ -82,11 +100,29 @@ ALTER TABLE decisions ADD COLUMN chance REAL;
 ALTER TABLE decisions ADD COLUMN guarantee TEXT NOT NULL DEFAULT 'none';
 PRAGMA user_version = 2;
 COMMIT;
-"""
-_COLUMNS = tuple(field.name for field in dataclasses.fields(DecisionRecord))
-_INSERT = (
-    f"INSERT INTO decisions ({', '.join(_COLUMNS)}) "  # noqa: S608 - names of our own fields
-    f"VALUES ({', '.join('?' * len(_COLUMNS))})"
+""",
+    # Those of version 2 do not say what other tiers answered: they cannot be replayed.
+    2: """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN seen TEXT NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN budget_ms REAL;
+ALTER TABLE decisions ADD COLUMN audit_chance REAL NOT NULL DEFAULT 0.0;
+ALTER TABLE decisions ADD COLUMN residency TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 3;
+COMMIT;
+""",
+}
+_Record = DecisionRecord | AuditRecord
+_TABLES: dict[type[_Record], str] = {DecisionRecord: "decisions", AuditRecord: "audits"}
+_COLUMNS = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _TABLES}
+_INSERTS = {
+    kind: f"INSERT INTO {table} ({', '.join(_COLUMNS[kind])}) "  # noqa: S608 - our own names
+    f"VALUES ({', '.join('?' * len(_COLUMNS[kind]))})"
+    for kind, table in _TABLES.items()
+}
+# An audit has the instant of its decision, so these are audits of decisions that are gone.
+_FORGET_AUDITS = (
+    "DELETE FROM audits WHERE NOT wall_s >= (SELECT coalesce(min(wall_s), 9e999) FROM decisions)"
 )
 
 
@@ -119,7 +155,7 @@ class SqliteDecisionLog:
         self._max_bytes, self._max_queued = max_bytes, max_queued
         self._retry_s, self._gather_s, self._close_s = retry_s, gather_s, close_s
         self._changed = threading.Condition()
-        self._queue: list[DecisionRecord] = []
+        self._queue: list[_Record] = []
         self._is_closing = threading.Event()
         self._num_dropped = 0
         self._num_in_hand = 0
@@ -138,7 +174,7 @@ class SqliteDecisionLog:
         """Records that did not fit, came after closing, or could not be written by then."""
         return self._num_dropped
 
-    def append(self, record: DecisionRecord) -> None:
+    def append(self, record: DecisionRecord | AuditRecord) -> None:
         """Takes a record to be written soon; never blocks, never raises."""
         with self._changed:
             if self._is_closing.is_set() or len(self._queue) >= self._max_queued:
@@ -215,7 +251,7 @@ class SqliteDecisionLog:
         if connection is not None:
             connection.close()
 
-    def _next_batch(self) -> list[DecisionRecord]:
+    def _next_batch(self) -> list[_Record]:
         """Waits for records; empty when there will be none any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_closing.is_set())
@@ -225,17 +261,21 @@ class SqliteDecisionLog:
             self._num_in_hand = len(batch)
         return batch
 
-    def _done_with(self, unwritten: list[DecisionRecord]) -> None:
+    def _done_with(self, unwritten: list[_Record]) -> None:
         with self._changed:
             self._num_dropped += len(unwritten)
             self._num_in_hand = 0
             self._changed.notify_all()
 
-    def _store(self, connection: sqlite3.Connection, batch: list[DecisionRecord]) -> None:
+    def _store(self, connection: sqlite3.Connection, batch: list[_Record]) -> None:
         with connection:
-            connection.executemany(
-                _INSERT, [[getattr(record, name) for name in _COLUMNS] for record in batch]
-            )
+            for kind, columns in _COLUMNS.items():
+                rows = [
+                    [getattr(record, name) for name in columns]
+                    for record in batch
+                    if type(record) is kind
+                ]
+                connection.executemany(_INSERTS[kind], rows)
             self._keep_quota(connection)
         if _bytes_of_pages(connection, "page_count") > self._max_bytes:
             # Freed pages go back to the disk; a script, because execute() would stop at the first.
@@ -247,9 +287,11 @@ class SqliteDecisionLog:
                 "SELECT min(rowid), max(rowid) FROM decisions"
             ).fetchone()
             if oldest is None:
+                connection.execute(_FORGET_AUDITS)
                 return
             until = oldest + int((newest - oldest) * _DELETED_SHARE)
             deleted = connection.execute("DELETE FROM decisions WHERE rowid <= ?", (until,))
+            connection.execute(_FORGET_AUDITS)
             connection.execute(
                 "UPDATE totals SET value = value + ? WHERE name = 'deleted'", (deleted.rowcount,)
             )
@@ -292,9 +334,8 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_BYTES // _PAGE_BYTES}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
-            # One transaction: a crash leaves a file of version 1 or one of version 2.
-            connection.executescript(_FROM_VERSION_1)
+        while step := _STEPS.get(connection.execute("PRAGMA user_version").fetchone()[0]):
+            connection.executescript(step)
         connection.executescript(_SCHEMA)
     except sqlite3.Error:
         connection.close()

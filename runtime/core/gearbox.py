@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from runtime.core.confidence import Confidence
 from runtime.core.gears import Advice, weigh
 from runtime.messages import Guarantee, Outcome, Reason, Residency, Tier
-from runtime.policy import Choice, DecisionTable, Gear, Policy
+from runtime.policy import Choice, DecisionTable, Gear, Policy, Score
 
 # Enough of a digest to tell policies apart, short enough for every request.
 DIGEST_CHARACTERS = 12
@@ -36,7 +36,7 @@ class Engaged:
     as fitted; it is ``none`` for a batch and under another policy than the one below.
     ``label`` is the digest and name of the gear that this tier looks things up in; it differs from
     ``travels`` where this tier has another policy. ``expects_late`` says that the fit counted
-    answers which come too late.
+    answers which come too late. ``score`` is what this tier's tables of the gear look up.
     """
 
     gear: Gear | None = None
@@ -44,6 +44,7 @@ class Engaged:
     guarantee: Guarantee = Guarantee.NONE
     label: str = ""
     expects_late: bool = False
+    score: Score = "probability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Gearbox:
         self.digest = digest[:DIGEST_CHARACTERS]
         self._gears: dict[str, Gear] = {}
         self._tables: dict[tuple[str, tuple[str, ...]], DecisionTable] = {}
+        self._scores: dict[str, Score] = {}
         self._budgets: list[float] = []
         self._by_budget: list[Gear] = []
         self._is_lowest = self.is_top = self._expects_late = False
@@ -77,6 +79,8 @@ class Gearbox:
         for gear in policy.gears:
             for table in gear.tables:
                 self._tables[gear.name, table.tiers] = table
+                if table.tiers[-1] == tier.value:
+                    self._scores.setdefault(gear.name, table.score)
         self._budgets = sorted({gear.budget_ms for gear in policy.gears})
         self._by_budget = [found for ms in self._budgets if (found := policy.gear_for(ms))]
         self._expects_late = policy.targets.max_late is not None
@@ -104,14 +108,22 @@ class Gearbox:
             gear = self._gears.get(name) if digest == self.digest else None
             if gear is None:
                 ours = self._gear_for(remaining_ms)
-                return Engaged(ours, travels, label=f"{self.digest}/{ours.name}" if ours else "")
+                return self._replaced(ours, travels)
         return Engaged(
             gear,
             travels,
             gear.guarantee if num_examples == 1 else Guarantee.NONE,
             label=travels,
             expects_late=self._expects_late or gear.promise.late > 0,
+            score=self._scores.get(gear.name, "probability"),
         )
+
+    def _replaced(self, ours: Gear | None, travels: str) -> Engaged:
+        """Our own gear where the one that travels is not known here."""
+        if ours is None:
+            return Engaged(None, travels)
+        score = self._scores.get(ours.name, "probability")
+        return Engaged(ours, travels, label=f"{self.digest}/{ours.name}", score=score)
 
     def _gear_for(self, budget_ms: float) -> Gear | None:
         """As ``Policy.gear_for`` has it for the load of the fit, without going through all."""

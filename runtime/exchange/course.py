@@ -9,6 +9,7 @@ import msgspec
 from runtime.core.escalation import Action, Decision, Settlement
 from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice
+from runtime.core.seen import Seen, is_seen, seen_in, seen_text
 from runtime.exchange.directions import route_text
 from runtime.exchange.uplink import UpstreamReply
 from runtime.local_model import LocalResult
@@ -61,6 +62,26 @@ class Course:
         """Our own model's result, if it gave one."""
         return self.own if isinstance(self.own, LocalResult) else None
 
+    @property
+    def own_score(self) -> float | None:
+        """How sure our own answer is, as it was or would be looked up; None where there is none."""
+        result = self.result
+        if result is None or not result.confidence.is_valid:
+            return None
+        return result.confidence.score(self.engaged.score) if self.score is None else self.score
+
+    def seen(self, tier: Tier) -> dict[str, Seen]:
+        """What this tier and those above answered; nothing for a batch."""
+        if num_examples(self.request) != 1:
+            return {}
+        seen: dict[str, Seen] = {}
+        result, score = self.result, self.own_score
+        if result is not None and is_seen(result.confidence.label, score):
+            seen[tier.value] = Seen(result.confidence.label or 0, float(score or 0.0))
+        if self.reply is not None and self.reply.answer is not None:
+            seen |= seen_in(self.reply.answer.hops, above=tier)
+        return seen
+
     def guarantee(self, tier: Tier) -> Guarantee:
         """What the answer of this tier promises."""
         climb = None
@@ -85,6 +106,11 @@ class Course:
             # The route left this tier out, and then its model had to answer.
             return False
         return self.decision.is_as_fitted or self.is_top
+
+
+def num_examples(request: InferenceRequest) -> int:
+    """How many examples a request asks about."""
+    return max((len(array) for array in request.inputs.values() if array.ndim), default=1)
 
 
 def stands(decision: Decision, own: LocalResult | Reason) -> Settlement:
@@ -176,12 +202,17 @@ def record(course: Course, identity: Identity, answer: Answer, wall_s: float) ->
         cost=advice.cost if advice else None,
         chance=course.chance,
         guarantee=answer.guarantee.value,
+        seen=seen_text(course.seen(identity.tier)),
+        budget_ms=course.request.remaining_ms,
+        residency=course.request.residency.value,
     )
 
 
 def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
     result = course.result
     is_valid = result is not None and result.confidence.is_valid
+    probability = result.confidence.probability if result and is_valid else None
+    score = course.own_score
     return Hop(
         tier=identity.tier,
         site=identity.site,
@@ -189,10 +220,11 @@ def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
         model_version=manifest.version,
         reason=course.own if isinstance(course.own, Reason) else course.decision.reason,
         label=result.confidence.label if result else None,
-        confidence=result.confidence.probability if result and is_valid else None,
+        confidence=probability,
         escalated=course.decision.action is Action.ESCALATE,
         service_us=result.service_us if result else 0,
         queue_us=result.queue_us if result else 0,
+        score=None if score == probability else score,
     )
 
 

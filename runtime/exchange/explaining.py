@@ -48,6 +48,7 @@ def parse_story(text: str) -> Story:
 def _facts(course: Course, answer: Answer, policy: EscalationPolicy) -> Facts:
     """The first line of the provenance, with all that only this tier knows."""
     advice, (digest, _, gear) = course.advice, course.engaged.label.partition("/")
+    wanted = (advice.choice or advice.fitted) if advice else None
     came_back = answer.tier.value if answer.tier and course.settlement.takes_upstream else ""
     return msgspec.structs.replace(
         facts_of_hop(answer.hops[0]),
@@ -59,7 +60,7 @@ def _facts(course: Course, answer: Answer, policy: EscalationPolicy) -> Facts:
         penalty=course.engaged.gear.penalty if advice and course.engaged.gear else None,
         chance=course.chance,
         remaining_ms=course.remaining_ms,
-        route=route_text(course.decision.route),
+        route=route_text(course.decision.route) or (",".join(wanted.to) if wanted else ""),
         accept_at=policy.accept_at,
         min_chance=policy.min_chance,
         margin_ms=policy.margin_ms,

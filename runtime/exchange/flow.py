@@ -43,6 +43,7 @@ from runtime.exchange.course import (
     Course,
     Identity,
     compose,
+    num_examples,
     record,
     stands,
     with_own_reason,
@@ -132,7 +133,7 @@ class RequestFlow:
         engaged = self.gearbox.engage(
             request.gear,
             remaining_ms=request.remaining_ms,
-            num_examples=_num_examples(request),
+            num_examples=num_examples(request),
             hop=request.hop,
         )
         if engaged.label != engaged.travels:
@@ -326,7 +327,3 @@ class RequestFlow:
         self._metrics.count_guarantee(answer.guarantee)
         self._log.append(record(course, self.identity, answer, self._clock.wall_s()))
         self._metrics.count_decision_log_drops(self._log.num_dropped)
-
-
-def _num_examples(request: InferenceRequest) -> int:
-    return max((len(array) for array in request.inputs.values() if array.ndim), default=1)

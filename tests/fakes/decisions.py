@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
-from runtime.ports import DecisionRecord
+from runtime.ports import AuditRecord, DecisionRecord
 
 ENTRY = DecisionRecord(
     wall_s=1000.0,
@@ -54,7 +55,22 @@ def escalated(request_id: str = "r1", **changes: Any) -> DecisionRecord:
     return dataclasses.replace(climbed, request_id=request_id, **changes)
 
 
-def write_log(folder: Path, *records: DecisionRecord) -> Path:
+def audit(of: DecisionRecord, seen: str = "edge=3:0.9;cloud=3:0.8", **changes: Any) -> AuditRecord:
+    """An audit of a decision that came back and agreed, but for ``changes``."""
+    came_back = AuditRecord(
+        wall_s=of.wall_s,
+        request_id=of.request_id,
+        site=of.site,
+        policy=of.policy,
+        gear=of.gear,
+        chance=of.audit_chance,
+        seen=seen,
+        agrees=True,
+    )
+    return dataclasses.replace(came_back, **changes)
+
+
+def write_log(folder: Path, *records: DecisionRecord | AuditRecord) -> Path:
     """A closed log with these records; its file."""
     with SqliteDecisionLog(folder, gather_s=0) as log:
         for record in records:
@@ -62,7 +78,7 @@ def write_log(folder: Path, *records: DecisionRecord) -> Path:
     return log.path
 
 
-# As the first version of the file had it.
+# As the earlier versions of the file had it.
 _VERSION_1 = """
 CREATE TABLE decisions (
     wall_s REAL NOT NULL, request_id TEXT NOT NULL, tier TEXT NOT NULL, site TEXT NOT NULL,
@@ -78,13 +94,29 @@ PRAGMA user_version = 1;
 """
 
 
+_VERSION_2 = _VERSION_1.replace(
+    "propensity REAL\n",
+    "propensity REAL, policy TEXT NOT NULL DEFAULT '', gear TEXT NOT NULL DEFAULT '',"
+    "score REAL, route TEXT NOT NULL DEFAULT '', gain REAL, cost REAL, chance REAL,"
+    "guarantee TEXT NOT NULL DEFAULT 'none'\n",
+).replace("user_version = 1", "user_version = 2")
+
+
 def write_log_of_version_1(folder: Path, *records: DecisionRecord) -> Path:
-    """The same as an earlier version wrote it."""
-    path = folder / FILE_NAME
-    insert = "INSERT INTO decisions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    """The same as the first version wrote it."""
+    return _write_old(folder / FILE_NAME, _VERSION_1, 20, records)
+
+
+def write_log_of_version_2(folder: Path, *records: DecisionRecord) -> Path:
+    """The same as the second version wrote it."""
+    return _write_old(folder / FILE_NAME, _VERSION_2, 28, records)
+
+
+def _write_old(path: Path, schema: str, num: int, records: Iterable[DecisionRecord]) -> Path:
+    insert = f"INSERT INTO decisions VALUES ({','.join('?' * num)})"  # noqa: S608 - only marks
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(_VERSION_1)
+        connection.executescript(schema)
         for record in records:
-            connection.execute(insert, dataclasses.astuple(record)[:20])
+            connection.execute(insert, dataclasses.astuple(record)[:num])
         connection.commit()
     return path

@@ -27,7 +27,7 @@ from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import Member, ModelFile, ModelManifest
 from runtime.messages import Answer, Birth, InferenceRequest, Tensors, TensorSpec, Tier
-from runtime.ports import DecisionRecord
+from runtime.ports import AuditRecord, DecisionRecord
 
 INPUTS = (TensorSpec("x", "FP32", (-1, 2)),)
 OUTPUTS = (TensorSpec("logits", "FP32", (-1, 3)),)
@@ -94,10 +94,14 @@ class ListLog:
     """A decision log in memory."""
 
     records: list[DecisionRecord] = field(default_factory=list)
+    audits: list[AuditRecord] = field(default_factory=list)
     num_dropped: int = 0
 
-    def append(self, record: DecisionRecord) -> None:
-        self.records.append(record)
+    def append(self, record: DecisionRecord | AuditRecord) -> None:
+        if isinstance(record, AuditRecord):
+            self.audits.append(record)
+        else:
+            self.records.append(record)
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ import msgspec
 from runtime import topics
 from runtime.errors import CATALOGUE
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE
-from runtime.messages import ControlMessage, Guarantee, Outcome, Reason, Residency, Tier
+from runtime.messages import ControlMessage, Guarantee, Hop, Outcome, Reason, Residency, Tier
 
 ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (Tier, Residency, Outcome, Reason, Guarantee)
 # Constants of runtime.topics that are no user property.
@@ -32,6 +32,7 @@ def describe() -> dict[str, Any]:
     }
     return {
         "messages": msgspec.json.schema(ControlMessage),
+        "provenance": msgspec.json.schema(Hop),
         "topics": {
             "gateway_requests": topics.gateway_requests(region, gateway, agent),
             "gateway_requests_filter": topics.gateway_requests(region, gateway),

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from fakes.decisions import decision, write_log, write_log_of_version_1
+from fakes.decisions import (
+    audit,
+    decision,
+    write_log,
+    write_log_of_version_1,
+    write_log_of_version_2,
+)
 from fakes.waiting import eventually_sync
 from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
 from runtime.adapters.decision_query import query_escalations
@@ -195,7 +201,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, contents: bytes) -> None:
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = write_log(tmp_path, decision())
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
 
     with pytest.raises(StartError, match="later version"):
         SqliteDecisionLog(tmp_path)
@@ -216,7 +222,59 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_in_place(tmp_path: Pa
         ("new", "g", "certified", None),
         ("newer", "", "none", None),
     ]
-    assert version == 2
+    assert version == 3
+
+
+def test_a_file_of_the_second_version_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
+    path = write_log_of_version_2(tmp_path, decision("old", gear="g", guarantee="certified"))
+
+    new = decision("new", seen="edge=3:0.9", budget_ms=50.0, audit_chance=0.01, residency="cloud")
+    write_log(tmp_path, new, audit(new))
+
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT request_id, guarantee, seen, budget_ms, audit_chance, residency FROM decisions"
+        ).fetchall()
+        audits = connection.execute("SELECT * FROM audits").fetchall()
+    assert rows == [
+        ("old", "certified", "", None, 0.0, ""),
+        ("new", "none", "edge=3:0.9", 50.0, 0.01, "cloud"),
+    ]
+    assert audits == [
+        (1000.0, "new", "camera-1", "", "", 0.01, "edge=3:0.9;cloud=3:0.8", 1),
+    ]
+
+
+def test_an_audit_that_did_not_come_back_is_kept_without_a_verdict(tmp_path: Path) -> None:
+    path = write_log(tmp_path, audit(decision(), seen="", agrees=None))
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT seen, agrees FROM audits").fetchall() == [("", None)]
+
+
+def test_over_the_quota_audits_go_with_their_decisions(tmp_path: Path) -> None:
+    quota = 200_000
+    with SqliteDecisionLog(tmp_path, max_bytes=quota, gather_s=0) as log:
+        for i in range(4000):
+            record = decision(f"r{i}", wall_s=float(i))
+            log.append(record)
+            if i % 10 == 0:
+                log.append(audit(record))
+
+    with closing(sqlite3.connect(log.path)) as connection:
+        decided = {row[0] for row in connection.execute("SELECT request_id FROM decisions")}
+        audited = {row[0] for row in connection.execute("SELECT request_id FROM audits")}
+    assert log.path.stat().st_size <= quota
+    assert audited == {f"r{i}" for i in range(0, 4000, 10)} & decided
+    assert len(audited) > 10
+
+
+def test_audits_alone_do_not_outgrow_the_quota(tmp_path: Path) -> None:
+    with SqliteDecisionLog(tmp_path, max_bytes=100_000, gather_s=0) as log:
+        for i in range(4000):
+            log.append(audit(decision(f"r{i}", wall_s=float(i))))
+
+    assert log.path.stat().st_size <= 100_000
 
 
 def test_what_a_gear_said_is_kept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from fakes.hierarchy import ask, cloud, edge, gateway, online
 from fakes.tiers import SURE, UNSURE, FakeTier, NumbersBackend, tiers_that_worked
 from fakes.waiting import eventually
 from runtime.adapters.memory_bus import MemoryBroker
+from runtime.core.seen import parse_seen
 from runtime.errors import MalformedBodyError
 from runtime.messages import Answer, Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Policy, Targets
@@ -59,6 +61,53 @@ async def test_a_chain_climbs_as_it_was_fitted_and_is_certified() -> None:
     }
     assert device.counted('tierwise_edge_routes_total{route="regional"}') == 1
     assert device.counted('tierwise_edge_guarantees_total{guarantee="certified"}') == 1
+
+
+async def test_the_log_says_what_the_tiers_from_here_on_answered() -> None:
+    async with AsyncExitStack() as stack:
+        device, region, top = tiers = hierarchy(CHAIN)
+        await online(stack, *tiers)
+
+        answer, _ = await ask(device)
+        await ask(device, request_id="q2", inputs={"x": np.zeros((4, 2), np.float32)})
+
+    single, batch = device.log.records
+    found = parse_seen(single.seen)
+    assert list(found) == ["edge", "regional", "cloud"]
+    assert [one.score for one in found.values()] == [hop.confidence for hop in answer.hops]
+    assert [one.label for one in found.values()] == [hop.label for hop in answer.hops]
+    assert list(parse_seen(region.log.records[0].seen)) == ["regional", "cloud"]
+    assert list(parse_seen(top.log.records[0].seen)) == ["cloud"]
+    assert batch.seen == ""
+    assert (single.budget_ms, single.residency) == (1000, "cloud")
+    assert (region.log.records[0].budget_ms or 0) < 1000
+
+
+async def test_a_tier_that_was_skipped_has_not_answered() -> None:
+    async with AsyncExitStack() as stack:
+        tiers = device, _, _ = hierarchy(SKIP)
+        await online(stack, *tiers)
+
+        await ask(device)
+
+    assert list(parse_seen(device.log.records[0].seen)) == ["edge", "cloud"]
+
+
+async def test_a_score_of_another_kind_travels_beside_the_confidence() -> None:
+    by_margin = [msgspec.structs.replace(one, score="margin") for one in CHAIN.gears[0].tables]
+    async with AsyncExitStack() as stack:
+        tiers = device, _, _ = hierarchy(policy(gear(*by_margin)))
+        await online(stack, *tiers)
+
+        answer, _ = await ask(device)
+
+    found = parse_seen(device.log.records[0].seen)
+    assert found["edge"].score == device.log.records[0].score
+    assert found["regional"].score == answer.hops[1].score
+    assert answer.hops[1].score != answer.hops[1].confidence
+    # No table is looked up at the top.
+    assert answer.hops[2].score is None
+    assert found["cloud"].score == answer.hops[2].confidence
 
 
 async def test_what_the_table_lets_stand_is_answered_on_the_device() -> None:

@@ -250,7 +250,8 @@ def _otherwise(facts: Facts, place: Place | None, found: Sequence[Turn]) -> list
         return []
     if place is not None:
         return [_at(turn) for turn in _nearest(found)] or [_at_no_score(facts, place)]
-    if facts.gear == "" and facts.accept_at is not None:
+    # Without a chance in time nobody is above, and nothing would have been asked.
+    if facts.gear == "" and facts.accept_at is not None and facts.chance is not None:
         at = _number(facts.accept_at, ".3f")
         if reason is Reason.UNSURE:
             return [f"It would have answered itself from probability {at} on."]

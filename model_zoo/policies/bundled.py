@@ -48,7 +48,7 @@ def write_bundled_policy(
         examples = Examples(
             {"image": to_pixels(split.pictures)}, split.labels, f"{name} pictures: {what}"
         )
-        predictions[what] = collect(folders, examples, PRICES).predictions
+        predictions[what] = collect(folders, examples, PRICES)
     train, certified_on = predictions.values()
     policy = fit_policy(
         Splits(train, certified_on),

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,11 @@ from model_zoo.idx import to_pixels
 from model_zoo.policies.predictions import Floats, Ints, Predictions, check
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.onnx_backend import load_members
-from runtime.core.confidence import softmax
+from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine
 from runtime.errors import BackendError, InvalidTensorError, PolicyError
 from runtime.manifest import ModelManifest, model_digest
+from runtime.policy import Score
 from runtime.ports import Backend
 from runtime.tensors import check_fit
 
@@ -92,14 +94,6 @@ def read_examples(source: str) -> Examples:
     return Examples(found, labels.astype(np.int64), path.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The predictions, and every tier's probabilities (k, n, classes)."""
-
-    predictions: Predictions
-    probabilities: Floats
-
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -109,7 +103,7 @@ def collect(
     prices: Mapping[str, float],
     *,
     progress: Progress = lambda _tier, _done, _all: None,
-) -> Collected:
+) -> Predictions:
     """Predictions of the models in ``folders`` (by tier, lowest first) on all examples.
 
     Raises:
@@ -123,27 +117,31 @@ def collect(
         raise PolicyError(f"{examples.source} is empty")
     models = {tier: open_model(folder) for tier, folder in folders.items()}
     labels = _one_set_of_labels(models)
-    shares, service = [], []
+    answers, service = [], []
     for tier, model in models.items():
         _check_inputs(model.manifest, examples)
         backends = load_members(model)
-        shares.append(_probabilities(tier, model, backends, examples, progress))
+        answers.append(_answers(tier, model.manifest, backends, examples, progress))
         service.append(max(backend.typical_ms for backend in backends))
-    probabilities = np.stack(shares)
+    scores: dict[Score, Floats] = {
+        kind: np.asarray([[one.score(kind) for one in of_tier] for of_tier in answers])
+        for kind in get_args(Score)
+    }
     predictions = Predictions(
         tiers=tuple(folders),
         label_names=labels,
         label=examples.labels,
         price=np.asarray([prices[tier] for tier in folders]),
-        predicted=probabilities.argmax(axis=2).astype(np.int64),
-        score=probabilities.max(axis=2),
+        predicted=np.asarray([[one.label for one in of_tier] for of_tier in answers], np.int64),
+        score=scores["probability"],
+        scores=scores,
         example_id=examples.ids,
         service_ms=np.repeat(np.asarray(service)[:, None], len(examples.labels), axis=1),
         models={tier: model_digest(model.manifest) for tier, model in models.items()},
         source=examples.source,
     )
     check(predictions)
-    return Collected(predictions, probabilities)
+    return predictions
 
 
 def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
@@ -162,36 +160,39 @@ def _check_inputs(manifest: ModelManifest, examples: Examples) -> None:
         raise PolicyError(f"{examples.source} does not fit {manifest.name}: {error}") from error
 
 
-def _probabilities(
+def _answers(
     tier: str,
-    model: ModelFolder,
+    manifest: ModelManifest,
     backends: Sequence[Backend],
     examples: Examples,
     progress: Progress,
-) -> Floats:
-    """(n, classes) calibrated probabilities, as the tier itself computes them."""
+) -> list[Confidence]:
+    """What the tier itself would make of every example."""
     total = len(examples.labels)
-    output = model.manifest.outputs[0].name
-    parts = []
+    output = manifest.outputs[0].name
+    found = []
     for start in range(0, total, BATCH):
         batch = examples.part(start, start + BATCH)
         logits = [backend.run(dict(batch.inputs))[output] for backend in backends]
-        parts.append(softmax(_combined(model.manifest, logits), model.manifest.temperature))
+        for row in range(len(batch.labels)):
+            combined, agreement = _combined(manifest, [one[row : row + 1] for one in logits])
+            found.append(confidence_of_batch(combined, manifest.temperature, agreement=agreement))
         progress(tier, min(start + BATCH, total), total)
-    shares: Floats = np.concatenate(parts)
-    if not np.isfinite(shares).all():
+    invalid = sum(not one.is_valid for one in found)
+    if invalid:
         raise PolicyError(
-            f"{tier} answers {int((~np.isfinite(shares)).any(axis=1).sum())} examples of "
-            f"{examples.source} with numbers that are not finite; look at its model first"
+            f"{tier} answers {invalid} examples of {examples.source} with numbers that are not "
+            "finite; look at its model first"
         )
-    return shares
+    return found
 
 
 def _combined(
     manifest: ModelManifest, logits: Sequence[npt.NDArray[np.generic]]
-) -> npt.NDArray[np.generic]:
+) -> tuple[npt.NDArray[np.generic], float]:
+    """The tier's logits of one example, and the share of members that agree."""
     if len(logits) == 1:
-        return logits[0]
+        return logits[0], 1.0
     votes = [
         MemberVote(member.name, softmax(one), member.weight)
         for member, one in zip(manifest.members, logits, strict=True)
@@ -200,4 +201,5 @@ def _combined(
     if combined is None or combined.left_out:
         raise BackendError(f"a member of {manifest.name} gave no usable answer")
     floor = np.finfo(np.float32).tiny
-    return np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)
+    pooled = np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)
+    return pooled, combined.agreement

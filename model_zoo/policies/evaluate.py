@@ -274,8 +274,15 @@ def calibrated(train: Stage, held: Stage, tier: int) -> Floats:
 
 
 def judge(gear: Gear, stage: Stage) -> Journeys:
-    """Where the examples of a data set end under a gear that was read from a file."""
-    return Itinerary.of(gear, stage.predictions.tiers, stage.predictions.label_names).follow(stage)
+    """Where the examples of a data set end under a gear that was read from a file.
+
+    Raises:
+        PolicyError: the gear is for other tiers, classes or kinds of scores.
+    """
+    kinds = {table.tiers[-1]: table.score for table in gear.tables}
+    scored = Stage(stage.predictions.using(kinds), stage.timing)
+    itinerary = Itinerary.of(gear, stage.predictions.tiers, stage.predictions.label_names)
+    return itinerary.follow(scored)
 
 
 def curve(predictions: Predictions, seed: int) -> Curve:

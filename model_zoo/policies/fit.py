@@ -16,14 +16,14 @@ import numpy as np
 from model_zoo.policies.certify import MIN_CERTIFIED, Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.feasibility import check_possible
 from model_zoo.policies.journeys import Journeys, Placement, Stage, straight_to_the_top
-from model_zoo.policies.measures import oracle_cost
+from model_zoo.policies.measures import best_scores, oracle_cost
 from model_zoo.policies.path import Estimate, Step, explore, fit_steps, front
 from model_zoo.policies.predictions import Predictions, check_disjoint
 from model_zoo.policies.tables import Floats
 from model_zoo.policies.trace import timing_of
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
-from runtime.policy import Gear, Interval, Policy, Promise, SplitFacts, Targets
+from runtime.policy import Gear, Interval, Policy, Promise, Score, SplitFacts, Targets
 from runtime.version import software
 
 METHOD = (
@@ -73,10 +73,12 @@ def fit_policy(
         PolicyError: the splits, targets or conditions cannot be used.
         ImpossibleError: no placement can meet the targets.
     """
-    train, calibration = splits.train, splits.calibration
-    check_disjoint(train, calibration)
+    check_disjoint(splits.train, splits.calibration)
     check_targets(targets)
     _check_sizes(splits, conditions)
+    kinds = best_scores(splits.train)
+    splits = Splits(splits.train.using(kinds), splits.calibration.using(kinds))
+    train, calibration = splits.train, splits.calibration
     cells = list(itertools.product(conditions.budgets_ms, sorted(conditions.loads)))
     gears = tuple(
         _fit_gear(
@@ -232,12 +234,19 @@ def _gear(
         name=name,
         guarantee=Guarantee.EXPECTATION if is_expected else Guarantee.CERTIFIED,
         penalty=step.itinerary.penalty,
-        tables=step.itinerary.tables(held.predictions.tiers),
+        tables=tuple(
+            msgspec.structs.replace(table, score=_kind_of(held.predictions, table.tiers[-1]))
+            for table in step.itinerary.tables(held.predictions.tiers)
+        ),
         promise=promise_of(held, ends, targets),
         budget_ms=budget_ms,
         load=load,
         placement=step.itinerary.placement.describe(held.predictions.tiers),
     )
+
+
+def _kind_of(predictions: Predictions, tier: str) -> Score:
+    return predictions.kind_at(predictions.tiers.index(tier))
 
 
 def promise_of(stage: Stage, ends: Journeys, targets: Targets) -> Promise:

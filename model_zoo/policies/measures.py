@@ -9,7 +9,9 @@ import numpy as np
 
 from model_zoo.calibrate import NUM_BINS
 from model_zoo.policies.journeys import Stage
+from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.tables import Floats
+from runtime.policy import Score
 
 
 def oracle_cost(stage: Stage, max_loss: float) -> float:
@@ -25,6 +27,27 @@ def oracle_cost(stage: Stage, max_loss: float) -> float:
     # Half an example of room for a product that is a whole number but for its rounding.
     num_corrected = min(len(useful), max(0, math.ceil(wanted - 1e-9)))
     return float(stage.price[0] + useful[:num_corrected].sum() / stage.num)
+
+
+# Another kind of score must rank better by this share of the excess, or it is noise.
+WORTH_A_CHANGE = 0.05
+
+
+def best_scores(train: Predictions) -> dict[str, Score]:
+    """For every tier the kind of score that ranks right answers above wrong ones best."""
+    best: dict[str, Score] = {}
+    for tier, name in enumerate(train.tiers):
+        correct = train.correct[tier].astype(np.float64)
+        usual = train.kind_at(tier)
+        excess = {
+            kind: excess_aurc(scores[tier], correct)
+            for kind, scores in train.scores.items()
+            if np.ptp(scores[tier]) > 0
+        }
+        bar = (1 - WORTH_A_CHANGE) * excess_aurc(train.score[tier], correct)
+        kind = min(excess, key=lambda one: excess[one], default=usual)
+        best[name] = kind if kind in excess and excess[kind] < bar else usual
+    return best
 
 
 @dataclass(frozen=True, slots=True)

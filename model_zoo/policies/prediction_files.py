@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from model_zoo.policies.predictions import (
 )
 from runtime.adapters.artifacts import write_artifact
 from runtime.errors import PolicyError
+from runtime.policy import Score
 
 NEEDED = ("label", "service", "price", "predicted", "confidence")
 # More than any known task has; a file that says so is broken or hostile.
@@ -101,6 +103,7 @@ def read_predictions(path: Path, *, services: Sequence[int] | None = None) -> Pr
         predicted=predicted[chosen],
         score=score[chosen],
         example_id=_example_ids(arrays, path, label.size),
+        scores=_scores(arrays, (len(names), label.size), chosen, path),
         service_ms=_service_ms(arrays, shape, chosen, path),
         models=_models(arrays, names, chosen, tiers, path=path),
         source=path.name,
@@ -109,10 +112,8 @@ def read_predictions(path: Path, *, services: Sequence[int] | None = None) -> Pr
     return predictions
 
 
-def write_predictions(
-    path: Path, predictions: Predictions, *, probabilities: Floats | None = None
-) -> None:
-    """Writes a file that ``read_predictions`` reads; ``probabilities`` are (k, n, classes)."""
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Writes a file that ``read_predictions`` reads."""
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "label": predictions.label.astype(np.int32),
         "label_names": np.asarray(predictions.label_names),
@@ -126,10 +127,11 @@ def write_predictions(
             [predictions.models.get(tier, "") for tier in predictions.tiers]
         ),
     }
+    if predictions.scores:
+        arrays["score_kinds"] = np.asarray(list(predictions.scores))
+        arrays["scores"] = np.stack(list(predictions.scores.values()))
     if predictions.service_ms is not None:
         arrays["service_ms"] = predictions.service_ms
-    if probabilities is not None:
-        arrays["probabilities"] = probabilities.astype(np.float32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_artifact(path, buffer.getvalue())
@@ -253,6 +255,22 @@ def _service_ms(
     if times.shape != shape or not (times >= 0).all():
         raise PolicyError(f"{path}: service_ms must be a time for every answer")
     return times[chosen]
+
+
+def _scores(
+    arrays: dict[str, npt.NDArray[np.generic]],
+    shape: tuple[int, int],
+    chosen: list[int],
+    path: Path,
+) -> dict[Score, Floats]:
+    if "scores" not in arrays or "score_kinds" not in arrays:
+        return {}
+    kinds = _texts(arrays["score_kinds"], f"score_kinds of {path}")
+    scores = _numbers(arrays["scores"], f"scores of {path}")
+    if scores.shape != (len(kinds), *shape) or not np.isfinite(scores).all():
+        raise PolicyError(f"{path}: scores must be a finite number for every kind and answer")
+    known: tuple[Score, ...] = get_args(Score)
+    return {kind: scores[kinds.index(kind)][chosen] for kind in known if kind in kinds}
 
 
 def _models(

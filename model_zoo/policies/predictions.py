@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import PolicyError
-from runtime.policy import Name
+from runtime.policy import Name, Score
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -30,7 +31,9 @@ class Predictions:
 
     ``price`` (k,) is per call, in any unit. ``predicted`` and ``score`` are (k, n);
     ``service_ms`` (k, n) or None; ``example_id`` (n,) tells examples apart, so that splits which
-    overlap are seen. ``models`` are digests by tier, empty where unknown.
+    overlap are seen. ``models`` are digests by tier, empty where unknown. ``kinds`` says by tier
+    which kind of score is in use (empty: all are probabilities); ``scores`` are all kinds that were
+    collected, (k, n) each, rising with sureness.
     """
 
     tiers: tuple[str, ...]
@@ -43,6 +46,28 @@ class Predictions:
     service_ms: Floats | None = None
     models: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    kinds: tuple[Score, ...] = ()
+    scores: dict[Score, Floats] = field(default_factory=dict)
+
+    def kind_at(self, tier: int) -> Score:
+        """The kind of score in use at a tier."""
+        return self.kinds[tier] if self.kinds else "probability"
+
+    def using(self, kinds: Mapping[str, Score]) -> Predictions:
+        """The same with other kinds of scores, by tier; tiers that are not named keep theirs.
+
+        Raises:
+            PolicyError: a kind was not collected.
+        """
+        wanted = tuple(kinds.get(tier, self.kind_at(k)) for k, tier in enumerate(self.tiers))
+        score = self.score.copy()
+        for tier, kind in enumerate(wanted):
+            if kind == self.kind_at(tier):
+                continue
+            if kind not in self.scores:
+                raise PolicyError(f"{self.source} has no {kind} scores; {REMEDY}")
+            score[tier] = self.scores[kind][tier]
+        return replace(self, score=score, kinds=wanted)
 
     @property
     def num_examples(self) -> int:
@@ -77,6 +102,7 @@ class Predictions:
             label=self.label[chosen],
             predicted=self.predicted[:, chosen],
             score=self.score[:, chosen],
+            scores={kind: scores[:, chosen] for kind, scores in self.scores.items()},
             example_id=self.example_id[chosen],
             service_ms=None if self.service_ms is None else self.service_ms[:, chosen],
         )

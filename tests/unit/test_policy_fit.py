@@ -14,6 +14,7 @@ from model_zoo.policies.evaluate import judge
 from model_zoo.policies.feasibility import ImpossibleError
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
 from model_zoo.policies.journeys import Stage
+from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.reuse import check_fits, check_unused
 from model_zoo.policies.trace import read_trace
 from runtime.errors import PolicyError
@@ -225,3 +226,29 @@ class TestTrace:
     def test_a_missing_file_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(PolicyError, match="cannot be read"):
             read_trace(tmp_path / "none.csv", ("edge", "cloud"))
+
+
+class TestScores:
+    def test_a_kind_that_ranks_better_is_used_and_written_into_the_tables(self) -> None:
+        def with_kinds(predictions: Predictions) -> Predictions:
+            # A margin that knows; a probability that is the same with noise, and an empty kind.
+            noise = np.random.default_rng(1).normal(0, 0.4, predictions.score.shape)
+            scores = {
+                "margin": predictions.score,
+                "probability": predictions.score + noise,
+                "agreement": np.ones_like(predictions.score),
+            }
+            return replace(predictions, score=scores["probability"], scores=scores)  # type: ignore[arg-type]
+
+        splits = Splits(with_kinds(TRAIN), with_kinds(CALIBRATION))
+
+        policy = fit_policy(splits, TARGETS, Conditions(), name="margins")
+
+        assert {table.score for table in policy.gears[0].tables} == {"margin"}
+        promise = policy.gears[0].promise
+        ends = judge(policy.gears[0], Stage(splits.calibration))
+        assert float(ends.cost.mean()) == pytest.approx(promise.cost.mean, abs=1e-12)
+
+    def test_a_kind_that_was_not_collected_is_refused(self) -> None:
+        with pytest.raises(PolicyError, match="no energy scores"):
+            TRAIN.using({"edge": "energy"})

@@ -69,7 +69,7 @@ def changed(name: str, index: Any, value: float) -> Arrays:
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     written = replace(sampled(2, 50), service_ms=np.full((3, 50), 4.5))
 
-    write_predictions(tmp_path / "new" / "p.npz", written, probabilities=np.zeros((3, 50, 4)))
+    write_predictions(tmp_path / "new" / "p.npz", written)
     read = read_predictions(tmp_path / "new" / "p.npz")
 
     assert (read.tiers, read.label_names) == (written.tiers, written.label_names)

@@ -8,6 +8,7 @@ What is counted:
   * An escalation failed when no tier above gave the answer; what the tier then answered itself is
     never an answer from above. When the tier above found that the answer below is the better one,
     that is no failure.
+  * Audits are no requests; the tiers that serve them keep no decision of them.
   * A log of an earlier version has no gears and the like; they count as "none".
 """
 
@@ -17,11 +18,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
-from urllib.parse import quote
+from typing import NamedTuple
 
 from runtime.adapters.decision_log import FILE_NAME
-from runtime.errors import StartError
+from runtime.adapters.log_file import columns_of, reading
 from runtime.messages import Outcome, Reason, Tier
 
 # Dimension of a query to the column that holds it.
@@ -129,9 +129,11 @@ def query_escalations(
     latest: dict[tuple[str, ...], tuple[float, _Decision]] = {}
     num_deleted = 0
     for path in paths:
-        with _reading(path) as log:
-            num_deleted += log.num_deleted()
-            for wall_s, key, decision in log.decisions(since_s, by):
+        with reading(path) as log:
+            if log is None:
+                continue
+            num_deleted += _num_deleted(log)
+            for wall_s, key, decision in _decisions(log, since_s, by):
                 known = latest.get(key)
                 if known is None or wall_s >= known[0]:
                     latest[key] = (wall_s, decision)
@@ -170,72 +172,29 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
     return ordered[max(rank, 1) - 1]
 
 
-class _reading:  # noqa: N801 - used like a function
-    """One log, open for reading; anything SQLite says against it is a ``StartError``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._has_tables = False
-
-    def __enter__(self) -> Self:
-        try:
-            self._connection, self._has_tables = _connected(self._path)
-        except sqlite3.Error as error:
-            raise StartError(f"cannot read {self._path}: {error}") from error
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise StartError(f"cannot read {self._path}: {error}") from error
-
-    def num_deleted(self) -> int:
-        if not self._has_tables:
-            return 0
-        found = self._connection.execute("SELECT value FROM totals WHERE name = 'deleted'")
-        return int(found.fetchone()[0])
-
-    def decisions(
-        self, since_s: float, by: Sequence[str]
-    ) -> Iterator[tuple[float, tuple[str, ...], _Decision]]:
-        """Instant, identity and content of each decision that counts, in the order of writing."""
-        if not self._has_tables:
-            return
-        there = {name for (name,) in self._connection.execute(_COLUMNS)}
-        columns = [
-            "wall_s", "request_id", "tier", "action", "outcome", "answered_by", "reason",
-            "confidence", "latency_ms",
-            *(DIMENSIONS[name] if DIMENSIONS[name] in there else "''" for name in by),
-        ]  # fmt: skip
-        entry_only = "" if "tier" in by else "AND hop = 0"
-        rows = self._connection.execute(
-            f"SELECT {', '.join(columns)} FROM decisions "  # noqa: S608 - columns from DIMENSIONS
-            f"WHERE wall_s >= ? {entry_only} ORDER BY rowid",
-            (since_s,),
-        )
-        for wall_s, request_id, tier, action, outcome, answered_by, why, sure, ms, *values in rows:
-            group = tuple(value or "none" for value in values)
-            places = (value for name, value in zip(by, group, strict=True) if name in _PLACES)
-            decision = _Decision(group, tier, action, outcome, answered_by, why, sure, ms or 0.0)
-            yield wall_s, (request_id, *places), decision
+def _num_deleted(log: sqlite3.Connection) -> int:
+    found = log.execute("SELECT value FROM totals WHERE name = 'deleted'")
+    return int(found.fetchone()[0])
 
 
-_COLUMNS = "SELECT name FROM pragma_table_info('decisions')"
-_PROBE = "SELECT count(*) FROM sqlite_master WHERE name = 'totals'"
-
-
-def _connected(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """A connection that only reads, and whether its writer has made the tables yet."""
-    uri = f"file:{quote(str(path.resolve()))}"
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
-    try:
-        (num_tables,) = connection.execute(_PROBE).fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(FILE_NAME + "-wal").exists():
-            raise
-        # A log whose writer has ended, in a folder that we may not write to: SQLite cannot make
-        # the shared memory of WAL there, and nobody else can change the file.
-        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True)
-        (num_tables,) = connection.execute(_PROBE).fetchone()
-    return connection, num_tables > 0
+def _decisions(
+    log: sqlite3.Connection, since_s: float, by: Sequence[str]
+) -> Iterator[tuple[float, tuple[str, ...], _Decision]]:
+    """Instant, identity and content of each decision that counts, in the order of writing."""
+    there = columns_of(log, "decisions")
+    columns = [
+        "wall_s", "request_id", "tier", "action", "outcome", "answered_by", "reason",
+        "confidence", "latency_ms",
+        *(DIMENSIONS[name] if DIMENSIONS[name] in there else "''" for name in by),
+    ]  # fmt: skip
+    entry_only = "" if "tier" in by else "AND hop = 0"
+    rows = log.execute(
+        f"SELECT {', '.join(columns)} FROM decisions "  # noqa: S608 - columns from DIMENSIONS
+        f"WHERE wall_s >= ? {entry_only} ORDER BY rowid",
+        (since_s,),
+    )
+    for wall_s, request_id, tier, action, outcome, answered_by, why, sure, ms, *values in rows:
+        group = tuple(value or "none" for value in values)
+        places = (value for name, value in zip(by, group, strict=True) if name in _PLACES)
+        decision = _Decision(group, tier, action, outcome, answered_by, why, sure, ms or 0.0)
+        yield wall_s, (request_id, *places), decision

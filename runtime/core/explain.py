@@ -196,6 +196,9 @@ def _paid(cost: float) -> str:
 def _threshold(facts: Facts, reason: Reason | None) -> str:
     if reason not in (Reason.CONFIDENT, Reason.UNSURE, Reason.TOP_TIER) or facts.gear is None:
         return ""
+    if facts.gear and not reasons.has_above(facts.tier):
+        # A gear asks nothing of the highest tier but its answer.
+        return ""
     how = "" if facts.accept_at is None else f" of {_number(facts.accept_at)}"
     if facts.gear:
         gear = reasons.plain(facts.gear)

@@ -75,7 +75,7 @@ GUARANTEES = {
 }
 
 _TIERS = {Tier.EDGE: "the edge", Tier.REGIONAL: "the region", Tier.CLOUD: "the cloud"}
-_ABOVE = {Tier.EDGE: Tier.REGIONAL, Tier.REGIONAL: Tier.CLOUD}
+_ABOVE: dict[str, Tier] = {Tier.EDGE: Tier.REGIONAL, Tier.REGIONAL: Tier.CLOUD}
 
 
 def plain(text: str) -> str:
@@ -98,10 +98,12 @@ def named_all(route: str) -> str:
 
 def above(tier: str) -> str:
     """Who is above a tier, in a sentence."""
-    try:
-        return _TIERS[_ABOVE[Tier(tier)]]
-    except (ValueError, KeyError):
-        return "the tier above"
+    return _TIERS[_ABOVE[tier]] if has_above(tier) else "the tier above"
+
+
+def has_above(tier: str) -> bool:
+    """Whether there is a tier above this one."""
+    return tier in _ABOVE
 
 
 def reason_of(text: str) -> Reason | None:

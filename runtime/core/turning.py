@@ -125,7 +125,8 @@ def places_like(
     *,
     score: float,
     chance: float,
-    weighed: tuple[float, float],
+    weighed: tuple[float, float] | None,
+    out_of_reach: AbstractSet[str] = frozenset(),
     labels: Sequence[int | None] | None = None,
     earlier: tuple[int | None, ...] | None = None,
 ) -> tuple[Place, ...]:
@@ -138,16 +139,16 @@ def places_like(
         table: of the gear, for the tiers that had answered.
         score: that was looked up.
         chance: of a reply in time, as it was then.
-        weighed: the gain and cost of the best choice.
+        weighed: the gain and cost of the best choice; None when they cannot be compared.
+        out_of_reach: tiers that were not to be asked.
         labels: which the tier may have chosen; None when nothing is known.
         earlier: the labels of the tiers below; None when not known.
     """
     found: dict[int, Place] = {}
     for label, below in _rows(table, labels, earlier):
-        place = Place(gear, table, label, below, score, chance)
+        place = Place(gear, table, label, below, score, chance, out_of_reach)
         advice = place.advice()
-        is_like = _is_close(advice.gain, weighed[0]) and _is_close(advice.cost, weighed[1])
-        if is_like:
+        if weighed is None or _are_close((advice.gain, advice.cost), weighed):
             found.setdefault(advice.row, place)
     return tuple(found.values())
 
@@ -166,5 +167,6 @@ def _rows(
         yield from ((label, pattern) for pattern in product((label, -1), repeat=num_below))
 
 
-def _is_close(left: float, right: float) -> bool:
-    return math.isclose(left, right, rel_tol=_CLOSE, abs_tol=_CLOSE)
+def _are_close(left: tuple[float, float], right: tuple[float, float]) -> bool:
+    pairs = zip(left, right, strict=True)
+    return all(math.isclose(one, other, rel_tol=_CLOSE, abs_tol=_CLOSE) for one, other in pairs)

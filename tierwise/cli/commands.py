@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tierwise.cli import completion, config, demo, doctor, infer, metrics, models, policy, tiers
+from tierwise.cli import (
+    completion,
+    config,
+    demo,
+    doctor,
+    explain,
+    infer,
+    metrics,
+    models,
+    policy,
+    tiers,
+)
 
 ADD_PARSERS = (
     demo.add_parser,
@@ -11,6 +22,7 @@ ADD_PARSERS = (
     config.add_parser,
     doctor.add_parser,
     metrics.add_parser,
+    explain.add_parser,
     models.add_parser,
     policy.add_parser,
     completion.add_parser,

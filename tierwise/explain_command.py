@@ -1,0 +1,94 @@
+"""``tierwise explain``: the story of one request, from the decision logs of all tiers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tierwise.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from runtime.adapters.explain_query import KnownPolicy
+    from runtime.ports import DecisionRecord
+
+LATEST = "latest"
+NUM_NAMED = 5
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Finds the request and tells its story."""
+    # Here, so that `tierwise --help` stays quick.
+    import msgspec  # noqa: PLC0415
+
+    from runtime.adapters.explain_query import story_of  # noqa: PLC0415
+    from runtime.core.story import paragraphs  # noqa: PLC0415
+
+    records = _records(arguments.request_id, arguments.state)
+    known = _policy(arguments.policy, {record.policy for record in records})
+    story = story_of(records, known=known, labels=_labels(records))
+    if arguments.json:
+        # Numbers that JSON does not have become null on the way.
+        say_json(json.loads(msgspec.json.encode(story)))
+        return 0
+    for line in paragraphs(story):
+        say(line)
+    return 0
+
+
+def _records(request_id: str, folder: Path) -> Sequence[DecisionRecord]:
+    from runtime.adapters.decision_query import find_logs  # noqa: PLC0415
+    from runtime.adapters.explain_query import find_decisions, newest_ids  # noqa: PLC0415
+    from runtime.core.reasons import plain  # noqa: PLC0415
+    from runtime.errors import StartError  # noqa: PLC0415
+
+    paths = find_logs(folder)
+    if not paths:
+        raise StartError(
+            f"no decision log in {folder}: start a tier, or give --state the folder that "
+            "its setting `state.folder` names"
+        )
+    newest = newest_ids(paths, NUM_NAMED)
+    records = find_decisions(paths, request_id)
+    if not records and request_id == LATEST and newest:
+        records = find_decisions(paths, newest[0])
+    if not records:
+        rest = f" and {len(paths) - NUM_NAMED} more" if len(paths) > NUM_NAMED else ""
+        logs = ", ".join(map(str, paths[:NUM_NAMED])) + rest
+        named = ", ".join(map(plain, newest))
+        there = f"the newest there are {named}" if newest else "there are no decisions in them"
+        raise StartError(f"no decision about {plain(request_id)!r} in {logs}: {there}")
+    return records
+
+
+def _policy(path: Path | None, followed: set[str]) -> KnownPolicy | None:
+    """The policy of the file; without one the bundled policy, where that was followed."""
+    from model_zoo.catalog import bundled_policy  # noqa: PLC0415
+    from runtime.adapters.explain_query import read_policy  # noqa: PLC0415
+
+    if path is not None:
+        return read_policy(path)
+    if not any(followed) or (bundled := bundled_policy()) is None:
+        return None
+    known = read_policy(bundled)
+    return known if known.short in followed else None
+
+
+def _labels(records: Sequence[DecisionRecord]) -> tuple[str, ...]:
+    """The label names of the bundled models, where one of them answered."""
+    from model_zoo.catalog import bundled_model  # noqa: PLC0415
+    from runtime.adapters.artifacts import read_manifest  # noqa: PLC0415
+    from runtime.errors import ArtifactError  # noqa: PLC0415
+    from runtime.messages import Tier  # noqa: PLC0415
+
+    for record in records:
+        try:
+            manifest = read_manifest(bundled_model(Tier(record.tier)))
+        except (ArtifactError, ValueError):
+            # Without them labels are told by number.
+            continue
+        if (manifest.name, manifest.version) == (record.model, record.model_version):
+            return manifest.labels
+    return ()

@@ -1,4 +1,4 @@
-"""Opens a decision log for reading, while it is written or long after; changes and makes nothing."""
+"""Opens a decision log to read it, while it is written or long after; changes nothing."""
 
 from __future__ import annotations
 

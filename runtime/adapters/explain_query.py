@@ -10,22 +10,19 @@ Rules of this file:
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from runtime.adapters.decision_log import FILE_NAME
+from runtime.adapters.log_file import columns_of, reading
 from runtime.core.explain import Explanation, Facts, explain
 from runtime.core.gearbox import DIGEST_CHARACTERS
 from runtime.core.reasons import plain
 from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
 from runtime.core.turning import Place, places_like, turns
-from runtime.errors import PolicyError, StartError
+from runtime.errors import PolicyError
 from runtime.messages import Reason, Residency, Tier
 from runtime.policy import MAX_POLICY_BYTES, Policy, decode_policy, digest_of
 from runtime.ports import DecisionRecord
@@ -90,36 +87,14 @@ def newest_ids(paths: Iterable[Path], count: int) -> tuple[str, ...]:
 
 
 def _records(path: Path, rest: str, values: Sequence[object]) -> Iterator[DecisionRecord]:
-    try:
-        with closing(_connected(path)) as connection:
-            there = {name for (name,) in connection.execute(_COLUMNS)}
-            if not there:
-                # Its writer has not made the tables yet.
-                return
-            names = [field.name for field in _FIELDS if field.name in there]
-            query = f"SELECT {', '.join(names)} FROM decisions {rest}"  # noqa: S608 - own names
-            for row in connection.execute(query, values):
-                yield _record(dict(zip(names, row, strict=True)))
-    except sqlite3.Error as error:
-        raise StartError(f"cannot read {path}: {error}") from error
-
-
-_COLUMNS = "SELECT name FROM pragma_table_info('decisions')"
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """A connection that only reads."""
-    uri = f"file:{quote(str(path.resolve()))}"
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
-    try:
-        connection.execute(_COLUMNS).fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(FILE_NAME + "-wal").exists():
-            raise
-        # As in `decision_query`: a log whose writer has ended, where we may not write.
-        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True)
-    return connection
+    with reading(path) as log:
+        if log is None:
+            return
+        there = columns_of(log, "decisions")
+        names = [field.name for field in _FIELDS if field.name in there]
+        query = f"SELECT {', '.join(names)} FROM decisions {rest}"  # noqa: S608 - own names
+        for row in log.execute(query, values):
+            yield _record(dict(zip(names, row, strict=True)))
 
 
 def _record(row: dict[str, Any]) -> DecisionRecord:

@@ -154,6 +154,8 @@ def _json_request(**changes: Any) -> dict[str, Any]:
         (json.dumps(_json_request(parameters={"remaining_ms": 10**400})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"timeout": 10**400})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"residency": "moon"})), {}, 400, "residency"),
+        (json.dumps(_json_request(parameters={"explain": "yes"})), {}, 400, "true or false"),
+        (json.dumps(_json_request(parameters={"explain": 1})), {}, 400, "true or false"),
         (json.dumps(_json_request(outputs=[{"name": "labels"}])), {}, 400, "logits"),
         (json.dumps(_json_request(id="x" * 999)), {}, 400, "id"),
     ],
@@ -214,6 +216,22 @@ async def test_a_json_request_is_answered_in_json_with_its_provenance(
     assert len(said["outputs"][0]["data"]) == 10
     assert said["parameters"]["outcome"] in ("answered", "degraded")
     assert json.loads(said["parameters"]["provenance"])[0]["tier"] == "edge"
+
+
+async def test_an_answer_explains_itself_when_it_is_asked_to(
+    agent_url: str, http: aiohttp.ClientSession
+) -> None:
+    told = []
+    for explain in (True, False):
+        parameters = {"residency": "device", "explain": explain}
+        async with http.post(agent_url + INFER, json=_json_request(parameters=parameters)) as reply:
+            told.append((await reply.json())["parameters"])
+
+    asked, unasked = told
+    story = json.loads(asked["explanation"])
+    assert story["tiers"][0]["words"][0].startswith("edge (agent-1, fashion ")
+    assert story["outcome"] == asked["outcome"]
+    assert "explanation" not in unasked
 
 
 async def test_what_passes_between_tiers_is_not_a_caller_s_to_say(

@@ -40,6 +40,37 @@ def test_without_an_agent_the_bundled_model_answers_here(
     assert "answers in this process" in told.err
 
 
+def test_the_story_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    infer_command.run(_arguments("--index", "7", "--explain"))
+
+    told = capsys.readouterr().out
+    assert "edge (infer, fashion " in told
+    assert "In the end: " in told
+    assert "Guarantee " in told
+
+
+async def test_the_story_of_a_running_agent_is_part_of_the_object(
+    agent_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = _arguments("--index", "7", "--json", "--explain", "--url", agent_url)
+
+    await asyncio.to_thread(infer_command.run, arguments)
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["explanation"]["tiers"][0]["site"] == "agent-1"
+
+
+@pytest.mark.parametrize("explanation", ["", "{}", "{"])
+def test_an_agent_that_explains_nothing_is_no_failure(
+    capsys: pytest.CaptureFixture[str], explanation: str
+) -> None:
+    infer_command._show_explanation(explanation)
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "agent" in told.err
+
+
 async def test_a_running_agent_is_asked(agent_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = _arguments("--index", "7", "--json", "--url", agent_url, "--residency", "device")
 

@@ -73,8 +73,8 @@ def test_a_gear_that_asked_tells_what_it_weighed() -> None:
     assert told.words == (
         "edge (agent-1, fashion 2): chose dog with probability 0.612.",
         (
-            "Asking the cloud was expected to win 0.23 in accuracy for 1 of cost at a price of 0.05 "
-            "per unit (value +0.18), chance to return in time 0.97, so it asked the cloud."
+            "Asking the cloud was expected to win 0.23 in accuracy for 1 of cost at a price of "
+            "0.05 per unit (value +0.18), chance to return in time 0.97, so it asked the cloud."
         ),
         "The answer of the cloud came back and was taken.",
     )

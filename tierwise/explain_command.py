@@ -23,12 +23,15 @@ def run(arguments: argparse.Namespace) -> int:
     # Here, so that `tierwise --help` stays quick.
     import msgspec  # noqa: PLC0415
 
-    from runtime.adapters.explain_query import story_of  # noqa: PLC0415
+    from runtime.adapters.decision_query import find_logs  # noqa: PLC0415
+    from runtime.adapters.explain_query import audits_of, story_of  # noqa: PLC0415
     from runtime.core.story import paragraphs  # noqa: PLC0415
 
-    records = _records(arguments.request_id, arguments.state)
+    paths = find_logs(arguments.state)
+    records = _records(arguments.request_id, arguments.state, paths)
     known = _policy(arguments.policy, {record.policy for record in records})
-    story = story_of(records, known=known, labels=_labels(records))
+    audits = audits_of(paths, records[0].request_id)
+    story = story_of(records, known=known, labels=_labels(records), audits=audits)
     if arguments.json:
         # Numbers that JSON does not have become null on the way.
         say_json(json.loads(msgspec.json.encode(story)))
@@ -38,13 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _records(request_id: str, folder: Path) -> Sequence[DecisionRecord]:
-    from runtime.adapters.decision_query import find_logs  # noqa: PLC0415
+def _records(request_id: str, folder: Path, paths: Sequence[Path]) -> Sequence[DecisionRecord]:
     from runtime.adapters.explain_query import find_decisions, newest_ids  # noqa: PLC0415
     from runtime.core.reasons import plain  # noqa: PLC0415
     from runtime.errors import StartError  # noqa: PLC0415
 
-    paths = find_logs(folder)
     if not paths:
         raise StartError(
             f"no decision log in {folder}: start a tier, or give --state the folder that "

@@ -72,6 +72,30 @@ def find_decisions(paths: Iterable[Path], request_id: str) -> tuple[DecisionReco
     return tuple(sorted(latest.values(), key=lambda one: (height(one.tier), one.hop, one.site)))
 
 
+def audits_of(paths: Iterable[Path], request_id: str) -> tuple[str, ...]:
+    """What audits found about the answer to a request, a sentence each.
+
+    Raises:
+        StartError: a log cannot be read.
+    """
+    found: list[str] = []
+    for path in paths:
+        with reading(path) as log:
+            # Before version 3 there were no audits.
+            if log is None or not columns_of(log, "audits"):
+                continue
+            query = "SELECT agrees FROM audits WHERE request_id = ? ORDER BY rowid"
+            found.extend(_AUDITED[agrees] for (agrees,) in log.execute(query, (request_id,)))
+    return tuple(found)
+
+
+_AUDITED = {
+    None: "Note: the answer was to be audited, and nothing came back of that.",
+    0: "Note: an audit asked the top tier afterwards, which answered otherwise.",
+    1: "Note: an audit asked the top tier afterwards, which answered the same.",
+}
+
+
 def newest_ids(paths: Iterable[Path], count: int) -> tuple[str, ...]:
     """The ids of the newest requests, newest first: by the wall clocks of those who wrote them.
 
@@ -114,6 +138,7 @@ def story_of(
     *,
     known: KnownPolicy | None = None,
     labels: Sequence[str] = (),
+    audits: Sequence[str] = (),
 ) -> Story:
     """The story of a request.
 
@@ -121,9 +146,10 @@ def story_of(
         records: as ``find_decisions`` gives them, at least one.
         known: a policy that may be the one that was followed; another one is named and not used.
         labels: their names; those of the policy are used where there is one.
+        audits: as ``audits_of`` gives them.
     """
     entry = records[0]
-    notes = _notes(records, known)
+    notes = [*audits, *_notes(records, known)]
     told = [one for one in records if _is_part(one, entry)]
     if known is not None and any(_follows(one, known) for one in told):
         labels = known.policy.labels
@@ -152,8 +178,8 @@ def _notes(records: Sequence[DecisionRecord], known: KnownPolicy | None) -> list
     aside = [plain(one.site) for one in records if not _is_part(one, entry)]
     if aside:
         notes.append(
-            f"Note: {', '.join(aside)} decided about this id too, apart from this answer: in an "
-            "earlier attempt, or in an audit."
+            f"Note: {', '.join(aside)} decided about this id too, apart from this answer: in "
+            "another attempt."
         )
     if entry.hop > 0:
         notes.append("Note: the log of the tier that was asked first is not among these logs.")

@@ -17,10 +17,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: str
     outcome: str
     reason: str
+    guarantee: str
     answered_by: str = ""
     label: int | None = None
     confidence: float | None = None
-    guarantee: str = "none"
     latency_ms: float | None = None
 
 

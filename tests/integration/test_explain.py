@@ -17,7 +17,7 @@ from fakes.hierarchy import ask, cloud, edge, gateway, online
 from fakes.tiers import FakeTier
 from model_zoo.catalog import LABELS, bundled_model
 from runtime.adapters.artifacts import read_manifest
-from runtime.adapters.decision_log import FILE_NAME
+from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
 from runtime.adapters.explain_query import find_decisions, newest_ids, read_policy, story_of
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.core.story import Story
@@ -25,7 +25,7 @@ from runtime.errors import PolicyError, StartError
 from runtime.exchange.explaining import parse_story
 from runtime.messages import Answer, Residency, Tier
 from runtime.policy import Policy, digest_of, encode_policy
-from runtime.ports import DecisionRecord
+from runtime.ports import AuditRecord, DecisionRecord
 from tierwise.cli import main
 
 Output = pytest.CaptureFixture[str]
@@ -181,6 +181,25 @@ def test_decisions_above_an_answer_that_asked_nobody_are_apart_from_it(tmp_path:
     assert "no policy was followed" in story.notes[1]
 
 
+def test_a_residency_that_no_log_names_is_in_the_way_all_the_same(tmp_path: Path) -> None:
+    """Before version 3 a log did not say how far the payload might go."""
+    facts = {**VERSION_2, "gain": 0.0, "cost": 0.0, "decided_because": "residency"}
+
+    told = _story(tmp_path, decision("r1", **facts), decision("r2", **facts, residency="moon"))
+
+    assert told.tiers[0].otherwise == (
+        "It would have asked the region if residency allowed region.",
+    )
+    moon = _story(tmp_path, request_id="r2")
+    assert moon.tiers[0].otherwise == told.tiers[0].otherwise
+
+
+def test_a_gear_without_a_table_for_a_tier_says_nothing_of_scores(tmp_path: Path) -> None:
+    story = _story(tmp_path, escalated("r1", **VERSION_2, tier="cloud"))
+
+    assert story.tiers[0].turns == ()
+
+
 def test_a_story_without_its_beginning_says_so(tmp_path: Path) -> None:
     story = _story(tmp_path, decision("r1", tier="regional", hop=1, answered_by="regional"))
 
@@ -250,6 +269,40 @@ class TestCommand:
         assert "It would have" not in told
         assert f"other.json is the policy {digest_of(encode_policy(LOWER))[:12]}" in told
         assert f"the request followed {DIGEST}" in told
+
+    async def test_the_bundled_policy_is_used_where_it_was_followed(
+        self, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state, policy = await self._logs(tmp_path)
+        bundled = [Path(policy), save(tmp_path / "other.json", LOWER)]
+        monkeypatch.setattr("model_zoo.catalog.bundled_policy", lambda: bundled.pop(0))
+
+        told = []
+        for _ in range(2):
+            main(["explain", "q1", "--state", state])
+            told.append(capsys.readouterr().out)
+
+        assert "It would have answered itself from probability 0.800 on." in told[0]
+        assert "It would have" not in told[1]
+        assert f"the file of the policy {DIGEST}" in told[1]
+
+    @pytest.mark.parametrize(
+        ("agrees", "expected"),
+        [(True, "answered the same"), (False, "answered otherwise"), (None, "nothing came back")],
+    )
+    def test_an_audit_of_the_answer_is_told(
+        self, tmp_path: Path, capsys: Output, agrees: bool | None, expected: str
+    ) -> None:
+        audit = AuditRecord(1.0, "r1", "camera-1", "", "", 0.1, "", agrees)
+        with SqliteDecisionLog(tmp_path / "new", gather_s=0) as log:
+            log.append(decision("r1"))
+            log.append(audit)
+        (tmp_path / "old").mkdir()
+        write_log_of_version_1(tmp_path / "old", decision("r0"))
+
+        main(["explain", "r1", "--state", str(tmp_path)])
+
+        assert expected in capsys.readouterr().out.splitlines()[-1]
 
     async def test_without_the_policy_it_says_how_to_hear_more(
         self, tmp_path: Path, capsys: Output

@@ -35,7 +35,7 @@ ASKED = Facts(
     came_back="cloud",
 )
 KEPT = Facts(tier="edge", label=1, probability=0.612, action="answer", reason="no_time")
-ENDING = Ending(request_id="r1", outcome="answered", reason="confident")
+ENDING = Ending(request_id="r1", outcome="answered", reason="confident", guarantee="none")
 
 
 def of(facts: Facts, **changes: Any) -> Facts:
@@ -189,6 +189,17 @@ def test_an_answer_from_below_that_stands_is_weighed_too() -> None:
     told = explain(facts)
 
     assert "expected to lose 0.01 in accuracy and to save 0.5 of cost" in told.words[1]
+
+
+def test_below_a_score_an_answer_from_below_would_have_stood() -> None:
+    lower = gear(table("edge", "regional", answer="edge"))
+    facts = of(KEPT, tier="regional", reason="confident", gear="g", gain=0.0, cost=0.0)
+
+    told = explain(facts, place=place(lower, earlier=(1,), score=0.9))
+
+    assert told.otherwise == (
+        "It would have let the answer of the edge stand below probability 0.800.",
+    )
 
 
 def test_a_gear_without_tables_asks_at_once() -> None:

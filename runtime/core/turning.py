@@ -103,18 +103,23 @@ def _turn(kind: str, at: float, choice: Choice | None, *, is_above: bool) -> Tur
 
 def chance_to_ask(place: Place) -> float | None:
     """The smallest chance of a reply in time with which the table would have asked; None: none."""
-    here = place.advice()
+    here, penalty = place.advice(), place.gear.penalty
+    cells = [
+        (choice, choice.gain[here.row][here.cell], choice.cost[here.row][here.cell])
+        for choice in place.table.choices
+    ]
+    # What asking has to beat: the own answer, worth 0, or an earlier one.
+    to_beat = max([0.0, *(gain - penalty * cost for one, gain, cost in cells if one.answer)])
     needed: list[float] = []
-    for choice in place.table.choices:
-        gain, cost = choice.gain[here.row][here.cell], choice.cost[here.row][here.cell]
-        if not choice.to or not gain > 0:
-            continue
-        pays = place.gear.penalty * cost / gain * choice.chance
-        needed.append(min(pays, CHANCE_TOLERANCE * choice.chance))
+    for choice, gain, cost in cells:
+        if choice.to and gain > 0:
+            needed.append((to_beat + penalty * cost) / gain * choice.chance)
+            # From there on the gain is that of the fit.
+            needed.append(CHANCE_TOLERANCE * choice.chance)
     for chance in sorted(needed):
         # A hair above: where it only just pays, the table still says no.
         best = place.advice(chance=chance * (1 + _CLOSE)).choice
-        if chance > place.chance and best is not None and best.to:
+        if place.chance < chance <= 1 and best is not None and best.to:
             return chance
     return None
 

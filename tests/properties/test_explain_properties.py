@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import msgspec
 from hypothesis import given
@@ -147,6 +148,16 @@ def test_with_the_chance_that_is_named_the_table_asks(place: Place) -> None:
 
     better = place.advice(chance=(chance or 1.0) * (1 + 1e-9)).choice
     assert chance is None or (better is not None and bool(better.to))
+
+
+@given(places(), st.floats(0, 0.99))
+def test_where_no_chance_is_named_none_would_do(place: Place, chance: float) -> None:
+    place = replace(place, chance=chance)
+    asks = [place.advice(chance=one).choice for one in (chance, 1.0)]
+
+    is_named = chance_to_ask(place) is not None
+    now, at_best = (choice is not None and bool(choice.to) for choice in asks)
+    assert is_named or now or not at_best
 
 
 @given(places())

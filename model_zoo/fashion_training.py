@@ -27,13 +27,14 @@ class Lesson(NamedTuple):
     """One network learns: afresh or on from where it is, from labels alone or from teachers too.
 
     ``seed_offset`` is added to the build's seed, for the weights and for the order of pictures.
+    ``teachers`` are earlier lessons' checkpoints.
     """
 
     network: str
     recipe: Recipe
     seed_offset: int
     goes_on: bool = False
-    is_taught: bool = False
+    teachers: tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> str:
@@ -41,8 +42,7 @@ class Lesson(NamedTuple):
         return f"{self.network}-again" if self.goes_on else self.network
 
 
-TEACHERS = ("cloud-plain", "cloud-residual", "cloud-inception")
-# In this order. Who is taught is taught by the teachers as they are after their first lesson.
+FIRST_TEACHERS = ("cloud-plain", "cloud-residual", "cloud-inception")
 LESSONS = (
     Lesson("cloud-plain", Recipe(epochs=18, peak_rate=0.2), 0),
     Lesson("cloud-residual", Recipe(epochs=18, peak_rate=0.2), 1),
@@ -51,26 +51,33 @@ LESSONS = (
         "regional",
         Recipe(epochs=16, peak_rate=0.2, erase_chance=0.25, distil_weight=0.9),
         3,
-        is_taught=True,
+        teachers=FIRST_TEACHERS,
     ),
     Lesson(
         "edge",
         Recipe(epochs=45, peak_rate=0.3, weight_decay=5e-5, erase_chance=0.0, distil_weight=0.9),
         4,
-        is_taught=True,
+        teachers=FIRST_TEACHERS,
     ),
     Lesson(
         "cloud-residual",
         Recipe(epochs=14, peak_rate=0.1, erase_chance=0.15, distil_weight=0.7),
         101,
         goes_on=True,
-        is_taught=True,
+        teachers=FIRST_TEACHERS,
     ),
     Lesson(
         "cloud-wide",
         Recipe(epochs=14, peak_rate=0.2, erase_chance=0.25, distil_weight=0.7),
         5,
-        is_taught=True,
+        teachers=FIRST_TEACHERS,
+    ),
+    Lesson(
+        "cloud-wide",
+        Recipe(epochs=8, peak_rate=0.1, erase_chance=0.1, distil_weight=0.7),
+        105,
+        goes_on=True,
+        teachers=("cloud-residual-again", "cloud-wide"),
     ),
 )
 
@@ -107,8 +114,8 @@ def train_task(
     work.mkdir(parents=True, exist_ok=True)
     pixels = to_pixels(data.train.pictures)
     networks: dict[str, nn.Module] = {}
-    first_of_teachers: dict[str, nn.Module] = {}
-    teacher: Float32s | None = None
+    learned: dict[str, nn.Module] = {}
+    taught: dict[tuple[str, ...], Float32s] = {}
     for lesson in lessons:
         name, lesson_seed = lesson.network, seed + lesson.seed_offset
         if not lesson.goes_on:
@@ -118,23 +125,22 @@ def train_task(
         if checkpoint.is_file():
             networks[name].load_state_dict(torch.load(checkpoint, weights_only=True))
         else:
-            if lesson.is_taught and teacher is None:
-                teacher = _teacher_logits(list(first_of_teachers.values()), pixels)
+            teachers = lesson.teachers
+            if teachers and teachers not in taught:
+                taught[teachers] = _teacher_logits([learned[one] for one in teachers], pixels)
             networks[name] = train(
                 networks[name],
                 pixels,
                 data.train.labels,
                 lesson.recipe,
                 seed=lesson_seed,
-                teacher_logits=teacher if lesson.is_taught else None,
+                teacher_logits=taught.get(teachers),
                 progress=progress_for(lesson.checkpoint),
             )
             partial = checkpoint.with_suffix(".partial")
             torch.save(networks[name].state_dict(), partial)
             partial.replace(checkpoint)
-        networks[name].eval()
-        if name in TEACHERS and not lesson.goes_on:
-            first_of_teachers[name] = copy.deepcopy(networks[name])
+        learned[lesson.checkpoint] = copy.deepcopy(networks[name].eval())
     return networks
 
 

@@ -37,14 +37,13 @@ def run_collect(arguments: argparse.Namespace) -> int:
     if arguments.part:
         examples = examples.part(*_part(arguments.part))
     with progress_bar("collect") as show:
-        collected = collect(
+        predictions = collect(
             folders,
             examples,
             prices,
             progress=lambda tier, done, total: show(done, total, f"predict: {tier}"),
         )
-    predictions = collected.predictions
-    write_predictions(arguments.output, predictions, probabilities=collected.probabilities)
+    write_predictions(arguments.output, predictions)
     accuracy = dict(zip(predictions.tiers, predictions.correct.mean(axis=1).tolist(), strict=True))
     if arguments.json:
         say_json(
@@ -230,7 +229,7 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Says what a policy promises."""
-    policy = read_policy(arguments.policy or _bundled())
+    policy = read_policy(arguments.policy or bundled())
     if arguments.json:
         say_json(_as_json(policy))
     else:
@@ -238,7 +237,12 @@ def run_show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bundled() -> Path:
+def bundled() -> Path:
+    """The policy that comes with the bundled models.
+
+    Raises:
+        PolicyError: there is none.
+    """
     from model_zoo.catalog import bundled_policy  # noqa: PLC0415
 
     path = bundled_policy()

@@ -20,7 +20,9 @@ import numpy.typing as npt
 
 from model_zoo.policies.fit import interval_of
 from model_zoo.policies.tables import Floats, Ints
+from runtime.adapters.replay_log import RecordedRequest
 from runtime.core.gears import weigh
+from runtime.core.seen import Seen
 from runtime.policy import Gear, Interval, Policy
 
 Bools = npt.NDArray[np.bool_]
@@ -31,31 +33,6 @@ MIN_AUDITS = 30
 NUM_STRATA = 8
 # A guess from fewer audits would fit their noise.
 MIN_FOR_GUESS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An answer of one tier: its label and score."""
-
-    label: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One request as the lowest tier saw it.
-
-    ``seen`` are the answers that the request itself got, by tier, the lowest included; ``audit``
-    those of all tiers when it was audited. ``audit_chance`` is the probability with which it was to
-    be audited, 0 where it could not be.
-    """
-
-    request_id: str
-    site: str
-    budget_ms: float
-    seen: dict[str, Seen]
-    audit_chance: float = 0.0
-    audit: dict[str, Seen] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +102,7 @@ def _agrees(seen: dict[str, Seen], tier: str, top: str) -> bool | None:
     return seen[tier].label == seen[top].label
 
 
-def replay(policy: Policy, records: Sequence[Recorded]) -> Replay:
+def replay(policy: Policy, records: Sequence[RecordedRequest]) -> Replay:
     """Estimates of what ``policy`` would have done with the recorded requests.
 
     A request whose budget is below every gear's is decided by nobody and has no support.
@@ -178,7 +155,7 @@ def _values(courses: Sequence[Course | None], value: Callable[[Course], float | 
     return np.asarray([np.nan if one is None else one for one in found])
 
 
-def _strata(lowest: str, records: Sequence[Recorded]) -> Ints:
+def _strata(lowest: str, records: Sequence[RecordedRequest]) -> Ints:
     """(n,) bin of the lowest tier's score: what a guess about a request may look at."""
     scores = np.asarray(
         [record.seen[lowest].score if lowest in record.seen else 0.0 for record in records]

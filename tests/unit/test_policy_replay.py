@@ -11,7 +11,9 @@ from model_zoo.policies.evaluate import judge
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
 from model_zoo.policies.journeys import Stage
 from model_zoo.policies.predictions import Predictions
-from model_zoo.policies.replay import Recorded, Seen, follow, replay
+from model_zoo.policies.replay import follow, replay
+from runtime.adapters.replay_log import RecordedRequest
+from runtime.core.seen import Seen
 from runtime.errors import PolicyError
 from runtime.policy import Policy, Targets
 
@@ -31,7 +33,9 @@ def by_hand(base: Policy, **thresholds: float) -> Policy:
     return policy_by_hand(base, read_thresholds(f"[thresholds]\n{lines}", "new.toml"))
 
 
-def recorded(policy: Policy, traffic: Predictions, audit_rate: float, seed: int) -> list[Recorded]:
+def recorded(
+    policy: Policy, traffic: Predictions, audit_rate: float, seed: int
+) -> list[RecordedRequest]:
     """What the lowest tier's log holds after this policy has answered the traffic."""
     random = np.random.default_rng(seed)
     records = []
@@ -53,7 +57,22 @@ def recorded(policy: Policy, traffic: Predictions, audit_rate: float, seed: int)
         is_eligible = course.tier != traffic.tiers[-1]
         chance = min(1.0, audit_rate * (0.5 + doubt)) if is_eligible else 0.0
         audit = full if random.random() < chance else None
-        records.append(Recorded(f"r{row}", "site", 1e9, seen, chance, audit))
+        records.append(
+            RecordedRequest(
+                wall_s=float(row),
+                request_id=f"r{row}",
+                tier="edge",
+                site="site",
+                model="made-up",
+                model_version="1",
+                policy="",
+                gear="",
+                budget_ms=1e9,
+                seen=seen,
+                audit_chance=chance,
+                audit=audit,
+            )
+        )
     return records
 
 

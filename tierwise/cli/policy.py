@@ -1,4 +1,4 @@
-"""``tierwise policy collect|fit|eval|show``: thresholds with a guarantee, from labelled data."""
+"""``tierwise policy``: thresholds with a guarantee, from labelled data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tierwise import policy_commands
+from tierwise.cli.metrics import duration_s
 from tierwise.cli.types import add_group, add_json
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_collect(group)
     _add_fit(group)
     _add_eval(group)
+    _add_replay(group)
     _add_show(group)
 
 
@@ -229,6 +231,52 @@ def _add_eval(group: Subparsers) -> None:
     )
     add_json(parser)
     parser.set_defaults(run=policy_commands.run_eval)
+
+
+def _add_replay(group: Subparsers) -> None:
+    text = "predict from decision logs what another policy would have done"
+    parser = group.add_parser(
+        "replay",
+        help=text,
+        description=f"{text.capitalize()}: shares, cost and agreement with the top tier, with 95 % "
+        "intervals. Refuses to promise where the log has no support.",
+    )
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a fitted .json, or a .toml with [thresholds] by tier",
+    )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="FILE",
+        help="for a .toml: the policy whose tiers, classes and prices hold (default: the bundled "
+        "one)",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path("state"),
+        metavar="DIR",
+        help="folder with decision logs, at any depth (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--since",
+        type=duration_s,
+        metavar="DURATION",
+        help="only the last 90s, 15m, 1h, 7d (default: everything)",
+    )
+    parser.add_argument("--by", choices=("label", "site"), help="also for each label or site")
+    add_json(parser)
+    parser.set_defaults(run=_replay)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from tierwise.replay_command import run_replay  # noqa: PLC0415 - keeps --help quick
+
+    return run_replay(arguments)
 
 
 def _add_show(group: Subparsers) -> None:

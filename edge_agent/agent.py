@@ -24,6 +24,7 @@ from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import (
+    auditor_of,
     birth_of,
     bus_of,
     escalation_policy,
@@ -136,6 +137,7 @@ class Agent:
                 ),
                 epoch=parts.epoch,
             )
+        auditor = auditor_of(parts, settings.escalation, uplink) if uplink else None
         self._flow = RequestFlow(
             self.identity,
             model=model,
@@ -145,6 +147,7 @@ class Agent:
             log=parts.log,
             gearbox=parts.gearbox,
             uplink=uplink,
+            auditor=auditor,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
@@ -156,6 +159,8 @@ class Agent:
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
+        if auditor is not None:
+            stack.push_async_callback(auditor.close)
         await bus.start()
         _log.info(
             "agent.started",

@@ -11,6 +11,7 @@ from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.station import (
     Station,
+    auditor_of,
     bus_of,
     escalation_policy,
     station,
@@ -36,6 +37,9 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         AsyncExitStack() as stack,
     ):
         uplink = await _uplink(settings, parts, stack)
+        auditor = auditor_of(parts, settings.escalation, uplink) if uplink else None
+        if auditor is not None:
+            stack.push_async_callback(auditor.close)
         flow = RequestFlow(
             identity,
             model=parts.model,
@@ -45,6 +49,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             log=parts.log,
             gearbox=parts.gearbox,
             uplink=uplink,
+            auditor=auditor,
         )
         await answer_until(
             stop,

@@ -201,3 +201,18 @@ class EscalationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             ge=0,
         ),
     ] = 3.0
+    audit_rate: Annotated[
+        float,
+        Meta(
+            description="Share of the answers that stand here about which all tiers above are "
+            "asked afterwards, to know what other policies would do and what is lost; 0: none.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.01
+    audit_budget_ms: Annotated[
+        float, Meta(description="Time in ms that an audit may take.", gt=0, le=600_000)
+    ] = 2000.0
+    max_audits: Annotated[
+        int, Meta(description="Audits in progress; further ones do not take place.", ge=1)
+    ] = 2

@@ -125,8 +125,9 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     ``request_id`` is the idempotency id: the same over all attempts and all tiers. These three
     pass between tiers only: ``route`` names the tiers to ask (empty: the next one above), ``gear``
     is the digest and name of what all tiers follow, ``earlier`` is who below has answered what,
-    lowest first (None: a batch). ``explain`` asks the tier that was asked first, and no other, to
-    explain the answer.
+    lowest first (None: a batch). So does ``audit``: nobody waits for the answer, all of ``route``
+    are to answer, after everything else, and it is no escalation. ``explain`` asks the tier that
+    was asked first, and no other, to explain the answer.
     """
 
     request_id: str
@@ -144,6 +145,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     gear: str = ""
     earlier: tuple[tuple[Tier, int | None], ...] = ()
     explain: bool = False
+    audit: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ process has its own registry; nothing is global.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from math import nan
 from typing import Literal
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from runtime.messages import Guarantee, Tier
 
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
+AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
 
 _LATENCY_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -110,6 +112,24 @@ class TierMetrics:
         self._connected = Gauge(
             f"{name}_broker_connected_ratio", "1 while the broker is connected", registry=registry
         )
+        self._audits = Counter(
+            f"{name}_audits_total",
+            "Audits of answers that stood here, by whether the top tier says the same",
+            ("result",),
+            registry=registry,
+        )
+        self._served_audits = Counter(
+            f"{name}_served_audits_total",
+            "Audits of tiers below, by outcome or error code; no other count has them",
+            ("result",),
+            registry=registry,
+        )
+        self._audit_loss = Gauge(
+            f"{name}_audit_loss_ratio",
+            "Share of the answers that stood here which the top tier disagrees with, estimated",
+            registry=registry,
+        )
+        self._audit_loss.set(nan)
         self._log_drops_seen = 0
 
     def observe_answer(
@@ -138,6 +158,18 @@ class TierMetrics:
     def count_escalation(self, result: str) -> None:
         """Counts an escalation by what came of it."""
         self._escalations.labels(result).inc()
+
+    def count_audit(self, result: AuditResult) -> None:
+        """Counts an audit of ours that ended, or that found no place."""
+        self._audits.labels(result).inc()
+
+    def count_served_audit(self, result: str) -> None:
+        """Counts an audit of a tier below that ended here."""
+        self._served_audits.labels(result).inc()
+
+    def set_audit_loss(self, loss: float | None) -> None:
+        """Says how often the top tier is thought to disagree; not a number while unknown."""
+        self._audit_loss.set(nan if loss is None else loss)
 
     def add_uplink_bytes(self, num_bytes: int) -> None:
         """Adds bytes that were sent to the tier above."""

@@ -58,7 +58,10 @@ class Climb:
 
 
 class Gearbox:
-    """A tier's policy, ready to be looked things up in. Without a policy it has no gears."""
+    """A tier's policy, ready to be looked things up in. Without a policy it has no gears.
+
+    ``above`` are the tiers that have a say above this one, upwards.
+    """
 
     def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
         self.tier = tier
@@ -68,13 +71,17 @@ class Gearbox:
         self._scores: dict[str, Score] = {}
         self._budgets: list[float] = []
         self._by_budget: list[Gear] = []
-        self._is_lowest = self.is_top = self._expects_late = False
+        # Without a policy every journey begins where it comes in, and goes up to the top.
+        self._is_lowest = policy is None
+        self.above = tuple(other for other in Tier if other.height > tier.height)
+        self.is_top = self._expects_late = False
         # A gear without tables asks the top tier at once.
         self._to_the_top: Choice | None = None
         if policy is None:
             return
         self._is_lowest = tier.value == policy.tiers[0]
         self.is_top = tier.value == policy.tiers[-1]
+        self.above = tuple(other for other in self.above if other.value in policy.tiers)
         self._gears = {gear.name: gear for gear in policy.gears}
         for gear in policy.gears:
             for table in gear.tables:
@@ -98,8 +105,7 @@ class Gearbox:
             hop: how many tiers passed it on; a journey begins where none did.
         """
         if not travels:
-            begins = self._is_lowest and hop == 0
-            gear = self._gear_for(remaining_ms) if begins else None
+            gear = self._gear_for(remaining_ms) if self.begins(hop) else None
             if gear is None:
                 return Engaged()
             travels = f"{self.digest}/{gear.name}"
@@ -124,6 +130,10 @@ class Gearbox:
             return Engaged(None, travels)
         score = self._scores.get(ours.name, "probability")
         return Engaged(ours, travels, label=f"{self.digest}/{ours.name}", score=score)
+
+    def begins(self, hop: int) -> bool:
+        """Whether the journey of a request that ``hop`` tiers have passed on begins here."""
+        return self._is_lowest and hop == 0
 
     def _gear_for(self, budget_ms: float) -> Gear | None:
         """As ``Policy.gear_for`` has it for the load of the fit, without going through all."""

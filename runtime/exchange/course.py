@@ -170,7 +170,14 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
     )
 
 
-def record(course: Course, identity: Identity, answer: Answer, wall_s: float) -> DecisionRecord:
+def record(
+    course: Course,
+    identity: Identity,
+    answer: Answer,
+    wall_s: float,
+    *,
+    audit_chance: float = 0.0,
+) -> DecisionRecord:
     """The line of the decision log."""
     first, advice = answer.hops[0], course.advice
     digest, _, gear = course.engaged.label.partition("/")
@@ -204,6 +211,7 @@ def record(course: Course, identity: Identity, answer: Answer, wall_s: float) ->
         guarantee=answer.guarantee.value,
         seen=seen_text(course.seen(identity.tier)),
         budget_ms=course.request.remaining_ms,
+        audit_chance=audit_chance,
         residency=course.request.residency.value,
     )
 

@@ -6,6 +6,9 @@ against the answer in hand; the best goes out before the deadline, with how it c
 
 A fitted gear may say it otherwise: leave a tier out, ask two at once, or let the answer of a tier
 below stand. The tier below names the route then, and this one follows it as far as it can.
+
+An audit takes the same way, for the answers' sake: all whom its route names answer, and nothing
+counts it as a request, because the one that it is about has been counted.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import msgspec
 import structlog
 
 from runtime.adapters.metrics import TierMetrics
+from runtime.core.audit import NOT_DRAWN
 from runtime.core.confidence import Confidence
 from runtime.core.escalation import (
     Action,
@@ -39,6 +43,7 @@ from runtime.errors import (
     TooLateError,
     UnknownModelError,
 )
+from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import (
     Course,
     Identity,
@@ -90,10 +95,12 @@ class RequestFlow:
         log: DecisionLog,
         gearbox: Gearbox | None = None,
         uplink: Uplink | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
+        self._auditor = auditor
 
     def check(self, request: InferenceRequest) -> None:
         """Refuses what this tier may not see and what its model cannot take.
@@ -149,7 +156,7 @@ class RequestFlow:
         if request.explain:
             story = explained(course, answer, self.policy, self.model.manifest.labels)
             answer = msgspec.structs.replace(answer, explanation=story)
-        if deadline.is_past(now_s):
+        if deadline.is_past(now_s) and not request.audit:
             self._metrics.count_late()
         return answer
 
@@ -160,7 +167,7 @@ class RequestFlow:
         confidence = own.confidence if isinstance(own, LocalResult) else None
         situation, prospect = self._situation(question, confidence)
         advised = None
-        if confidence is not None and confidence.is_valid:
+        if confidence is not None and confidence.is_valid and not request.audit:
             advised = self.gearbox.advise(
                 engaged,
                 confidence,
@@ -170,7 +177,7 @@ class RequestFlow:
             )
         advice, score = advised or (None, None)
         is_top = self.gearbox.is_top and engaged.gear is not None
-        if is_top:
+        if is_top or request.audit:
             situation = replace(situation, tier_above=None)
         decision = decide(self.policy, situation, advice)
         reply = None
@@ -215,7 +222,7 @@ class RequestFlow:
                     asked = both.create_task(asking)
                     answering = both.create_task(self._infer(request.inputs, question.deadline))
                     reply = await asked
-                    if reply.outcome is Outcome.ANSWERED:
+                    if reply.outcome is Outcome.ANSWERED and not request.audit:
                         answering.cancel()
                 own = Reason.ROUTED if answering.cancelled() else answering.result()
             else:
@@ -269,7 +276,8 @@ class RequestFlow:
         onward = msgspec.structs.replace(
             request, route=decision.route, gear=travels, earlier=earlier if travels else ()
         )
-        self._metrics.count_route(decision.route)
+        if not request.audit:
+            self._metrics.count_route(decision.route)
         until = question.deadline.earlier_by_ms(self.policy.margin_ms)
         return await self._uplink.ask(onward, until, gateway)
 
@@ -308,7 +316,8 @@ class RequestFlow:
             is_as_fitted=is_fitted and decision.is_as_fitted and bool(question.engaged.gear),
         )
         has_come = reply.outcome in (Outcome.ANSWERED, Outcome.DEGRADED)
-        self._metrics.count_escalation("answered" if has_come else reply.reason.value)
+        if not question.request.audit:
+            self._metrics.count_escalation("answered" if has_come else reply.reason.value)
         return with_own_reason(settlement, own)
 
     def _keep(self, own: LocalResult | Reason, reason: Reason) -> Settlement:
@@ -318,6 +327,10 @@ class RequestFlow:
         return with_own_reason(settlement, own)
 
     def _note(self, course: Course, answer: Answer) -> None:
+        """Counts and writes down how it went, and draws whether the answer is audited."""
+        if course.request.audit:
+            self._metrics.count_served_audit(answer.outcome.value)
+            return
         self._metrics.observe_answer(
             answer.outcome.value,
             answer.reason.value,
@@ -325,5 +338,11 @@ class RequestFlow:
             answer.latency_ms,
         )
         self._metrics.count_guarantee(answer.guarantee)
-        self._log.append(record(course, self.identity, answer, self._clock.wall_s()))
+        draw = self._auditor.draw(course) if self._auditor else NOT_DRAWN
+        decided = record(
+            course, self.identity, answer, self._clock.wall_s(), audit_chance=draw.chance
+        )
+        self._log.append(decided)
         self._metrics.count_decision_log_drops(self._log.num_dropped)
+        if self._auditor and draw.is_drawn:
+            self._auditor.start(course, decided)

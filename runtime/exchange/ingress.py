@@ -2,7 +2,8 @@
 
 Every message that arrives ends in a reply or in a counter. A request is refused at once when it
 cannot be read, is late already, or finds the queues full; a repeated id is computed once; an asker
-that goes away frees its work.
+that goes away frees its work. Audits have a few places of their own, and get in only while at most
+half of those for requests are taken.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from runtime.errors import (
     BackendError,
     MalformedBodyError,
     NotConnectedError,
+    OverloadedError,
     PayloadTooLargeError,
     RequestError,
     ShuttingDownError,
@@ -44,6 +46,8 @@ from runtime.ports import Clock, Message, MessageBus
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 # Correlation data is kept with them, so it may not be as long as MQTT allows.
 MAX_CORRELATION_BYTES = 128
+# Of the places for requests, so many audits are worked on beside them.
+AUDIT_SHARE = 8
 _log = structlog.get_logger()
 
 
@@ -90,6 +94,10 @@ class Ingress:
         self._bus, self._clock, self._metrics = bus, clock, metrics
         self._flow, self._limits = flow, limits
         self._admission = Admission(limits.max_pending, limits.max_pending_bytes)
+        self._audits = Admission(
+            max(1, limits.max_pending // AUDIT_SHARE),
+            max(limits.max_body_bytes, limits.max_pending_bytes // AUDIT_SHARE),
+        )
         self._recent: RecentRequests[Message] = RecentRequests(
             max(limits.dedupe_window, 2 * limits.max_pending), MAX_KEPT_BYTES
         )
@@ -98,7 +106,7 @@ class Ingress:
 
     @property
     def queue_len(self) -> int:
-        """Requests in progress."""
+        """Requests in progress; audits give way to them and are not among them."""
         return self._admission.count
 
     @property
@@ -135,7 +143,7 @@ class Ingress:
             self._take(addressed.agent, own_topic, message)
         except TierwiseError as error:
             _log.info("request.refused", asker=addressed.agent, code=error.code, error=str(error))
-            self._metrics.count_refusal(error.code)
+            self._count_refusal(error.code, is_audit=bool(message.property(topics.AUDIT)))
             self._send(
                 error_message(
                     error,
@@ -193,12 +201,31 @@ class Ingress:
             return
         num_bytes = len(message.payload)
         try:
-            self._admission.enter(num_bytes)
+            self._admit(request, num_bytes)
         except TierwiseError:
             self._recent.abandon(key)
             raise
         work = _Work(key, own_topic, request, body, num_bytes, arrived_s)
         self._start(work, Deadline.after(arrived_s, remaining_ms))
+
+    def _admit(self, request: InferenceRequest, num_bytes: int) -> None:
+        """Finds a place.
+
+        Raises:
+            OverloadedError: there is none.
+        """
+        if request.audit and 2 * self._admission.count > self._limits.max_pending:
+            raise OverloadedError("no audits while more than half of the places are taken")
+        self._places(request).enter(num_bytes)
+
+    def _places(self, request: InferenceRequest) -> Admission:
+        return self._audits if request.audit else self._admission
+
+    def _count_refusal(self, code: str, *, is_audit: bool) -> None:
+        if is_audit:
+            self._metrics.count_served_audit(code)
+        else:
+            self._metrics.count_refusal(code)
 
     def _start(self, work: _Work, deadline: Deadline) -> None:
         task = asyncio.get_running_loop().create_task(
@@ -210,15 +237,15 @@ class Ingress:
 
     def _on_end(self, work: _Work, task: asyncio.Task[Answer]) -> None:
         took_ms = (self._clock.monotonic_s() - work.arrived_s) * 1000
-        self._admission.leave(work.num_bytes, took_ms)
+        self._places(work.request).leave(work.num_bytes, took_ms)
         self._metrics.set_pending(self.queue_len)
         if self._running.get(work.key) is not task:
             # Its asker cancelled it; the key may belong to a younger task by now.
-            self._metrics.count_refusal("cancelled")
+            self._count_refusal("cancelled", is_audit=work.request.audit)
             return
         del self._running[work.key]
         if task.cancelled():
-            self._metrics.count_refusal("cancelled")
+            self._count_refusal("cancelled", is_audit=work.request.audit)
             reply = self._encoded(work, ShuttingDownError("ended before it was answered"))
             correlations = self._recent.abandon(work.key)
         else:
@@ -275,7 +302,7 @@ class Ingress:
 def _question_digest(message: Message) -> bytes:
     """Tells questions apart that have the same id; how it was to be answered is part of one."""
     digest = hashlib.blake2b(message.payload, digest_size=16)
-    for name in (topics.ROUTE, topics.GEAR, topics.EARLIER):
+    for name in (topics.ROUTE, topics.GEAR, topics.EARLIER, topics.AUDIT):
         # No text of a property holds a NUL (MQTT 5, 1.5.4).
         digest.update(b"\0" + message.property(name).encode())
     return digest.digest()

@@ -22,12 +22,14 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.core.audit import AuditSettings
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
+from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.presence import next_epoch, will_of
-from runtime.exchange.uplink import UplinkSettings
+from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.messages import Birth, ServedModel, Tier
 from runtime.ports import Clock, DecisionLog
@@ -180,6 +182,24 @@ def uplink_settings(
             prior_chance=escalation.prior_chance,
             probe_interval_s=escalation.probe_interval_s,
         ),
+    )
+
+
+def auditor_of(parts: Station, escalation: EscalationSettings, uplink: Uplink) -> Auditor:
+    """Who audits the answers that stand here; to be closed before the uplink is."""
+    return Auditor(
+        parts.identity,
+        AuditSettings(
+            rate=escalation.audit_rate,
+            budget_ms=escalation.audit_budget_ms,
+            max_in_progress=escalation.max_audits,
+        ),
+        gearbox=parts.gearbox,
+        min_chance=escalation.min_chance,
+        uplink=uplink,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        log=parts.log,
     )
 
 

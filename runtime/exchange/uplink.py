@@ -79,7 +79,11 @@ class UpstreamReply:
 
 
 class Uplink:
-    """The way up from one process. Not thread-safe: lives on the event loop of its bus."""
+    """The way up from one process. Not thread-safe: lives on the event loop of its bus.
+
+    Audits take no place from requests, and the link estimate learns nothing from them: they wait
+    for all tiers, and are the first to be turned away.
+    """
 
     def __init__(
         self,
@@ -96,6 +100,9 @@ class Uplink:
         self._correlations = correlation_ids(epoch)
         # A wait ends with a reply, or with None when we stop.
         self._pending: PendingTable[asyncio.Future[Message | None]] = PendingTable(
+            settings.max_pending
+        )
+        self._audits: PendingTable[asyncio.Future[Message | None]] = PendingTable(
             settings.max_pending
         )
         self._book = GatewayBook()
@@ -117,17 +124,24 @@ class Uplink:
         """Requests that wait for a reply."""
         return len(self._pending)
 
-    def prospect(self, waits_ms: float) -> Prospect:
-        """The gateway to ask and its chance to answer while we wait."""
+    def choose(self) -> str | None:
+        """The gateway to ask, None while there is none."""
+        if not self._bus.is_connected:
+            return None
         now_s = self._clock.monotonic_s()
         failed = {g for g, at_s in self._failed_at_s.items() if now_s - at_s < AVOID_S}
-        gateway = self._book.choose(
+        return self._book.choose(
             avoid=frozenset(failed),
             draws=(self._chooser.random(), self._chooser.random()),
             pinned=self._settings.pinned,
         )
-        if gateway is None or not self._bus.is_connected:
+
+    def prospect(self, waits_ms: float) -> Prospect:
+        """The gateway to ask and its chance to answer while we wait."""
+        gateway = self.choose()
+        if gateway is None:
             return Prospect(None, 0.0, probe_is_due=False)
+        now_s = self._clock.monotonic_s()
         link = self._link(gateway)
         if waits_ms <= self._settings.reserve_ms:
             # Nothing would be sent, so this is no probe either.
@@ -158,14 +172,16 @@ class Uplink:
             correlation=correlation,
             remaining_ms=remaining_ms,
         )
+        waiting = self._audits if request.audit else self._pending
         try:
-            self._pending.add(correlation, Pending(sent_s, future))
+            waiting.add(correlation, Pending(sent_s, future))
         except OverloadedError:
             return UpstreamReply(Outcome.FAILED, Reason.OVERLOADED)
-        link = self._link(gateway)
+        link = None if request.audit else self._link(gateway)
         try:
             sent_bytes = self._bus.publish(message)
-            link.note_sent(sent_s)
+            if link is not None:
+                link.note_sent(sent_s)
             self._metrics.add_uplink_bytes(sent_bytes)
             reply = await asyncio.wait_for(future, waits_ms / 1000)
         except NotConnectedError:
@@ -173,16 +189,17 @@ class Uplink:
         except PayloadTooLargeError:
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_REFUSED)
         except TimeoutError:
-            now_s = self._clock.monotonic_s()
-            link.note_lost(now_s, waits_ms)
-            self._failed_at_s[gateway] = now_s
+            if link is not None:
+                now_s = self._clock.monotonic_s()
+                link.note_lost(now_s, waits_ms)
+                self._failed_at_s[gateway] = now_s
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=sent_bytes)
         except asyncio.CancelledError:
             self._cancel_above(request.request_id, topic, correlation)
             raise
         finally:
-            self._pending.resolve(correlation)
-        if reply is not None:
+            waiting.resolve(correlation)
+        if reply is not None and link is not None:
             now_s = self._clock.monotonic_s()
             link.note_reply(now_s, (now_s - sent_s) * 1000)
             self._failed_at_s.pop(gateway, None)
@@ -210,7 +227,8 @@ class Uplink:
         return self._links.setdefault(gateway, LinkEstimator(self._settings.link))
 
     def _on_reply(self, message: Message) -> None:
-        waiting = self._pending.resolve(message.correlation_data)
+        correlation = message.correlation_data
+        waiting = self._pending.resolve(correlation) or self._audits.resolve(correlation)
         if waiting is None or waiting.value.done():
             self._metrics.count_ignored("late_reply")
             return
@@ -252,7 +270,7 @@ class Uplink:
 
     async def close(self) -> None:
         """Ends all waits; whoever waits gets a failed reply, and so keeps the answer in hand."""
-        for waiting in self._pending.drain():
+        for waiting in (*self._pending.drain(), *self._audits.drain()):
             if not waiting.value.done():
                 waiting.value.set_result(None)
 

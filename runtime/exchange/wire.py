@@ -87,6 +87,7 @@ def request_message(
         (topics.ROUTE, route_text(request.route)),
         (topics.GEAR, request.gear),
         (topics.EARLIER, earlier_text(request.earlier)),
+        (topics.AUDIT, "1" if request.audit else ""),
     )
     user.extend((name, value) for name, value in optional if value)
     return Message(
@@ -139,6 +140,7 @@ def parse_request(
         route=parse_route(message.property(topics.ROUTE)),
         gear=parse_gear(message.property(topics.GEAR)),
         earlier=parse_earlier(message.property(topics.EARLIER)),
+        audit=_flag(message.property(topics.AUDIT), topics.AUDIT),
     ), body
 
 
@@ -179,6 +181,12 @@ def _count(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 6):  # noqa: PLR2004 decimal digits
         raise MalformedBodyError(f"{name} is no small number: {text[:40]!r}")
     return int(text)
+
+
+def _flag(text: str, name: str) -> bool:
+    if text not in ("", "1"):
+        raise MalformedBodyError(f"{name} is 1 or absent; not {text[:40]!r}")
+    return bool(text)
 
 
 def answer_parameters(answer: Answer) -> Parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ from runtime.adapters.clock import SystemClock
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.memory_link import LinkFaults
 from runtime.adapters.metrics import TierMetrics
+from runtime.core.audit import AuditSettings
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
 from runtime.errors import BackendError
+from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
@@ -130,6 +133,7 @@ class FakeTier:
         margin_ms: float = 2.0,
         inline: bool = False,
         gearbox: Gearbox | None = None,
+        audits: AuditSettings | None = None,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -147,6 +151,7 @@ class FakeTier:
         self.bus = MemoryBus(broker, client_id=f"{tier.value}-{site}", link=link)
         self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
         self.uplink = self._uplink(above) if above else None
+        self.auditor = self._auditor(audits, gearbox) if audits else None
         self.flow = RequestFlow(
             self.identity,
             model=self.model,
@@ -156,6 +161,7 @@ class FakeTier:
             log=self.log,
             gearbox=gearbox,
             uplink=self.uplink,
+            auditor=self.auditor,
         )
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)
@@ -175,6 +181,21 @@ class FakeTier:
                 link=LINK,
             ),
             epoch=1,
+        )
+
+    def _auditor(self, audits: AuditSettings, gearbox: Gearbox | None) -> Auditor | None:
+        if self.uplink is None:
+            return None
+        return Auditor(
+            self.identity,
+            audits,
+            gearbox=gearbox or Gearbox(self.identity.tier),
+            min_chance=0.25,
+            uplink=self.uplink,
+            clock=self.clock,
+            metrics=self.metrics,
+            log=self.log,
+            chooser=random.Random(1),
         )
 
     def _birth(self) -> Birth:
@@ -204,6 +225,8 @@ class FakeTier:
             if backend.release is not None:
                 backend.release.set()
         await self.ingress.drain(1.0)
+        if self.auditor is not None:
+            await self.auditor.close()
         await self.up_bus.close()
         await self.bus.close()
         self.model.close()

@@ -197,6 +197,28 @@ async def test_an_id_that_is_used_for_another_question_gets_the_answer_to_that_o
     assert parse_reply(second).outputs["logits"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("text", ["0", "2", "yes", "11"])
+async def test_an_audit_is_said_by_1_and_its_refusals_are_counted_apart(
+    visitor: Visitor, text: str
+) -> None:
+    reply = await visitor.ask(with_property(good(), topics.AUDIT, text))
+
+    assert reply.property(topics.ERROR_CODE) == "malformed_body"
+    refused = 'tierwise_regional_served_audits_total{result="malformed_body"}'
+    assert visitor.region.counted(refused) == 1
+    assert visitor.region.counted("tierwise_regional_refused_requests_total") == 0
+
+
+async def test_an_audit_of_a_request_is_another_question(visitor: Visitor) -> None:
+    first = await visitor.ask(good(correlation=b"c1"))
+    second = await visitor.ask(with_property(good(correlation=b"c2"), topics.AUDIT, "1"))
+
+    assert parse_reply(second).outcome is parse_reply(first).outcome is Outcome.ANSWERED
+    assert visitor.region.backends[0].num_runs == 2
+    assert visitor.region.counted("tierwise_regional_answers_total") == 1
+    assert len(visitor.region.log.records) == 1
+
+
 async def test_an_id_that_comes_along_another_route_is_another_question(visitor: Visitor) -> None:
     first = await visitor.ask(good(correlation=b"c1"))
     routed = with_property(good(correlation=b"c2"), topics.ROUTE, "cloud")

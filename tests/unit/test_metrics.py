@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -115,3 +117,19 @@ def test_answers_are_counted_by_guarantee_and_climbs_by_route(metrics: TierMetri
     assert sample(metrics, "tierwise_edge_guarantees_total", guarantee="suspended") == 1
     assert sample(metrics, "tierwise_edge_routes_total", route="next") == 1
     assert sample(metrics, "tierwise_edge_routes_total", route="regional,cloud") == 1
+
+
+def test_audits_are_counted_by_result_and_the_loss_is_unknown_at_first(
+    metrics: TierMetrics,
+) -> None:
+    unknown = sample(metrics, "tierwise_edge_audit_loss_ratio")
+    metrics.count_audit("agreed")
+    metrics.count_served_audit("overloaded")
+    metrics.set_audit_loss(0.02)
+
+    assert math.isnan(unknown)
+    assert sample(metrics, "tierwise_edge_audits_total", result="agreed") == 1
+    assert sample(metrics, "tierwise_edge_served_audits_total", result="overloaded") == 1
+    assert sample(metrics, "tierwise_edge_audit_loss_ratio") == 0.02
+    metrics.set_audit_loss(None)
+    assert math.isnan(sample(metrics, "tierwise_edge_audit_loss_ratio"))

@@ -78,9 +78,14 @@ _TIERS = {Tier.EDGE: "the edge", Tier.REGIONAL: "the region", Tier.CLOUD: "the c
 _ABOVE: dict[str, Tier] = {Tier.EDGE: Tier.REGIONAL, Tier.REGIONAL: Tier.CLOUD}
 
 
+def printable(text: str) -> str:
+    """Text of another tier as one line without anything that drives a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def plain(text: str) -> str:
-    """Text of another tier, safe to be shown: one line, bounded, nothing that drives a terminal."""
-    return "".join(one if one.isprintable() else "?" for one in text[:128])
+    """The same, bounded: what another tier calls something."""
+    return printable(text[:128])
 
 
 def named(tier: str) -> str:

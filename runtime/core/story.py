@@ -104,4 +104,5 @@ def paragraphs(story: Story) -> list[str]:
         lines.append("")
     lines.extend(story.ending)
     lines.extend(story.notes)
-    return lines
+    # A story may have come over the network, words and all.
+    return [reasons.printable(line) for line in lines]

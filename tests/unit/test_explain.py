@@ -249,6 +249,12 @@ def test_names_from_elsewhere_cannot_drive_a_terminal() -> None:
     assert "\n" not in "".join(told.words)
 
 
+def test_words_that_came_over_the_network_cannot_either() -> None:
+    story = msgspec.structs.replace(tell(ENDING, []), notes=("\x1b[2Jgone",))
+
+    assert paragraphs(story)[-1] == "?[2Jgone"
+
+
 def test_a_story_ends_with_the_outcome_and_what_the_guarantee_means() -> None:
     ending = msgspec.structs.replace(
         ENDING, answered_by="cloud", label=2, confidence=0.9, latency_ms=12.34,

@@ -146,7 +146,7 @@ def test_where_there_is_no_turn_the_table_says_the_same(place: Place, score: flo
 def test_with_the_chance_that_is_named_the_table_asks(place: Place) -> None:
     chance = chance_to_ask(place)
 
-    better = place.advice(chance=(chance or 1.0) * (1 + 1e-9)).choice
+    better = place.advice(chance=(1.0 if chance is None else chance) * (1 + 1e-9)).choice
     assert chance is None or (better is not None and bool(better.to))
 
 

@@ -30,6 +30,7 @@ HORIZON = 10_000
 MIN_UNSURENESS = 1e-3
 # Requests that the estimate of the loss looks back on.
 LOSS_WINDOW = 10_000
+MIN_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +111,36 @@ class LossEstimate:
         self._num = 0
         # Number of the request at the time, weight, weight if it came back, weight if it disagreed.
         self._audits: deque[tuple[int, float, float, float]] = deque()
+        self._drawn = self._back = self._against = 0.0
 
     def note_request(self) -> None:
         """An answer that could have been audited."""
         self._num += 1
         while self._audits and self._audits[0][0] <= self._num - self._window:
-            self._audits.popleft()
+            _, weight, back, against = self._audits.popleft()
+            self._add(-weight, -back, -against)
+        if not self._audits:
+            # Whatever rounding has left of the sums.
+            self._drawn = self._back = self._against = 0.0
 
     def note_audit(self, chance: float, *, agrees: bool | None) -> None:
         """An audit that ended; None when it did not come back."""
         weight = 1 / chance
         came_back = 0.0 if agrees is None else weight
-        self._audits.append((self._num, weight, came_back, weight if agrees is False else 0.0))
+        against = weight if agrees is False else 0.0
+        self._audits.append((self._num, weight, came_back, against))
+        self._add(weight, came_back, against)
+
+    def _add(self, drawn: float, back: float, against: float) -> None:
+        self._drawn += drawn
+        self._back += back
+        self._against += against
 
     @property
     def value(self) -> float | None:
         """The estimate, 0 to 1; None before any audit came back."""
-        drawn, back, against = (math.fsum(one[i] for one in self._audits) for i in (1, 2, 3))
-        if not back or not self._num:
+        # Weights are at least 1; anything less is rounding.
+        if self._back < MIN_WEIGHT or not self._num:
             return None
-        return min(1.0, against / min(self._num, self._window) * (drawn / back))
+        share = self._against / min(self._num, self._window) * (self._drawn / self._back)
+        return min(1.0, max(0.0, share))

@@ -20,6 +20,7 @@ from runtime.adapters.artifacts import open_model
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.onnx_backend import load_members
 from runtime.common_settings import EscalationSettings, ModelSettings, RequestSettings
+from runtime.core.audit import AuditSettings
 from runtime.errors import (
     ArtifactError,
     InvalidBudgetError,
@@ -208,3 +209,28 @@ async def test_requests_side_by_side_are_all_answered(agent: Agent) -> None:
 
     assert all(answer.has_answer for answer in answers)
     assert len({answer.request_id for answer in answers}) == 20
+
+
+async def test_audits_are_as_the_settings_say_and_none_without_a_way_up(
+    edge_settings: EdgeSettings,
+) -> None:
+    escalation = EscalationSettings(audit_rate=0.5, audit_budget_ms=700, max_audits=3)
+    audited = msgspec.structs.replace(edge_settings, escalation=escalation)
+    alone = msgspec.structs.replace(edge_settings, escalation=EscalationSettings(enabled=False))
+
+    async with Agent(audited, bus=MemoryBus(MemoryBroker(), client_id="a")) as agent:
+        auditor = agent.flow._auditor
+        await agent.infer({"image": picture()}, budget_ms=5000)
+    async with Agent(alone, bus=MemoryBus(MemoryBroker(), client_id="a")) as agent:
+        without = agent.flow._auditor
+
+    assert auditor is not None
+    assert auditor._settings == AuditSettings(rate=0.5, budget_ms=700, max_in_progress=3)
+    assert without is None
+    folder = Path(edge_settings.state.folder)
+    with sqlite3.connect(folder / "decisions.sqlite") as connection:
+        rows = connection.execute("SELECT audit_chance, budget_ms, seen FROM decisions").fetchall()
+    connection.close()
+    # Nobody is above, so nothing could be audited.
+    assert [(chance, budget_ms) for chance, budget_ms, _ in rows] == [(0.0, 5000.0)]
+    assert rows[0][2].startswith("edge=")

@@ -182,12 +182,12 @@ def test_the_estimate_is_right_on_average_whatever_the_chances() -> None:
 
 def test_the_estimate_forgets_what_is_long_ago() -> None:
     estimate = LossEstimate(window=100)
-    estimate.note_request()
-    estimate.note_audit(1.0, agrees=False)
-    assert estimate.value == 1.0
+    values = []
+    for agrees in (False, True):
+        for _ in range(101):
+            estimate.note_request()
+        values.append(estimate.value)
+        estimate.note_audit(1.0, agrees=agrees)
+        values.append(estimate.value)
 
-    for _ in range(100):
-        estimate.note_request()
-    estimate.note_audit(1.0, agrees=True)
-
-    assert estimate.value == 0.0
+    assert values == [None, pytest.approx(0.01 * 1.0), None, 0.0]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from model_zoo.policies.replay import Replay
     from runtime.adapters.replay_log import RecordedRequest, Recordings
+    from runtime.messages import Tier
     from runtime.policy import Interval, Policy
 
 EXIT_REFUSED = 1
@@ -30,7 +31,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
     from model_zoo.policies.replay import replay  # noqa: PLC0415 - keeps --help quick
 
     policy = _policy(arguments.policy, arguments.base)
-    log = _recorded(arguments.state, arguments.since)
+    log = _recorded(arguments.state, arguments.since, _top(policy))
     whole = replay(policy, log.requests)
     groups = {
         key: replay(policy, members)
@@ -67,7 +68,18 @@ def _policy(path: Path, base: Path | None) -> Policy:
     return policy_by_hand(read_policy(base or bundled()), read_thresholds(text, str(path)))
 
 
-def _recorded(state: Path, since: float | None) -> Recordings:
+def _top(policy: Policy) -> Tier:
+    from runtime.messages import Tier  # noqa: PLC0415
+
+    try:
+        return Tier(policy.tiers[-1])
+    except ValueError:
+        raise PolicyError(
+            f"{policy.name} is for {' > '.join(policy.tiers)}; logs know {', '.join(Tier)}"
+        ) from None
+
+
+def _recorded(state: Path, since: float | None, top: Tier) -> Recordings:
     from runtime.adapters.decision_query import find_logs  # noqa: PLC0415
     from runtime.adapters.replay_log import read_recorded  # noqa: PLC0415
 
@@ -79,7 +91,7 @@ def _recorded(state: Path, since: float | None) -> Recordings:
         )
     since_s = 0.0 if since is None else time.time() - since
 
-    return read_recorded(paths, since_s=since_s)
+    return read_recorded(paths, since_s=since_s, top=top)
 
 
 def _grouped(

@@ -77,7 +77,7 @@ def fit_policy(
     check_targets(targets)
     _check_sizes(splits, conditions)
     kinds = best_scores(splits.train)
-    splits = Splits(splits.train.using(kinds), splits.calibration.using(kinds))
+    splits = Splits(splits.train.using(kinds), splits.calibration)
     train, calibration = splits.train, splits.calibration
     cells = list(itertools.product(conditions.budgets_ms, sorted(conditions.loads)))
     gears = tuple(
@@ -171,7 +171,9 @@ def _fit_gear(
     steps = fit_steps(train, front(estimates, targets))
     progress(f"gear {name}: walk {len(steps)} steps")
     # Only now, when the path is fixed.
-    held = stage_of(splits.calibration, seed + 1)
+    tiers = splits.train.tiers
+    kinds = {name: splits.train.kind_at(tier) for tier, name in enumerate(tiers)}
+    held = stage_of(splits.calibration.using(kinds), seed + 1)
     path = [step.itinerary.follow(held) for step in steps]
     is_expected = held.num < MIN_CERTIFIED
     found = (

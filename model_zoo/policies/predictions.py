@@ -60,6 +60,8 @@ class Predictions:
             PolicyError: a kind was not collected.
         """
         wanted = tuple(kinds.get(tier, self.kind_at(k)) for k, tier in enumerate(self.tiers))
+        if wanted == tuple(self.kind_at(tier) for tier in range(len(self.tiers))):
+            return self
         score = self.score.copy()
         for tier, kind in enumerate(wanted):
             if kind == self.kind_at(tier):

@@ -58,12 +58,21 @@ NOT_DRAWN = Draw()
 
 
 def is_auditable(
-    decision: Decision, outcome: Outcome, *, residency: Residency, route: tuple[Tier, ...]
+    decision: Decision,
+    outcome: Outcome,
+    *,
+    answered_by: Tier | None,
+    residency: Residency,
+    route: tuple[Tier, ...],
 ) -> bool:
-    """Whether an answer stood by itself, and its payload may go to all whom an audit asks."""
-    stood = decision.action is Action.ANSWER and decision.reason is Reason.CONFIDENT
+    """Whether an answer stood short of the top, and its payload may go to all an audit asks.
+
+    ``answered_by`` is the tier whose answer it is.
+    """
+    stood = decision.action is Action.ESCALATE or decision.reason is Reason.CONFIDENT
+    is_of_the_top = bool(route) and answered_by is route[-1]
     may_go = bool(route) and all(residency.allows(tier) for tier in route)
-    return stood and outcome is Outcome.ANSWERED and may_go
+    return stood and outcome is Outcome.ANSWERED and may_go and not is_of_the_top
 
 
 class AuditDraws:

@@ -27,11 +27,11 @@ from runtime.core.audit import (
     is_auditable,
 )
 from runtime.core.gearbox import Gearbox
-from runtime.core.seen import seen_in, seen_text
+from runtime.core.seen import parse_seen, seen_in, seen_text
 from runtime.deadline import Deadline
 from runtime.exchange.course import Course, Identity
 from runtime.exchange.uplink import Uplink, UpstreamReply
-from runtime.messages import InferenceRequest, Outcome, Reason
+from runtime.messages import Answer, InferenceRequest, Outcome, Reason
 from runtime.ports import AuditRecord, Clock, DecisionLog, DecisionRecord
 
 # By then the answer is on its way to the caller.
@@ -69,13 +69,14 @@ class Auditor:
         """Audits on their way."""
         return len(self._running)
 
-    def draw(self, course: Course) -> Draw:
+    def draw(self, course: Course, answer: Answer) -> Draw:
         """Whether the answer to a request is audited, and how likely that was."""
         seen = course.seen(self._identity.tier)
         result = course.result
         auditable = self._gearbox.begins(course.request.hop) and is_auditable(
             course.decision,
-            course.settlement.outcome,
+            answer.outcome,
+            answered_by=answer.tier,
             residency=course.request.residency,
             route=self._gearbox.above,
         )
@@ -84,7 +85,7 @@ class Auditor:
             return NOT_DRAWN
         chance = course.chance or 0.0
         draw = self._draws.draw(
-            result.confidence.probability,
+            0.0 if answer.confidence is None else answer.confidence,
             can_ask=chance > 0 and chance >= self._min_chance and not self._is_closed,
             num_in_progress=self.num_in_progress,
         )
@@ -96,8 +97,10 @@ class Auditor:
 
     def start(self, course: Course, decided: DecisionRecord) -> None:
         """Audits a request that was drawn, soon; ``decided`` is what the log says of it."""
-        request, label = course.request, decided.label
-        tier, travels = self._identity.tier, course.engaged.travels
+        request, travels = course.request, course.engaged.travels
+        tier, label = self._identity.tier, None
+        if course.result is not None:
+            label = course.result.confidence.label
         onward = msgspec.structs.replace(
             request,
             # Copies: the caller has its answer and may use its arrays for something else.
@@ -138,7 +141,7 @@ class Auditor:
         text, agrees = decided.seen, None
         if reply is not None and reply.answer is not None:
             above = seen_in(reply.answer.hops, above=self._identity.tier)
-            text = ";".join(filter(None, (decided.seen, seen_text(above))))
+            text = seen_text({**parse_seen(decided.seen), **above})
             # A degraded reply is that of a tier below the top, or of half an ensemble.
             if reply.outcome is Outcome.ANSWERED and set(self._gearbox.above) <= above.keys():
                 agrees = above[self._gearbox.above[-1]].label == decided.label

@@ -338,7 +338,7 @@ class RequestFlow:
             answer.latency_ms,
         )
         self._metrics.count_guarantee(answer.guarantee)
-        draw = self._auditor.draw(course) if self._auditor else NOT_DRAWN
+        draw = self._auditor.draw(course, answer) if self._auditor else NOT_DRAWN
         decided = record(
             course, self.identity, answer, self._clock.wall_s(), audit_chance=draw.chance
         )

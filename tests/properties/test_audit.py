@@ -129,18 +129,32 @@ def test_a_rate_of_zero_draws_nothing_and_of_one_nearly_all() -> None:
     st.lists(st.sampled_from(UPWARDS), unique=True, max_size=2).map(tuple),
 )
 def test_residency_is_obeyed(residency: Residency, route: tuple[Tier, ...]) -> None:
-    may = is_auditable(STOOD, Outcome.ANSWERED, residency=residency, route=route)
+    may = is_auditable(
+        STOOD, Outcome.ANSWERED, answered_by=Tier.EDGE, residency=residency, route=route
+    )
 
     assert may == (bool(route) and all(residency.allows(tier) for tier in route))
 
 
-@given(st.sampled_from(Action), st.sampled_from(Reason), st.sampled_from(Outcome))
-def test_only_an_answer_that_stood_by_itself_is_audited(
-    action: Action, reason: Reason, outcome: Outcome
+@given(
+    st.sampled_from(Action),
+    st.sampled_from(Reason),
+    st.sampled_from(Outcome),
+    st.sampled_from(Tier),
+)
+def test_only_an_answer_that_stood_short_of_the_top_is_audited(
+    action: Action, reason: Reason, outcome: Outcome, answered_by: Tier
 ) -> None:
-    may = is_auditable(Decision(action, reason), outcome, residency=Residency.CLOUD, route=UPWARDS)
+    may = is_auditable(
+        Decision(action, reason),
+        outcome,
+        answered_by=answered_by,
+        residency=Residency.CLOUD,
+        route=UPWARDS,
+    )
 
-    assert may == ((action, reason, outcome) == ("answer", "confident", "answered"))
+    stood = action == "escalate" or reason == "confident"
+    assert may == (stood and outcome == "answered" and answered_by is not Tier.CLOUD)
 
 
 def test_without_audits_nothing_is_said_about_the_loss() -> None:

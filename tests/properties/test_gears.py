@@ -24,7 +24,9 @@ TABLE = DecisionTable(
         Choice(gain=((0.1, -0.2),) * 3, cost=((0.1, 0.1),) * 3, to=("regional",)),
     ),
 )
-GEAR = Gear("any", Guarantee.CERTIFIED, 0.1, (TABLE,), Promise({"edge": 1.0}, NOTHING, NOTHING, NOTHING))
+GEAR = Gear(
+    "any", Guarantee.CERTIFIED, 0.1, (TABLE,), Promise({"edge": 1.0}, NOTHING, NOTHING, NOTHING)
+)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -1.0, 0.0, 0.79])

@@ -20,12 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
-from model_zoo.catalog import bundled_pictures
+from model_zoo.catalog import bundled_pictures, bundled_policy
 from runtime.adapters.broker import Preference, RunningBroker, start_broker
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
 from runtime.adapters.stalling_proxy import StallingProxy
 from runtime.errors import StartError
 from runtime.messages import Tier
+from runtime.policy import Policy
 from runtime.supervise import report
 from tierwise.demo import plan
 from tierwise.demo.baseline import labels_of
@@ -33,6 +34,7 @@ from tierwise.demo.processes import Children, Roster
 from tierwise.demo.tally import Seen, Summary, Tally
 from tierwise.demo.traffic import Caller, Question, stream
 from tierwise.demo.view import View
+from tierwise.policy_commands import read_policy
 
 OUTAGE_S = 4.0
 READY_S = 30.0
@@ -40,6 +42,7 @@ REFRESH_PER_S = 8
 # Beyond these, the single tiers judge the rest after the stream, so that answers come at once.
 JUDGED_FIRST = 1_000
 INTERRUPTED = 130
+SENT_BY = ("tierwise_edge_escalations_total", "tierwise_edge_audits_total")
 
 
 @dataclass
@@ -83,16 +86,17 @@ async def _run(arguments: argparse.Namespace, console: Console, folder: Path) ->
         await _judge(tally, questions[:JUDGED_FIRST], lambda n: view.progress.advance(first, n))
         async with _stage(arguments, folder, view) as stage:
             first_answer_s = await _stream(arguments, stage, questions, view, began_s)
-            uplink_bytes, num_escalated = await _uplink(stage.agent_bases)
+            uplink_bytes, num_sent = await _uplink(stage.agent_bases)
             view.uplink_bytes = uplink_bytes
             await _judge(tally, questions[JUDGED_FIRST:], lambda _: None)
             view.note = "done"
             live.refresh()
             summary = tally.summary(
                 uplink_bytes=uplink_bytes,
-                num_escalated=num_escalated,
+                num_sent=num_sent,
                 first_answer_s=first_answer_s,
                 state=str(folder),
+                policy=_policy(),
             )
             live.stop()
             _finish(arguments, view, summary, folder)
@@ -111,6 +115,12 @@ def _questions(num_requests: int, seed: int) -> list[Question]:
         Question(index, split.pictures[chosen], int(split.labels[chosen]))
         for index, chosen in enumerate(order[:num_requests])
     ]
+
+
+def _policy() -> Policy | None:
+    """The policy that the tiers of the demo follow."""
+    path = bundled_policy()
+    return None if path is None else read_policy(path)
 
 
 async def _judge(tally: Tally, questions: list[Question], progress: Callable[[int], None]) -> None:
@@ -226,8 +236,8 @@ async def _meter(agent_bases: list[str], view: View) -> None:
 
 
 async def _uplink(agent_bases: list[str]) -> tuple[int, int]:
-    """Bytes that agents sent to the gateway, with MQTT framing, and for how many requests."""
-    num_bytes = num_escalated = 0.0
+    """Bytes from agents to the gateway, with MQTT framing, and for how many requests and audits."""
+    num_bytes = num_sent = 0.0
     async with aiohttp.ClientSession() as session:
         for base in agent_bases:
             async with session.get(f"{base}/metrics") as response:
@@ -236,9 +246,9 @@ async def _uplink(agent_bases: list[str]) -> tuple[int, int]:
                 for sample in family.samples:
                     if sample.name == "tierwise_edge_uplink_bytes_total":
                         num_bytes += sample.value
-                    elif sample.name == "tierwise_edge_escalations_total":
-                        num_escalated += sample.value
-    return round(num_bytes), round(num_escalated)
+                    elif sample.name in SENT_BY and sample.labels.get("result") != "skipped":
+                        num_sent += sample.value
+    return round(num_bytes), round(num_sent)
 
 
 def _finish(arguments: argparse.Namespace, view: View, summary: Summary, folder: Path) -> None:
@@ -250,7 +260,8 @@ def _finish(arguments: argparse.Namespace, view: View, summary: Summary, folder:
     view.console.print(f"\nLogs and decisions are kept in {folder}\nTry next:", highlight=False)
     for command in (
         f"tierwise metrics escalations --state {where} --by tier,reason",
-        "tierwise infer --index 7",
+        f"tierwise explain latest --state {where}",
+        "tierwise policy show",
         "tierwise demo --keep",
         "tierwise doctor",
     ):

@@ -8,6 +8,9 @@ from typing import TypedDict
 
 import numpy as np
 
+from runtime.policy import Policy
+from tierwise.demo.promise import Promise, checked
+
 TIERS = ("edge", "regional", "cloud")
 
 
@@ -58,6 +61,7 @@ class Summary(TypedDict):
     budget_ms: float
     first_answer_s: float
     state: str
+    promise: Promise | None
 
 
 @dataclass
@@ -73,9 +77,10 @@ class Tally:
         """Takes one more request in."""
         self.seen.append(seen)
 
-    def answered_by(self) -> dict[str, int]:
+    def answered_by(self, *, outside_outage: bool = False) -> dict[str, int]:
         """Requests by the tier whose model answered."""
-        return {tier: sum(seen.tier == tier for seen in self.seen) for tier in TIERS}
+        used = [seen for seen in self.seen if not (outside_outage and seen.in_outage)]
+        return {tier: sum(seen.tier == tier for seen in used) for tier in TIERS}
 
     def count(self, outcome: str) -> int:
         """Requests with this outcome."""
@@ -111,10 +116,16 @@ class Tally:
         )
 
     def summary(
-        self, *, uplink_bytes: int, num_escalated: int, first_answer_s: float, state: str
+        self,
+        *,
+        uplink_bytes: int,
+        num_sent: int,
+        first_answer_s: float,
+        state: str,
+        policy: Policy | None = None,
     ) -> Summary:
-        """All figures; ``uplink_bytes`` were sent for ``num_escalated`` requests."""
-        each = uplink_bytes / num_escalated if num_escalated else 0.0
+        """All figures; ``uplink_bytes`` were sent for ``num_sent`` requests and audits."""
+        each = uplink_bytes / num_sent if num_sent else 0.0
         return Summary(
             requests=len(self.seen),
             answered_by=self.answered_by(),
@@ -138,6 +149,11 @@ class Tally:
             budget_ms=self.budget_ms,
             first_answer_s=round(first_answer_s, 2),
             state=state,
+            promise=(
+                None
+                if policy is None
+                else checked(policy, self.answered_by(outside_outage=True), self.budget_ms)
+            ),
         )
 
 

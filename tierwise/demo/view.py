@@ -144,4 +144,12 @@ def summary_table(summary: Summary) -> Table:
         f"{outage['requests']} requests, {outage['answered']} answered, "
         f"{outage['degraded']} of them marked degraded",
     )
+    promise = summary["promise"]
+    if promise is not None:
+        shares = ", ".join(
+            f"{tier} {one['measured']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
+            for tier, one in promise["answered_by"].items()
+        )
+        verdict = "as predicted" if promise["holds"] else "not as predicted"
+        table.add_row(f"policy, {promise['guarantee']}: shares {verdict}", shares)
     return table

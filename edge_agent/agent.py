@@ -192,6 +192,7 @@ class Agent:
         residency: Residency = Residency.CLOUD,
         outputs: tuple[str, ...] = (),
         request_id: str = "",
+        explain: bool = False,
     ) -> Answer:
         """The best answer that can be had within the budget.
 
@@ -202,6 +203,7 @@ class Agent:
             residency: the furthest tier that the inputs may reach.
             outputs: names of wanted outputs; empty for all.
             request_id: idempotency id; made up when empty.
+            explain: the answer then says in words why each tier did what it did.
 
         Raises:
             RequestError: the request cannot be answered as it is.
@@ -216,6 +218,7 @@ class Agent:
                 outputs=outputs,
                 remaining_ms=budget_ms,
                 residency=residency,
+                explain=explain,
             )
         )
 

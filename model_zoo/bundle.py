@@ -24,7 +24,7 @@ from model_zoo.onnx_files import (
     INPUT_NAME,
     OUTPUT_NAME,
     count_parameters,
-    halve_weights,
+    quantize_weights,
     serialize,
     strip,
 )
@@ -41,7 +41,7 @@ NUM_TEST_PICTURES = 5_000
 NUM_CALIBRATION_PICTURES = 2_000
 # The oldest release that the product runs on; the files' operators are older.
 MIN_ONNXRUNTIME = "1.20"
-HALF_FORMAT = "float16 weights, float32 arithmetic"
+STORED_FORMAT = "int8 weights per channel, float32 arithmetic"
 INPUTS = (TensorSpec(INPUT_NAME, "FP32", (-1, PICTURE_SIDE, PICTURE_SIDE)),)
 OUTPUTS = (TensorSpec(OUTPUT_NAME, "FP32", (-1, len(LABELS))),)
 
@@ -80,7 +80,8 @@ def write_bundle(
 
     Args:
         networks: float32 ONNX files by tier and member name. Those of edge and regional are
-            quantized to int8; those of the cloud get float16 weights.
+            quantized to int8; those of the cloud keep float32
+            arithmetic, with weights stored as int8.
         data: calibration pictures for every choice, test pictures for the figures.
         output: the folder, made when missing; files of the same names are replaced.
         name: of the model, the same on all tiers.
@@ -188,14 +189,14 @@ def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _B
     calibration, test = to_pixels(data.calibration.pictures), to_pixels(data.test.pictures)
     files: dict[str, bytes] = {}
     tried: tuple[Candidate, ...] = ()
-    numeric_format = HALF_FORMAT
+    numeric_format = STORED_FORMAT
     for name, contents in networks.items():
         if is_int8:
             quantized = quantize(contents, calibration, data.calibration.labels)
             files[f"{name}.onnx"], tried = quantized.model, quantized.tried
             numeric_format = f"int8 per channel, ranges by {quantized.choice}"
         else:
-            small = strip(halve_weights(onnx.load_from_string(contents)))
+            small = strip(quantize_weights(onnx.load_from_string(contents)))
             files[f"{name}.onnx"] = serialize(small)
     before = [logits_of_file(file, test) for file in networks.values()]
     return _Built(

@@ -55,12 +55,15 @@ class HeldOut(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """One tier's files, and each member's logits on both parts of the held-out data."""
+    """One tier's files, and each member's logits on both parts of the held-out data.
+
+    ``float32_test`` are those on the test part before weights were made smaller.
+    """
 
     files: dict[str, bytes]
     calibration: list[Float32s]
     test: list[Float32s]
-    accuracy_float32: float
+    float32_test: list[Float32s]
     parameters: int
     numeric_format: str
     tried: tuple[Candidate, ...]
@@ -98,21 +101,28 @@ def write_bundle(
         progress(f"{tier}: quantize and measure")
         built[tier] = _build(networks[tier], data, is_int8=tier is not Tier.CLOUD)
     progress("calibrate and choose thresholds")
+    weights = {
+        tier: calibrate.fit_weights(model.calibration, data.calibration.labels)
+        for tier, model in built.items()
+    }
     temperatures = {
-        tier: calibrate.fit_temperature(model.calibration, data.calibration.labels)
+        tier: calibrate.fit_temperature(model.calibration, data.calibration.labels, weights[tier])
         for tier, model in built.items()
     }
     chosen = calibrate.choose_thresholds(
         _scores(
             [
-                calibrate.probabilities_of(built[tier].calibration, temperatures[tier])
+                calibrate.probabilities_of(
+                    built[tier].calibration, temperatures[tier], weights[tier]
+                )
                 for tier in Tier
             ],
             data.calibration.labels,
         )
     )
     on_test = {
-        tier: calibrate.probabilities_of(built[tier].test, temperatures[tier]) for tier in Tier
+        tier: calibrate.probabilities_of(built[tier].test, temperatures[tier], weights[tier])
+        for tier in Tier
     }
     accept_at = {
         Tier.EDGE: chosen.edge_accept_at,
@@ -123,13 +133,19 @@ def write_bundle(
     progress("write files")
     reports: dict[str, TierReport] = {}
     for tier, model in built.items():
-        measured = _measure(model, on_test[tier], data.test.labels, accept_at[tier])
+        measured = _measure(
+            model,
+            on_test[tier],
+            data.test.labels,
+            accept_at=accept_at[tier],
+            weights=weights[tier],
+        )
         manifest = ModelManifest(
             name=name,
             version=version,
             tier=tier,
             files={file: describe_file(contents) for file, contents in model.files.items()},
-            members=_members(model, data.test.labels),
+            members=_members(model, data.test.labels, weights[tier]),
             inputs=INPUTS,
             outputs=OUTPUTS,
             labels=LABELS,
@@ -203,9 +219,7 @@ def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _B
         files=files,
         calibration=[logits_of_file(file, calibration) for file in files.values()],
         test=[logits_of_file(file, test) for file in files.values()],
-        accuracy_float32=calibrate.accuracy_of(
-            calibrate.probabilities_of(before), data.test.labels
-        ),
+        float32_test=before,
         parameters=sum(count_parameters(onnx.load_from_string(file)) for file in networks.values()),
         numeric_format=numeric_format,
         tried=tried,
@@ -220,26 +234,36 @@ def _scores(
     )
 
 
-def _members(model: _Built, labels: calibrate.Labels) -> tuple[Member, ...]:
+def _members(
+    model: _Built, labels: calibrate.Labels, weights: Sequence[float]
+) -> tuple[Member, ...]:
     return tuple(
-        Member(Path(file).stem, file, accuracy=calibrate.accuracy_of(logits, labels))
-        for file, logits in zip(model.files, model.test, strict=True)
+        Member(Path(file).stem, file, weight, calibrate.accuracy_of(logits, labels))
+        for file, logits, weight in zip(model.files, model.test, weights, strict=True)
     )
 
 
 def _measure(
-    model: _Built, probabilities: calibrate.Float64s, labels: calibrate.Labels, accept_at: float
+    model: _Built,
+    probabilities: calibrate.Float64s,
+    labels: calibrate.Labels,
+    *,
+    accept_at: float,
+    weights: Sequence[float],
 ) -> Measured:
     confidence, correct = calibrate.scores_of(probabilities, labels)
     stands = confidence >= accept_at
+    uncalibrated = calibrate.probabilities_of(model.test, weights=weights)
     return Measured(
         accuracy=float(correct.mean()),
         num_examples=len(labels),
-        ece_before=calibrate.calibration_error(calibrate.probabilities_of(model.test), labels),
+        ece_before=calibrate.calibration_error(uncalibrated, labels),
         ece_after=calibrate.calibration_error(probabilities, labels),
         parameters=model.parameters,
         size_bytes=sum(len(file) for file in model.files.values()),
-        accuracy_float32=model.accuracy_float32,
+        accuracy_float32=calibrate.accuracy_of(
+            calibrate.probabilities_of(model.float32_test, weights=weights), labels
+        ),
         answered_share=float(stands.mean()),
         answered_accuracy=float(correct[stands].mean()) if stands.any() else None,
     )
@@ -249,7 +273,7 @@ def _report(model: _Built, manifest: ModelManifest, measured: Measured) -> TierR
     backends = [OnnxBackend.load(file, source=name) for name, file in model.files.items()]
     return TierReport(
         accuracy=measured.accuracy,
-        accuracy_float32=model.accuracy_float32,
+        accuracy_float32=measured.accuracy_float32 or 0.0,
         ece_before=measured.ece_before,
         ece_after=measured.ece_after,
         temperature=manifest.temperature,

@@ -8,6 +8,7 @@ first pooled, then calibrated (Rahaman and Thiery, NeurIPS 2021). Logits and pro
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 NUM_BINS = 15
+WEIGHT_STEPS = 20
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 20.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -81,6 +83,28 @@ def fit_temperature(
             right = low + _GOLDEN * (high - low)
             loss_right = loss(right)
     return math.exp((low + high) / 2)
+
+
+def fit_weights(members: Sequence[Floats], labels: Labels) -> tuple[float, ...]:
+    """Weights of an ensemble's members with the lowest log loss at the best temperature.
+
+    Searched on multiples of 1/20 that sum to 1; every member keeps at least 1/20, so that its
+    opinion is still heard where the others agree on what they know least.
+    """
+    if len(members) == 1:
+        return (1.0,)
+    shares = range(1, WEIGHT_STEPS)
+    candidates = [
+        tuple(share / WEIGHT_STEPS for share in chosen)
+        for chosen in itertools.product(shares, repeat=len(members))
+        if sum(chosen) == WEIGHT_STEPS
+    ]
+
+    def loss(weights: tuple[float, ...]) -> float:
+        temperature = fit_temperature(members, labels, weights)
+        return log_loss(probabilities_of(members, temperature, weights), labels)
+
+    return min(candidates, key=loss)
 
 
 def calibration_error(probabilities: Float64s, labels: Labels, num_bins: int = NUM_BINS) -> float:

@@ -24,6 +24,7 @@ from model_zoo.calibrate import (
     cascade,
     choose_thresholds,
     fit_temperature,
+    fit_weights,
     log_loss,
     probabilities_of,
     scores_of,
@@ -250,3 +251,19 @@ def test_a_useless_edge_hands_everything_up() -> None:
     assert (chosen.edge_share, chosen.cloud_share) == (0.0, 1.0)
     assert chosen.edge_accept_at > 0.6
     assert chosen.regional_accept_at > 0.6
+
+
+class TestWeights:
+    LABELS = np.random.default_rng(5).integers(0, 3, 400)
+    GOOD = np.eye(3)[LABELS] * 2 + np.random.default_rng(6).normal(0, 1, (400, 3))
+    NOISE = np.random.default_rng(7).normal(0, 1, (400, 3))
+
+    def test_who_knows_more_weighs_more_and_nobody_nothing(self) -> None:
+        weights = fit_weights([self.GOOD, self.NOISE], self.LABELS)
+
+        assert sum(weights) == pytest.approx(1)
+        assert weights[0] > 0.8
+        assert weights[1] >= 0.05
+
+    def test_a_single_model_has_all_the_weight(self) -> None:
+        assert fit_weights([self.GOOD], self.LABELS) == (1.0,)

@@ -15,6 +15,8 @@ from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from model_zoo.policies.evaluate import Evaluation
     from model_zoo.policies.predictions import Predictions
     from runtime.policy import Gear, Interval, Policy
@@ -223,7 +225,10 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
         )
         return 0
     say(f"{policy.name} on {predictions.source}: {predictions.num_examples} examples")
-    _say_gears([msgspec.structs.replace(gear, promise=found[gear.name]) for gear in policy.gears])
+    _say_gears(
+        [msgspec.structs.replace(gear, promise=found[gear.name]) for gear in policy.gears],
+        policy.tiers,
+    )
     return 0
 
 
@@ -286,7 +291,7 @@ def _tell(policy: Policy) -> None:
         f"learned on {policy.train.num_examples} examples of {policy.train.source}, certified on "
         f"{policy.calibration.num_examples} of {policy.calibration.source}"
     )
-    _say_gears(policy.gears)
+    _say_gears(policy.gears, policy.tiers)
     if any(gear.guarantee == "none" for gear in policy.gears):
         say(
             "A gear without a guarantee sends everything to the top tier: its loss could not be "
@@ -294,8 +299,7 @@ def _tell(policy: Policy) -> None:
         )
 
 
-def _say_gears(gears: list[Gear] | tuple[Gear, ...]) -> None:
-    tiers = list(gears[0].promise.answered_by)
+def _say_gears(gears: Sequence[Gear], tiers: Sequence[str]) -> None:
     say_table(
         ("GEAR", "GUARANTEE", "PLACEMENT", *(t.upper() for t in tiers), "COST", "LOSS", "ACCURACY",
          "LATE", "SAVED"),

@@ -45,7 +45,8 @@ def checked(policy: Policy, answered_by: Mapping[str, int], budget_ms: float) ->
     if gear is None or num == 0:
         return None
     found: dict[str, SharePrediction] = {}
-    for tier, share in gear.promise.answered_by.items():
+    for tier in policy.tiers:
+        share = gear.promise.answered_by[tier]
         spread = 1 / policy.calibration.num_examples + 1 / num
         # A share of 0 or 1 of few examples is no certainty (Agresti and Coull, 1998).
         near = (share * num + 2) / (num + 4)

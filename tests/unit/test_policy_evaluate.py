@@ -17,7 +17,9 @@ from model_zoo.policies.measures import (
 from runtime.errors import PolicyError
 from runtime.policy import Targets
 
-POPULATION = sampled(11, 6000)
+# Ten partitions are fitted; with coverage measured that takes a while.
+pytestmark = pytest.mark.timeout(90)
+POPULATION = sampled(11, 3000)
 
 
 @pytest.fixture(scope="module")

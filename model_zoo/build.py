@@ -1,8 +1,8 @@
 """Builds the bundled task from its public data: ``tierwise models build fashion``.
 
 Train, export, quantize, calibrate, fit the policy, write. Training needs PyTorch (extra ``zoo``)
-and about two hours on two cores. Trained networks are kept in the work folder, so that a build that was
-stopped goes on where it was; everything after training is made anew.
+and about two hours on two cores. Trained networks are kept in the work folder, so that a build that
+was stopped goes on where it was; everything after training is made anew.
 """
 
 from __future__ import annotations

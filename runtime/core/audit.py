@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runtime.core.escalation import Action, Decision
@@ -61,18 +62,18 @@ def is_auditable(
     decision: Decision,
     outcome: Outcome,
     *,
-    answered_by: Tier | None,
+    seen: Iterable[str],
     residency: Residency,
     route: tuple[Tier, ...],
 ) -> bool:
-    """Whether an answer stood short of the top, and its payload may go to all an audit asks.
+    """Whether an answer stood without all tiers, and its payload may go to all an audit asks.
 
-    ``answered_by`` is the tier whose answer it is.
+    ``seen`` are the tiers that have answered, by name.
     """
     stood = decision.action is Action.ESCALATE or decision.reason is Reason.CONFIDENT
-    is_of_the_top = bool(route) and answered_by is route[-1]
+    is_known = {tier.value for tier in route} <= set(seen)
     may_go = bool(route) and all(residency.allows(tier) for tier in route)
-    return stood and outcome is Outcome.ANSWERED and may_go and not is_of_the_top
+    return stood and outcome is Outcome.ANSWERED and may_go and not is_known
 
 
 class AuditDraws:

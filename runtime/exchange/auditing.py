@@ -76,7 +76,7 @@ class Auditor:
         auditable = self._gearbox.begins(course.request.hop) and is_auditable(
             course.decision,
             answer.outcome,
-            answered_by=answer.tier,
+            seen=seen,
             residency=course.request.residency,
             route=self._gearbox.above,
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fakes.decisions import audit, decision, write_log
 from fakes.labelled import sampled
 from model_zoo.policies.prediction_files import read_predictions, write_predictions
+from runtime.ports import AuditRecord, DecisionRecord
 from tierwise.cli import main
 
 Output = pytest.CaptureFixture[str]
@@ -206,3 +209,78 @@ class TestShow:
         path.write_bytes(contents)
 
         assert "is not a policy" in failed(capsys, "policy", "show", path)
+
+
+class TestReplay:
+    THRESHOLDS = "[thresholds]\nedge = 0.8\nregional = 0.7\n"
+
+    def state(self, folder: Path, *, num_audits: int) -> Path:
+        """The log of a device that was sure of most pictures and had some of them audited."""
+        records: list[DecisionRecord | AuditRecord] = []
+        for row in range(400):
+            sure = decision(
+                f"r{row}", seen="edge=3:0.95", budget_ms=100.0, chance=1.0, audit_chance=0.25,
+                site=f"camera-{row % 2}", wall_s=time.time(), residency="cloud",
+            )  # fmt: skip
+            records.append(sure)
+            if row < num_audits:
+                records.append(audit(sure, seen="edge=3:0.95;regional=3:0.9;cloud=3:0.8"))
+        write_log(folder, *records)
+        return folder
+
+    def test_it_predicts_shares_cost_and_agreement(self, capsys: Output, tmp_path: Path) -> None:
+        new = tmp_path / "new.toml"
+        new.write_text(self.THRESHOLDS)
+        state = self.state(tmp_path / "state", num_audits=100)
+
+        result = said(
+            capsys, "policy", "replay", "--policy", new, "--state", state, "--since", "1h",
+            "--by", "site",
+        )  # fmt: skip
+
+        assert (result["policy"], result["num_requests"], result["refusal"]) == ("by-hand", 400, "")
+        assert result["answered_by"]["edge"]["mean"] == 1
+        assert result["cost"]["mean"] == 0
+        assert result["agreement"]["mean"] == pytest.approx(1)
+        assert set(result["groups"]) == {"camera-0", "camera-1"}
+
+    def test_for_people_it_is_a_table(self, capsys: Output, tmp_path: Path) -> None:
+        new = tmp_path / "new.toml"
+        new.write_text(self.THRESHOLDS)
+        state = self.state(tmp_path / "state", num_audits=100)
+
+        code = main(
+            ["policy", "replay", "--policy", str(new), "--state", str(state), "--by", "label"]
+        )
+
+        out = capsys.readouterr().out
+        assert code == 0
+        assert "by-hand on 400 recorded requests" in out
+        assert "Dress" in out
+
+    def test_without_audits_it_promises_nothing(self, capsys: Output, tmp_path: Path) -> None:
+        new = tmp_path / "new.toml"
+        new.write_text(self.THRESHOLDS)
+        state = self.state(tmp_path / "state", num_audits=0)
+
+        code = main(["policy", "replay", "--policy", str(new), "--state", str(state), "--json"])
+
+        result = json.loads(capsys.readouterr().out)
+        assert code == 1
+        assert "only 0 audits" in result["refusal"]
+        assert result["agreement"] is None
+
+    @pytest.mark.parametrize("policy", ["none.toml", "none.json"])
+    def test_a_missing_policy_is_refused(self, capsys: Output, tmp_path: Path, policy: str) -> None:
+        error = failed(capsys, "policy", "replay", "--policy", tmp_path / policy)
+
+        assert "cannot be read" in error
+
+    def test_a_folder_without_logs_is_refused(self, capsys: Output, tmp_path: Path) -> None:
+        new = tmp_path / "new.toml"
+        new.write_text(self.THRESHOLDS)
+
+        code = main(["policy", "replay", "--policy", str(new), "--state", str(tmp_path)])
+
+        assert code == 3
+        assert "no decision log" in capsys.readouterr().err

@@ -114,9 +114,14 @@ def calibration_error(probabilities: Float64s, labels: Labels, num_bins: int = N
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return chance_error(confidence, correct, num_bins)
+
+
+def chance_error(chance: Float64s, correct: Floats | Bools, num_bins: int = NUM_BINS) -> float:
+    """The same of ``(n,)`` stated chances of being right, each in 0..1."""
+    bins = np.minimum((chance * num_bins).astype(np.int64), num_bins - 1)
+    gaps = np.bincount(bins, weights=correct - chance, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(correct))
 
 
 @dataclass(frozen=True, slots=True)

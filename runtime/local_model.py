@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine
 from runtime.deadline import Deadline
@@ -158,9 +156,7 @@ class LocalModel:
         if combined is None:
             raise BackendError(f"no member of {self.manifest.name} gave a usable answer")
         left_out = tuple(m.name for m in self._members if m.name not in combined.members)
-        floor = np.finfo(np.float32).tiny
-        logits = np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)
-        return {name: logits}, left_out, combined.agreement
+        return {name: combined.logits}, left_out, combined.agreement
 
     def close(self) -> None:
         """Frees the threads and the models; work in progress ends by itself."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tierwise.cli.output import say, say_json
 
 if TYPE_CHECKING:
-    from runtime.adapters.explain_query import KnownPolicy
+    from runtime.adapters.policy_file import KnownPolicy
     from runtime.ports import DecisionRecord
 
 LATEST = "latest"
@@ -23,12 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Here, so that `tierwise --help` stays quick.
     import msgspec  # noqa: PLC0415
 
-    from runtime.adapters.decision_query import find_logs  # noqa: PLC0415
+    from runtime.adapters.decision_query import logs_in  # noqa: PLC0415
     from runtime.adapters.explain_query import audits_of, story_of  # noqa: PLC0415
     from runtime.core.story import paragraphs  # noqa: PLC0415
 
-    paths = find_logs(arguments.state)
-    records = _records(arguments.request_id, arguments.state, paths)
+    paths = logs_in(arguments.state)
+    records = _records(arguments.request_id, paths)
     known = _policy(arguments.policy, {record.policy for record in records})
     audits = audits_of(paths, records[0].request_id)
     story = story_of(records, known=known, labels=_labels(records), audits=audits)
@@ -41,16 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _records(request_id: str, folder: Path, paths: Sequence[Path]) -> Sequence[DecisionRecord]:
+def _records(request_id: str, paths: Sequence[Path]) -> Sequence[DecisionRecord]:
     from runtime.adapters.explain_query import find_decisions, newest_ids  # noqa: PLC0415
     from runtime.core.reasons import plain  # noqa: PLC0415
     from runtime.errors import StartError  # noqa: PLC0415
 
-    if not paths:
-        raise StartError(
-            f"no decision log in {folder}: start a tier, or give --state the folder that "
-            "its setting `state.folder` names"
-        )
     newest = newest_ids(paths, NUM_NAMED)
     records = find_decisions(paths, request_id)
     if not records and request_id == LATEST and newest:
@@ -67,7 +62,7 @@ def _records(request_id: str, folder: Path, paths: Sequence[Path]) -> Sequence[D
 def _policy(path: Path | None, followed: set[str]) -> KnownPolicy | None:
     """The policy of the file; without one the bundled policy, where that was followed."""
     from model_zoo.catalog import bundled_policy  # noqa: PLC0415
-    from runtime.adapters.explain_query import read_policy  # noqa: PLC0415
+    from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
 
     if path is not None:
         return read_policy(path)

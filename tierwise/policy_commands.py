@@ -207,8 +207,9 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
     from model_zoo.policies.fit import promise_of  # noqa: PLC0415
     from model_zoo.policies.journeys import Stage, straight_to_the_top  # noqa: PLC0415
     from model_zoo.policies.reuse import check_fits  # noqa: PLC0415
+    from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
 
-    policy = read_policy(arguments.policy)
+    policy = read_policy(arguments.policy).policy
     check_fits(policy, predictions)
     stage = Stage(predictions)
     found = {}
@@ -234,7 +235,9 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Says what a policy promises."""
-    policy = read_policy(arguments.policy or bundled())
+    from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
+
+    policy = read_policy(arguments.policy or bundled()).policy
     if arguments.json:
         say_json(_as_json(policy))
     else:
@@ -254,22 +257,6 @@ def bundled() -> Path:
     if path is None:
         raise PolicyError("there is no bundled policy; name a file")
     return path
-
-
-def read_policy(path: Path) -> Policy:
-    """The policy in a file.
-
-    Raises:
-        PolicyError: the file is missing or no policy.
-    """
-    from runtime.policy import MAX_POLICY_BYTES, decode_policy  # noqa: PLC0415
-
-    try:
-        with path.open("rb") as file:
-            contents = file.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(f"{path} cannot be read: {error.strerror}") from error
-    return decode_policy(contents, str(path))
 
 
 def _as_json(policy: Policy) -> dict[str, Any]:

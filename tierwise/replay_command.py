@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from runtime.errors import PolicyError, StartError
+from runtime.errors import PolicyError
 from tierwise.cli.output import note, say, say_json, say_table
-from tierwise.policy_commands import bundled, read_policy
+from tierwise.policy_commands import bundled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,15 +57,17 @@ def run_replay(arguments: argparse.Namespace) -> int:
 
 
 def _policy(path: Path, base: Path | None) -> Policy:
+    from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
+
     if path.suffix != ".toml":
-        return read_policy(path)
+        return read_policy(path).policy
     from model_zoo.policies.by_hand import policy_by_hand, read_thresholds  # noqa: PLC0415
 
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path} cannot be read: {error}") from error
-    return policy_by_hand(read_policy(base or bundled()), read_thresholds(text, str(path)))
+    return policy_by_hand(read_policy(base or bundled()).policy, read_thresholds(text, str(path)))
 
 
 def _top(policy: Policy) -> Tier:
@@ -80,17 +82,11 @@ def _top(policy: Policy) -> Tier:
 
 
 def _recorded(state: Path, since: float | None, top: Tier) -> Recordings:
-    from runtime.adapters.decision_query import find_logs  # noqa: PLC0415
+    from runtime.adapters.decision_query import logs_in  # noqa: PLC0415
     from runtime.adapters.replay_log import read_recorded  # noqa: PLC0415
 
-    paths = find_logs(state)
-    if not paths:
-        raise StartError(
-            f"no decision log in {state}: start a tier, or give --state the folder that its "
-            "setting `state.folder` names"
-        )
+    paths = logs_in(state)
     since_s = 0.0 if since is None else time.time() - since
-
     return read_recorded(paths, since_s=since_s, top=top)
 
 

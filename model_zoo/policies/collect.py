@@ -200,6 +200,4 @@ def _combined(
     combined = combine(votes)
     if combined is None or combined.left_out:
         raise BackendError(f"a member of {manifest.name} gave no usable answer")
-    floor = np.finfo(np.float32).tiny
-    pooled = np.log(np.maximum(combined.probabilities, floor)).astype(np.float32)
-    return pooled, combined.agreement
+    return combined.logits, combined.agreement

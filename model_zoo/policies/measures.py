@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_zoo.calibrate import NUM_BINS
+from model_zoo.calibrate import chance_error
 from model_zoo.policies.journeys import Stage
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.tables import Floats
@@ -100,7 +100,4 @@ def generalized_aurc(score: Floats, correct: Floats) -> float:
 
 def calibration_error(probability: Floats, correct: Floats) -> float:
     """ECE of (n,) chances of being right; scores outside 0..1 are brought to its ends."""
-    chances = np.clip(probability, 0, 1)
-    bins = np.minimum((chances * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    gaps = np.bincount(bins, weights=correct - chances, minlength=NUM_BINS)
-    return float(np.abs(gaps).sum() / len(correct))
+    return chance_error(np.clip(probability, 0, 1), correct)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_zoo.policies.predictions import Predictions
+from runtime.adapters.policy_file import read_policy
 from runtime.errors import PolicyError
-from runtime.policy import MAX_POLICY_BYTES, Policy, Targets, decode_policy
+from runtime.policy import Policy, Targets
 
 
 def check_unused(
@@ -22,7 +23,7 @@ def check_unused(
         PolicyError: names the earlier policy and what to do.
     """
     for path in earlier:
-        policy = _read(path)
+        policy = read_policy(path).policy if path.exists() else None
         if policy is None or policy.calibration.digest != calibration.digest:
             continue
         is_repeated = (
@@ -36,17 +37,6 @@ def check_unused(
                 "training examples; choosing on it twice voids the guarantee: label new examples, "
                 "or repeat the fit as it was"
             )
-
-
-def _read(path: Path) -> Policy | None:
-    try:
-        with path.open("rb") as file:
-            contents = file.read(MAX_POLICY_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise PolicyError(f"{path} cannot be read: {error.strerror}") from error
-    return decode_policy(contents, str(path))
 
 
 def check_fits(policy: Policy, predictions: Predictions) -> None:

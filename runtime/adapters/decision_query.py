@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from runtime.adapters.decision_log import FILE_NAME
 from runtime.adapters.log_file import columns_of, reading
+from runtime.errors import StartError
 from runtime.messages import Outcome, Reason, Tier
 
 # Dimension of a query to the column that holds it.
@@ -96,6 +97,21 @@ class _Decision(NamedTuple):
 def find_logs(folder: Path) -> tuple[Path, ...]:
     """All decision logs in a folder and below it."""
     return tuple(sorted(folder.rglob(FILE_NAME)))
+
+
+def logs_in(folder: Path) -> tuple[Path, ...]:
+    """The same, of which there must be one.
+
+    Raises:
+        StartError: there is none; says where logs come from.
+    """
+    paths = find_logs(folder)
+    if not paths:
+        raise StartError(
+            f"no decision log in {folder}: start a tier, or give --state the folder that its "
+            "setting `state.folder` names"
+        )
+    return paths
 
 
 def check_dimensions(by: Iterable[str]) -> tuple[str, ...]:

@@ -11,52 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.adapters.log_file import columns_of, reading
+from runtime.adapters.policy_file import KnownPolicy
 from runtime.core.explain import Explanation, Facts, explain
-from runtime.core.gearbox import DIGEST_CHARACTERS
 from runtime.core.reasons import plain
 from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
 from runtime.core.turning import Place, places_like, turns
-from runtime.errors import PolicyError
 from runtime.messages import Reason, Residency, Tier
-from runtime.policy import MAX_POLICY_BYTES, Policy, decode_policy, digest_of
 from runtime.ports import DecisionRecord
 
 _FIELDS = tuple(dataclasses.fields(DecisionRecord))
 _NUMBERS = ("service_us", "sent_bytes", "hop")
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPolicy:
-    """A policy with what it is called in logs; ``source`` names it to people."""
-
-    policy: Policy
-    digest: str
-    source: str
-
-    @property
-    def short(self) -> str:
-        """As logs have it."""
-        return self.digest[:DIGEST_CHARACTERS]
-
-
-def read_policy(path: Path) -> KnownPolicy:
-    """The policy in a file.
-
-    Raises:
-        PolicyError: it cannot be read, or is no policy.
-    """
-    try:
-        with path.open("rb") as file:
-            contents = file.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(f"the policy {path} cannot be read: {error.strerror}") from error
-    return KnownPolicy(decode_policy(contents, str(path)), digest_of(contents), str(path))
 
 
 def find_decisions(paths: Iterable[Path], request_id: str) -> tuple[DecisionRecord, ...]:

@@ -6,9 +6,10 @@ model is refused at the start and never followed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.core.gearbox import Gearbox
+from runtime.core.gearbox import DIGEST_CHARACTERS, Gearbox
 from runtime.errors import PolicyError
 from runtime.manifest import ModelManifest, model_digest
 from runtime.messages import Tier
@@ -20,21 +21,45 @@ REMEDY = (
 )
 
 
-def open_gearbox(path: Path, tier: Tier, manifest: ModelManifest) -> Gearbox:
-    """The gears of a policy file, for a tier with this model.
+@dataclass(frozen=True, slots=True)
+class KnownPolicy:
+    """A policy with what it is called in logs; ``source`` names it to people."""
+
+    policy: Policy
+    digest: str
+    source: str
+
+    @property
+    def short(self) -> str:
+        """As logs have it."""
+        return self.digest[:DIGEST_CHARACTERS]
+
+
+def read_policy(path: Path) -> KnownPolicy:
+    """The policy in a file.
 
     Raises:
-        PolicyError: it cannot be read, is no policy, or was not fitted with this model.
+        PolicyError: it cannot be read, or is no policy.
     """
     try:
         with path.open("rb") as file:
             contents = file.read(MAX_POLICY_BYTES + 1)
     except OSError as error:
         raise PolicyError(f"the policy {path} cannot be read: {error.strerror}") from error
-    policy = decode_policy(contents, str(path))
+    return KnownPolicy(decode_policy(contents, str(path)), digest_of(contents), str(path))
+
+
+def open_gearbox(path: Path, tier: Tier, manifest: ModelManifest) -> Gearbox:
+    """The gears of a policy file, for a tier with this model.
+
+    Raises:
+        PolicyError: it cannot be read, is no policy, or was not fitted with this model.
+    """
+    known = read_policy(path)
+    policy = known.policy
     _check_tiers(policy, path)
     _check_model(policy, path, tier, manifest)
-    return Gearbox(tier, policy, digest_of(contents))
+    return Gearbox(tier, policy, known.digest)
 
 
 def _check_tiers(policy: Policy, path: Path) -> None:

@@ -34,6 +34,12 @@ class Combined:
     members: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """``(batch, classes)`` logarithms of the probabilities; finite even where one is 0."""
+        floor = np.finfo(np.float32).tiny
+        return np.log(np.maximum(self.probabilities, floor)).astype(np.float32)
+
 
 def is_usable(vote: MemberVote) -> bool:
     """Whether a vote is ``(batch, classes)`` of finite numbers >= 0 that sum to about 1."""

@@ -18,8 +18,9 @@ from fakes.tiers import FakeTier
 from model_zoo.catalog import LABELS, bundled_model
 from runtime.adapters.artifacts import read_manifest
 from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
-from runtime.adapters.explain_query import find_decisions, newest_ids, read_policy, story_of
+from runtime.adapters.explain_query import find_decisions, newest_ids, story_of
 from runtime.adapters.memory_bus import MemoryBroker
+from runtime.adapters.policy_file import read_policy
 from runtime.core.story import Story
 from runtime.errors import PolicyError, StartError
 from runtime.exchange.explaining import parse_story

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fakes.gears import CHAIN, LOWER, RACE, SKIP, gear
 from fakes.tiers import LABELS
-from runtime.adapters.explain_query import KnownPolicy, story_of
+from runtime.adapters.explain_query import story_of
+from runtime.adapters.policy_file import KnownPolicy
 from runtime.core.explain import explain, facts_of_hop
 from runtime.core.story import Story, height, paragraphs
 from runtime.core.turning import Place, chance_to_ask, places_like, turns

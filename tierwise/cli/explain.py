@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tierwise import explain_command
-from tierwise.cli.types import add_json
+from tierwise.cli.types import add_json, add_state
 
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers
@@ -26,13 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="REQUEST_ID",
         help="the id of a request, as its answer and the logs have it; `latest`: the newest one",
     )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=Path("state"),
-        metavar="DIR",
-        help="folder with decision logs, at any depth (default: %(default)s)",
-    )
+    add_state(parser)
     parser.add_argument(
         "--policy",
         type=Path,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tierwise.cli.output import note, say_csv, say_json, say_table
-from tierwise.cli.types import add_group
+from tierwise.cli.types import add_group, add_state
 
 if TYPE_CHECKING:
     from runtime.adapters.decision_query import EscalationReport, EscalationRow
@@ -62,13 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "the tier that the caller asked counts; with it, every tier's own decisions. A failed "
         "escalation is one that no tier above answered.",
     )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=Path("state"),
-        metavar="DIR",
-        help="folder with decision logs, at any depth (default: %(default)s)",
-    )
+    add_state(parser)
     parser.add_argument(
         "--since",
         type=duration_s,
@@ -91,15 +84,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _escalations(arguments: argparse.Namespace) -> int:
-    from runtime.adapters.decision_query import find_logs, query_escalations  # noqa: PLC0415
-    from runtime.errors import StartError  # noqa: PLC0415
+    from runtime.adapters.decision_query import logs_in, query_escalations  # noqa: PLC0415
 
-    paths = find_logs(arguments.state)
-    if not paths:
-        raise StartError(
-            f"no decision log in {arguments.state}: start a tier, or give --state the folder that "
-            "its setting `state.folder` names"
-        )
+    paths = logs_in(arguments.state)
     since_s = 0.0 if arguments.since is None else time.time() - arguments.since
     report = query_escalations(paths, since_s=since_s, by=arguments.by)
     _print(arguments, report)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tierwise import policy_commands
 from tierwise.cli.metrics import duration_s
-from tierwise.cli.types import add_group, add_json
+from tierwise.cli.types import add_group, add_json, add_state
 
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers
@@ -255,13 +255,7 @@ def _add_replay(group: Subparsers) -> None:
         help="for a .toml: the policy whose tiers, classes and prices hold (default: the bundled "
         "one)",
     )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=Path("state"),
-        metavar="DIR",
-        help="folder with decision logs, at any depth (default: %(default)s)",
-    )
+    add_state(parser)
     parser.add_argument(
         "--since",
         type=duration_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,17 @@ TIERS = ("edge", "gateway", "cloud")
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
     """``--json``: the result on standard output, errors on standard error."""
     parser.add_argument("--json", action="store_true", help=f"{what} as JSON; errors, too")
+
+
+def add_state(parser: argparse.ArgumentParser) -> None:
+    """``--state``: the folder whose decision logs a command reads."""
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path("state"),
+        metavar="DIR",
+        help="folder with decision logs, at any depth (default: %(default)s)",
+    )
 
 
 def add_group(subparsers: Subparsers, name: str, text: str) -> Subparsers:

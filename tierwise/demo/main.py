@@ -23,6 +23,7 @@ from rich.live import Live
 from model_zoo.catalog import bundled_pictures, bundled_policy
 from runtime.adapters.broker import Preference, RunningBroker, start_broker
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
+from runtime.adapters.policy_file import read_policy
 from runtime.adapters.stalling_proxy import StallingProxy
 from runtime.errors import StartError
 from runtime.messages import Tier
@@ -34,7 +35,6 @@ from tierwise.demo.processes import Children, Roster
 from tierwise.demo.tally import Seen, Summary, Tally
 from tierwise.demo.traffic import Caller, Question, stream
 from tierwise.demo.view import View
-from tierwise.policy_commands import read_policy
 
 OUTAGE_S = 4.0
 READY_S = 30.0
@@ -120,7 +120,7 @@ def _questions(num_requests: int, seed: int) -> list[Question]:
 def _policy() -> Policy | None:
     """The policy that the tiers of the demo follow."""
     path = bundled_policy()
-    return None if path is None else read_policy(path)
+    return None if path is None else read_policy(path).policy
 
 
 async def _judge(tally: Tally, questions: list[Question], progress: Callable[[int], None]) -> None:

@@ -83,8 +83,8 @@ def write_bundle(
 
     Args:
         networks: float32 ONNX files by tier and member name. Those of edge and regional are
-            quantized to int8; those of the cloud keep float32
-            arithmetic, with weights stored as int8.
+            quantized to int8; those of the cloud keep float32 arithmetic, with weights stored
+            as int8.
         data: calibration pictures for every choice, test pictures for the figures.
         output: the folder, made when missing; files of the same names are replaced.
         name: of the model, the same on all tiers.

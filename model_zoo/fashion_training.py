@@ -1,4 +1,4 @@
-"""Trains the five networks of the bundled Fashion-MNIST task: the ensemble, then its students.
+"""Trains the networks of the bundled Fashion-MNIST task: teachers, students, and a stronger cloud.
 
 Three networks learn from the labels; as an ensemble they teach the smaller ones, and the next
 generation of larger ones (after Furlanello et al., "Born-Again Neural Networks", ICML 2018). Every

@@ -129,7 +129,7 @@ class Agent:
                 self.metrics,
                 uplink_settings(
                     settings.escalation,
-                    tier_above=Tier.REGIONAL,
+                    tier_above=Tier(settings.upstream_tier),
                     region=settings.region,
                     asker=settings.agent,
                     pinned=settings.gateway,

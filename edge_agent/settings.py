@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -37,6 +37,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "online."
         ),
     ] = ""
+    upstream_tier: Annotated[
+        Literal["regional", "regional-2", "regional-3", "regional-4", "cloud"],
+        Meta(
+            description="Tier that this agent asks; `cloud` with the cloud's region for devices "
+            "without a gateway."
+        ),
+    ] = "regional"
     broker: BrokerSettings = BrokerSettings()
     http: HttpSettings = HttpSettings(port=8470)
     state: StateSettings = StateSettings(folder="state/edge")

@@ -35,7 +35,7 @@ from model_zoo.report import BundleReport, Candidate, TierReport
 from runtime.adapters.artifacts import describe_file, write_artifact, write_model
 from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.manifest import Measured, Member, ModelManifest, Provenance
-from runtime.messages import TensorSpec, Tier
+from runtime.messages import USUAL_TIERS, TensorSpec, Tier
 
 NUM_TEST_PICTURES = 5_000
 NUM_CALIBRATION_PICTURES = 2_000
@@ -97,7 +97,7 @@ def write_bundle(
         PolicyError: the models' answers are nothing that a policy can be fitted on.
     """
     built: dict[Tier, _Built] = {}
-    for tier in Tier:
+    for tier in USUAL_TIERS:
         progress(f"{tier}: quantize and measure")
         built[tier] = _build(networks[tier], data, is_int8=tier is not Tier.CLOUD)
     progress("calibrate and choose thresholds")
@@ -115,14 +115,14 @@ def write_bundle(
                 calibrate.probabilities_of(
                     built[tier].calibration, temperatures[tier], weights[tier]
                 )
-                for tier in Tier
+                for tier in USUAL_TIERS
             ],
             data.calibration.labels,
         )
     )
     on_test = {
         tier: calibrate.probabilities_of(built[tier].test, temperatures[tier], weights[tier])
-        for tier in Tier
+        for tier in USUAL_TIERS
     }
     accept_at = {
         Tier.EDGE: chosen.edge_accept_at,
@@ -177,7 +177,7 @@ def write_bundle(
         size_bytes=pictures_bytes + sum(report.size_bytes for report in reports.values()),
         tiers=reports,
         cascade=calibrate.cascade(
-            _scores([on_test[tier] for tier in Tier], data.test.labels),
+            _scores([on_test[tier] for tier in USUAL_TIERS], data.test.labels),
             chosen.edge_accept_at,
             chosen.regional_accept_at,
         ),

@@ -43,13 +43,15 @@ def bundled_task() -> Path:
 
 
 def bundled_model(tier: Tier | str) -> Path:
-    """The model folder of a tier, to be opened with ``runtime.adapters.artifacts.open_model``.
+    """The model folder of a tier; open it with ``runtime.adapters.artifacts.open_model``.
+
+    Gateways of gateways have the model of gateways.
 
     Raises:
         ArtifactError: the installation has no such folder.
         ValueError: there is no such tier.
     """
-    return bundled_task() / Tier(tier)
+    return bundled_task() / Tier(tier).kind
 
 
 def bundled_policy() -> Path | None:

@@ -1,4 +1,4 @@
-"""The regional gateway as a process: its door below, its own model, and its way up to the cloud."""
+"""The regional gateway as a process: its door below, its own model, and its way up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         PolicyError: the policy cannot be used, or is for another model.
         StartError: the port or the state folder cannot be used.
     """
-    identity = Identity(Tier.REGIONAL, settings.gateway, settings.region)
+    identity = Identity(Tier(settings.tier), settings.gateway, settings.region)
     async with (
         station(
             identity, settings.model, settings.state, policy=settings.escalation.policy
@@ -65,7 +65,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 async def _uplink(
     settings: GatewaySettings, parts: Station, stack: AsyncExitStack
 ) -> Uplink | None:
-    """The way to the cloud: a connection of its own, so that its stalls hold no replies up."""
+    """The way to the tier above: a connection of its own, so that its stalls hold no replies up."""
     if not (settings.upstream.enabled and settings.escalation.enabled):
         return None
     bus = bus_of(parts, settings.upstream.broker, suffix=".up")
@@ -75,7 +75,7 @@ async def _uplink(
         parts.metrics,
         uplink_settings(
             settings.escalation,
-            tier_above=Tier.CLOUD,
+            tier_above=Tier(settings.upstream.tier),
             region=settings.upstream.region,
             asker=settings.gateway,
             pinned="",

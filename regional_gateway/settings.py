@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,18 +17,25 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.messages import Tier
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The cloud tier, as this gateway reaches it."""
+    """The tier above, as this gateway reaches it: the cloud, or a gateway of gateways."""
 
     enabled: Annotated[bool, Meta(description="false: nothing climbs past this gateway.")] = True
-    region: Annotated[Name, Meta(description="Region of the cloud tier.")] = "cloud"
+    tier: Annotated[
+        Literal["regional-2", "regional-3", "regional-4", "cloud"],
+        Meta(description="Tier that this gateway asks."),
+    ] = "cloud"
+    region: Annotated[
+        Name, Meta(description="Region of the tier above: the one that it serves.")
+    ] = "cloud"
     broker: BrokerSettings = BrokerSettings()
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The regional gateway: one process that serves the agents of a region."""
+    """The regional gateway: one process that serves the agents, or gateways, of a region."""
 
     gateway: Annotated[
         Name,
@@ -37,6 +44,13 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     region: Annotated[
         Name, Meta(description="Region that this gateway serves.", examples=["plant-north"])
     ]
+    tier: Annotated[
+        Literal["regional", "regional-2", "regional-3", "regional-4"],
+        Meta(
+            description="Where it stands: `regional` serves agents, `regional-2` and up serve "
+            "gateways below."
+        ),
+    ] = "regional"
     dedupe_window: Annotated[
         int,
         Meta(
@@ -54,3 +68,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     model: ModelSettings = ModelSettings()
     request: RequestSettings = RequestSettings(max_pending=256)
     escalation: EscalationSettings = EscalationSettings()
+
+    def __post_init__(self) -> None:
+        """Refuses an upstream that is not above, or that agents could take for this gateway."""
+        above = Tier(self.upstream.tier)
+        if above.height <= Tier(self.tier).height:
+            raise ValueError(f"upstream.tier {above.value} is not above tier {self.tier}")
+        if self.upstream.enabled and self.upstream.region == self.region:
+            raise ValueError("upstream.region is this gateway's own: give every tier its region")

@@ -95,7 +95,7 @@ def run_program(program: Program, arguments: argparse.Namespace) -> int:
     shown: Any = settings
     configure_logs(
         shown.log,
-        tier=program.tier.value,
+        tier=getattr(settings, "tier", program.tier.value),
         site=getattr(settings, program.id_key),
         region=shown.region,
     )

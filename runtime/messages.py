@@ -17,10 +17,17 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 
 
 class Tier(enum.StrEnum):
-    """Where a process stands in the hierarchy."""
+    """Where a process stands in the hierarchy, in the order in which requests climb.
+
+    Gateways of gateways are ``regional-2`` and up. A hierarchy leaves out what it does not have;
+    that the order is the same everywhere is what lets tiers name one another without being told.
+    """
 
     EDGE = "edge"
     REGIONAL = "regional"
+    REGIONAL_2 = "regional-2"
+    REGIONAL_3 = "regional-3"
+    REGIONAL_4 = "regional-4"
     CLOUD = "cloud"
 
     @property
@@ -28,12 +35,19 @@ class Tier(enum.StrEnum):
         """0 on the device, growing upwards."""
         return _HEIGHTS[self]
 
+    @property
+    def kind(self) -> Tier:
+        """``edge``, ``regional`` or ``cloud``: which program serves it."""
+        return self if self in USUAL_TIERS else Tier.REGIONAL
 
-_HEIGHTS = {Tier.EDGE: 0, Tier.REGIONAL: 1, Tier.CLOUD: 2}
+
+_HEIGHTS = {tier: height for height, tier in enumerate(Tier)}
+# What most hierarchies have; a kind of tier each.
+USUAL_TIERS = (Tier.EDGE, Tier.REGIONAL, Tier.CLOUD)
 
 
 class Residency(enum.StrEnum):
-    """The furthest tier that a payload may reach."""
+    """The furthest tier that a payload may reach; a gateway of gateways is beyond the region."""
 
     DEVICE = "device"
     REGION = "region"
@@ -44,7 +58,11 @@ class Residency(enum.StrEnum):
         return tier.height <= _REACH[self]
 
 
-_REACH = {Residency.DEVICE: 0, Residency.REGION: 1, Residency.CLOUD: 2}
+_REACH = {
+    Residency.DEVICE: Tier.EDGE.height,
+    Residency.REGION: Tier.REGIONAL.height,
+    Residency.CLOUD: Tier.CLOUD.height,
+}
 
 
 class Outcome(enum.StrEnum):

@@ -31,7 +31,7 @@ from runtime.adapters.dial import dial
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
 from runtime.errors import ArtifactError, StartError
 from runtime.exchange.station import broker_address
-from runtime.messages import Tier
+from runtime.messages import USUAL_TIERS
 
 OLDEST_PYTHON = (3, 11)
 CONNECT_S = 3.0
@@ -244,7 +244,7 @@ def check_local_broker() -> Finding:
 def check_models(folder: Path | None) -> Finding:
     """Whether a model folder, or each of the bundled ones, holds what its manifest says."""
     try:
-        folders = [folder] if folder else [bundled_model(tier) for tier in Tier]
+        folders = [folder] if folder else [bundled_model(tier) for tier in USUAL_TIERS]
         manifests = [open_model(one).manifest for one in folders]
     except ArtifactError as error:
         remedy = "install again: pip install --force-reinstall tierwise"

@@ -29,11 +29,11 @@ def run_collect(arguments: argparse.Namespace) -> int:
     from model_zoo.catalog import bundled_model  # noqa: PLC0415 - keeps --help quick
     from model_zoo.policies.collect import collect, read_examples  # noqa: PLC0415
     from model_zoo.policies.prediction_files import write_predictions  # noqa: PLC0415
-    from runtime.messages import Tier  # noqa: PLC0415
+    from runtime.messages import USUAL_TIERS  # noqa: PLC0415
 
     folders = {name: Path(folder) for name, folder in arguments.model or ()}
     if not folders:
-        folders = {tier.value: bundled_model(tier) for tier in Tier}
+        folders = {tier.value: bundled_model(tier) for tier in USUAL_TIERS}
     prices = dict(arguments.price or ()) or dict(arguments.default_prices)
     examples = read_examples(arguments.data)
     if arguments.part:

@@ -13,7 +13,7 @@ from model_zoo.idx import Split, to_pixels
 from model_zoo.policies.collect import Examples, collect
 from model_zoo.policies.fit import MIN_CALIBRATION, MIN_TRAIN, Conditions, Splits, fit_policy
 from runtime.adapters.artifacts import write_artifact
-from runtime.messages import Tier
+from runtime.messages import USUAL_TIERS
 from runtime.policy import Policy, Targets, encode_policy
 
 POLICY_FILE = "policy.json"
@@ -41,7 +41,7 @@ def write_bundled_policy(
     if len(calibration.labels) < MIN_TRAIN or len(held.labels) < MIN_CALIBRATION:
         progress("policy: too few pictures to fit one")
         return None
-    folders = {tier.value: output / tier for tier in Tier}
+    folders = {tier.value: output / tier for tier in USUAL_TIERS}
     predictions = {}
     for what, split in (("calibration", calibration), ("test, second half", held)):
         progress(f"policy: predict {what}")

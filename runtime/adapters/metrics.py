@@ -1,8 +1,8 @@
 """Prometheus metrics of one tier, and the handler that serves them.
 
-Names are ``tierwise_<tier>_<noun>_<unit>``. Labels only take values of closed sets (outcomes,
-reasons, tiers, models that are served), so that nobody outside can grow the number of series. Every
-process has its own registry; nothing is global.
+Names are ``tierwise_<tier>_<noun>_<unit>``; a gateway of gateways has those of a gateway. Labels
+only take values of closed sets (outcomes, reasons, tiers, models that are served), so that nobody
+outside can grow the number of series. Every process has its own registry; nothing is global.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TierMetrics:
 
     def __init__(self, tier: Tier | str) -> None:
         self._registry = CollectorRegistry()
-        name = f"tierwise_{Tier(tier).value}"
+        name = f"tierwise_{Tier(tier).kind.value}"
         registry = self._registry
         self._answers = Counter(
             f"{name}_answers_total",

@@ -15,7 +15,7 @@ import msgspec
 
 from runtime.core import reasons
 from runtime.core.turning import Place, Turn, chance_to_ask, turns
-from runtime.messages import Hop, Reason
+from runtime.messages import Hop, Reason, Tier
 
 _ESCALATE = "escalate"
 # Of these the tier wanted to ask, and something was in the way.
@@ -302,7 +302,7 @@ def _without_obstacle(facts: Facts, reason: Reason | None, place: Place | None) 
 
 
 def _furthest(facts: Facts) -> str:
-    furthest = facts.route.rpartition(",")[2] if facts.route else reasons.above(facts.tier)
-    return {"the region": "region", "the cloud": "cloud", "regional": "region"}.get(
-        furthest, reasons.plain(furthest)
-    )
+    """The residency that would have let the request climb."""
+    if facts.route:
+        return reasons.residency_for(facts.route.rpartition(",")[2])
+    return reasons.residency_for(Tier.REGIONAL if facts.tier == Tier.EDGE else Tier.CLOUD)

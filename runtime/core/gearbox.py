@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from runtime.core.confidence import Confidence
 from runtime.core.gears import Advice, weigh
-from runtime.messages import Guarantee, Outcome, Reason, Residency, Tier
+from runtime.messages import USUAL_TIERS, Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Choice, DecisionTable, Gear, Policy, Score
 
 # Enough of a digest to tell policies apart, short enough for every request.
@@ -73,7 +73,7 @@ class Gearbox:
         self._by_budget: list[Gear] = []
         # Without a policy every journey begins where it comes in, and goes up to the top.
         self._is_lowest = policy is None
-        self.above = tuple(other for other in Tier if other.height > tier.height)
+        self.above = tuple(other for other in USUAL_TIERS if other.height > tier.height)
         self.is_top = self._expects_late = False
         # A gear without tables asks the top tier at once.
         self._to_the_top: Choice | None = None
@@ -81,7 +81,8 @@ class Gearbox:
             return
         self._is_lowest = tier.value == policy.tiers[0]
         self.is_top = tier.value == policy.tiers[-1]
-        self.above = tuple(other for other in self.above if other.value in policy.tiers)
+        above = (other for other in Tier if other.height > tier.height)
+        self.above = tuple(other for other in above if other.value in policy.tiers)
         self._gears = {gear.name: gear for gear in policy.gears}
         for gear in policy.gears:
             for table in gear.tables:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from runtime.messages import Guarantee, Outcome, Reason, Tier
+from runtime.messages import Guarantee, Outcome, Reason, Residency, Tier
 
 DECIDED = {
     Reason.CONFIDENT: "It was sure enough, so its answer stands.",
@@ -74,8 +74,14 @@ GUARANTEES = {
     "or the request was a batch.",
 }
 
-_TIERS = {Tier.EDGE: "the edge", Tier.REGIONAL: "the region", Tier.CLOUD: "the cloud"}
-_ABOVE: dict[str, Tier] = {Tier.EDGE: Tier.REGIONAL, Tier.REGIONAL: Tier.CLOUD}
+_TIERS = {
+    Tier.EDGE: "the edge",
+    Tier.REGIONAL: "the region",
+    Tier.REGIONAL_2: "the second regional tier",
+    Tier.REGIONAL_3: "the third regional tier",
+    Tier.REGIONAL_4: "the fourth regional tier",
+    Tier.CLOUD: "the cloud",
+}
 
 
 def printable(text: str) -> str:
@@ -102,13 +108,21 @@ def named_all(route: str) -> str:
 
 
 def above(tier: str) -> str:
-    """Who is above a tier, in a sentence."""
-    return _TIERS[_ABOVE[tier]] if has_above(tier) else "the tier above"
+    """Who is above a tier, in a sentence; what is above a gateway is a matter of settings."""
+    return _TIERS[Tier.REGIONAL] if tier == Tier.EDGE else "the tier above"
 
 
 def has_above(tier: str) -> bool:
-    """Whether there is a tier above this one."""
-    return tier in _ABOVE
+    """Whether there can be a tier above this one."""
+    return tier in _TIERS and tier != Tier.CLOUD
+
+
+def residency_for(tier: str) -> str:
+    """The strictest residency that lets a payload reach a tier."""
+    try:
+        return next(one.value for one in Residency if one.allows(Tier(tier)))
+    except ValueError:
+        return plain(tier)
 
 
 def reason_of(text: str) -> Reason | None:

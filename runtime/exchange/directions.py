@@ -14,8 +14,8 @@ from runtime import topics
 from runtime.errors import MalformedBodyError
 from runtime.messages import Tier
 
-# Twice what three tiers can fill; nothing longer is even looked at.
-MAX_CHARACTERS = 128
+# More than six tiers can fill; nothing longer is even looked at.
+MAX_CHARACTERS = 160
 MAX_LABEL = 2**31
 # What stands for the label of a batch.
 NO_LABEL = "*"

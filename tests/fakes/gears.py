@@ -6,7 +6,7 @@ from typing import Any
 
 from fakes.tiers import LABELS
 from runtime.core.gearbox import Gearbox
-from runtime.messages import Guarantee, Tier
+from runtime.messages import USUAL_TIERS, Guarantee, Tier
 from runtime.policy import (
     Choice,
     DecisionTable,
@@ -60,7 +60,7 @@ def policy(*gears: Gear, **fields: Any) -> Policy:
     """A policy of the three tiers."""
     named: dict[str, Any] = {
         "name": "animals",
-        "tiers": tuple(tier.value for tier in Tier),
+        "tiers": tuple(tier.value for tier in USUAL_TIERS),
         "prices": (0.0, 0.1, 1.0),
         "labels": LABELS,
         "targets": Targets(max_loss=0.01, delta=0.05),

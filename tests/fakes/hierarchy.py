@@ -38,9 +38,15 @@ def edge(broker: MemoryBroker, *backends: NumbersBackend, **options: Any) -> Fak
     return FakeTier(broker, Tier.EDGE, *backends, above=Tier.REGIONAL, **options)
 
 
-def gateway(broker: MemoryBroker, *backends: NumbersBackend, **options: Any) -> FakeTier:
+def gateway(
+    broker: MemoryBroker,
+    *backends: NumbersBackend,
+    tier: Tier = Tier.REGIONAL,
+    above: Tier = Tier.CLOUD,
+    **options: Any,
+) -> FakeTier:
     backends = backends or (NumbersBackend(UNSURE),)
-    return FakeTier(broker, Tier.REGIONAL, *backends, above=Tier.CLOUD, **options)
+    return FakeTier(broker, tier, *backends, above=above, **options)
 
 
 def cloud(broker: MemoryBroker, *backends: NumbersBackend, **options: Any) -> FakeTier:
@@ -57,8 +63,7 @@ async def online(stack: AsyncExitStack, *tiers: FakeTier) -> None:
         await stack.enter_async_context(tier)
     for tier in tiers:
         uplink = tier.uplink
-        has_above = any(
-            other.identity.tier.height == tier.identity.tier.height + 1 for other in tiers
-        )
-        if uplink is not None and has_above:
+        if uplink is None:
+            continue
+        if any(other.identity.tier is uplink.tier_above for other in tiers):
             await eventually(partial(_has_gateway, uplink))

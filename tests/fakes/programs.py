@@ -20,6 +20,8 @@ from runtime.adapters.dial import BrokerAddress
 
 MODULES = {"edge": "edge_agent", "gateway": "regional_gateway", "cloud": "cloud_tier"}
 READY_S = 30.0
+# Nothing is ever sure enough, so that every request has to climb to the top.
+UNSURE = "model.accept_at=1.0"
 
 
 def free_port() -> int:

@@ -239,8 +239,8 @@ class FakeTier:
 
 
 def _region(tier: Tier) -> str:
-    """Agents and gateways share a region; the cloud has its own."""
-    return "cloud" if tier is Tier.CLOUD else "r"
+    """Agents and their gateways share a region; the tiers above have their own."""
+    return "r" if tier in (Tier.EDGE, Tier.REGIONAL) else tier.value
 
 
 def request(request_id: str = "q1", remaining_ms: float = 1000, **fields: Any) -> InferenceRequest:

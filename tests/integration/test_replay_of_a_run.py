@@ -23,7 +23,7 @@ from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.adapters.replay_log import read_recorded
 from runtime.core.audit import AuditSettings
-from runtime.messages import Answer, Tensors, Tier
+from runtime.messages import USUAL_TIERS, Answer, Tensors, Tier
 from runtime.policy import Policy, Targets
 
 NUM_REQUESTS = 20_000
@@ -107,7 +107,7 @@ def written(folder: Path, device: FakeTier) -> Path:
 
 def figures(answers: list[Answer], traffic_of: Predictions) -> dict[str, float]:
     by = [answer.tier.value if answer.tier else "" for answer in answers]
-    shares = {tier.value: by.count(tier.value) / len(by) for tier in Tier}
+    shares = {tier.value: by.count(tier.value) / len(by) for tier in USUAL_TIERS}
     top = traffic_of.predicted[-1]
     agreeing = [answer.label == top[row] for row, answer in enumerate(answers)]
     paid = [

@@ -221,7 +221,7 @@ def test_a_hop_is_explained_as_far_as_it_tells() -> None:
 
     assert told.words == (
         "regional (gw, m 1): did not need its own model.",
-        "It was told to pass the request on, so it asked the cloud.",
+        "It was told to pass the request on, so it asked the tier above.",
     )
 
 

@@ -58,11 +58,17 @@ def test_what_is_no_control_message_is_none(payload: bytes) -> None:
     [
         (Residency.DEVICE, {Tier.EDGE}),
         (Residency.REGION, {Tier.EDGE, Tier.REGIONAL}),
-        (Residency.CLOUD, {Tier.EDGE, Tier.REGIONAL, Tier.CLOUD}),
+        (Residency.CLOUD, set(Tier)),
     ],
 )
 def test_a_residency_names_the_furthest_tier(residency: Residency, reachable: set[Tier]) -> None:
     assert {tier for tier in Tier if residency.allows(tier)} == reachable
+
+
+def test_every_tier_is_of_the_kind_whose_program_serves_it() -> None:
+    assert [tier.kind for tier in Tier] == [
+        Tier.EDGE, Tier.REGIONAL, Tier.REGIONAL, Tier.REGIONAL, Tier.REGIONAL, Tier.CLOUD,
+    ]  # fmt: skip
 
 
 def test_only_answered_and_degraded_are_something_to_act_on() -> None:

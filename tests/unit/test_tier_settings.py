@@ -131,6 +131,24 @@ def test_settings_that_contradict_each_other_are_refused(flags: list[str], wante
         load(CloudSettings, file=None, environment={}, flags=["cloud=c", *flags])
 
 
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        (["tier=regional-2", "upstream.tier=regional-2"], "is not above tier regional-2"),
+        (["upstream.tier=edge"], "regional-2"),
+        (["upstream.region=plant"], "give every tier its region"),
+    ],
+)
+def test_a_gateway_asks_upwards_and_in_another_region(flags: list[str], wanted: str) -> None:
+    with pytest.raises(SettingsError, match=wanted):
+        load(
+            GatewaySettings,
+            file=None,
+            environment={},
+            flags=["gateway=g", "region=plant", *flags],
+        )
+
+
 def test_a_threshold_can_be_given_and_taken_back() -> None:
     given = load(
         CloudSettings,

@@ -32,9 +32,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def _list(arguments: argparse.Namespace) -> int:
     from model_zoo.catalog import bundled_model  # noqa: PLC0415 - keeps --help quick
     from runtime.adapters.artifacts import open_model  # noqa: PLC0415
-    from runtime.messages import Tier  # noqa: PLC0415
+    from runtime.messages import USUAL_TIERS  # noqa: PLC0415
 
-    manifests = [open_model(bundled_model(tier)).manifest for tier in Tier]
+    manifests = [open_model(bundled_model(tier)).manifest for tier in USUAL_TIERS]
     if arguments.json:
         say_json([_as_json(manifest) for manifest in manifests])
         return 0

@@ -192,7 +192,16 @@ class EscalationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     ] = 0.5
     prior_chance: Annotated[
         float, Meta(description="Chance that is assumed before anything was seen.", ge=0, le=1)
-    ] = 0.5
+    ] = 0.8
+    hedge_share: Annotated[
+        float,
+        Meta(
+            description="Share of the escalations that may ask a second gateway beside one that "
+            "is slower than 19 in 20 of its replies; 0: none.",
+            ge=0,
+            le=0.5,
+        ),
+    ] = 0.02
     reserve_ms: Annotated[
         float,
         Meta(

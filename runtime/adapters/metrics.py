@@ -78,6 +78,9 @@ class TierMetrics:
             ("result",),
             registry=registry,
         )
+        self._hedges = Counter(
+            f"{name}_hedges_total", "Second gateways asked beside a slow one", registry=registry
+        )
         self._uplink_bytes = Counter(
             f"{name}_uplink_bytes_total", "MQTT bytes sent to the tier above", registry=registry
         )
@@ -158,6 +161,10 @@ class TierMetrics:
     def count_escalation(self, result: str) -> None:
         """Counts an escalation by what came of it."""
         self._escalations.labels(result).inc()
+
+    def count_hedge(self) -> None:
+        """Counts a second gateway that was asked beside a slow one."""
+        self._hedges.inc()
 
     def count_audit(self, result: AuditResult) -> None:
         """Counts an audit of ours that ended, or that found no place."""

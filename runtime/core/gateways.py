@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from runtime.messages import Birth, ControlMessage, Draining, Offline
 
 
@@ -30,6 +32,12 @@ class GatewayBook:
         else:
             self._online.pop(state.site, None)
         return True
+
+    def note_queue(self, site: str, queue_len: int) -> None:
+        """A gateway says with a reply how much it has to do."""
+        known = self._online.get(site)
+        if known is not None and known.queue_len != queue_len:
+            self._online[site] = msgspec.structs.replace(known, queue_len=queue_len)
 
     @property
     def online(self) -> Mapping[str, Birth]:

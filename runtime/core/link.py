@@ -1,15 +1,34 @@
-"""The chance that a reply from the tier above returns in time.
+"""The chance that a reply from the tier above returns in time, and what the way there takes.
 
-A window of the latest end-to-end times, weighted by age. Late and lost replies count as failures
-and are never left out, or the estimate would only hear from survivors. The prior follows the long
-run by count and not by time, so that a gate which closed in an outage stays closed until a probe
-comes back.
+A window of the latest end-to-end times, weighted by age, each less what its bytes took at the
+bandwidth seen. Late and lost replies count as failures and are never left out, or the estimate
+would only hear from survivors. The prior follows the long run by count and not by time, so that a
+gate which closed in an outage stays closed until a probe comes back; after a silence it knows the
+usual round trip as RFC 6298 has it, which is too coarse for anything else.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean, median
+
+# RFC 6298, section 2.
+_MEAN_GAIN = 1 / 8
+_DEVIATION_GAIN = 1 / 4
+# From the usual time this many deviations on, everything is in time.
+_DEVIATIONS = 4
+_MIN_DEVIATION_MS = 1.0
+# Older than this many half-lives, an observation weighs nothing.
+_MAX_AGE = 10
+# Sizes that differ by less tell nothing of the bandwidth.
+_MIN_SPREAD_BYTES = 4096
+_BANDWIDTH_GAIN = 0.2
+_MIN_OF_EACH = 4
+# A round trip is not known better than the fewest replies say.
+MIN_REPLIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +37,24 @@ class LinkSettings:
 
     window: int = 100
     half_life_s: float = 1.0
-    prior_chance: float = 0.9
+    prior_chance: float = 0.8
     prior_weight: float = 1.0
     prior_step: float = 0.1
     probe_interval_s: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Observed:
+@dataclass(slots=True)
+class Observed:
+    """One request that was sent up, and what was heard: after ``elapsed_ms``, or not until then.
+
+    ``remote_ms`` is what the tiers above worked; None where none has said.
+    """
+
     at_s: float
     elapsed_ms: float
+    num_bytes: int
     is_reply: bool
+    remote_ms: float | None = None
 
 
 class LinkEstimator:
@@ -36,42 +62,127 @@ class LinkEstimator:
 
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
-        self._observed: deque[_Observed] = deque(maxlen=settings.window)
+        self._observed: deque[Observed] = deque(maxlen=settings.window)
         self._prior = settings.prior_chance
         self._sent_at_s: float | None = None
+        self._usual_ms: float | None = None
+        self._deviation_ms = 0.0
+        self._ms_per_byte = 0.0
 
     def note_sent(self, now_s: float) -> None:
         """A request left; the next probe is due ``probe_interval_s`` later."""
         self._sent_at_s = now_s
 
-    def note_reply(self, now_s: float, elapsed_ms: float) -> None:
-        """A reply came back in time, ``elapsed_ms`` after its request was sent."""
-        self._note(_Observed(now_s, elapsed_ms, is_reply=True))
+    def note_reply(
+        self,
+        now_s: float,
+        elapsed_ms: float,
+        *,
+        num_bytes: int = 0,
+        remote_ms: float | None = None,
+    ) -> None:
+        """A reply came back in time, ``elapsed_ms`` after its request of ``num_bytes`` was sent."""
+        self._note(Observed(now_s, elapsed_ms, num_bytes, is_reply=True, remote_ms=remote_ms))
+        self._learn_usual(elapsed_ms - self._ms_per_byte * num_bytes)
+        self._learn_bandwidth()
 
-    def note_lost(self, now_s: float, waited_ms: float) -> None:
-        """No reply came while ``waited_ms`` went by."""
-        self._note(_Observed(now_s, waited_ms, is_reply=False))
+    def note_lost(self, now_s: float, waited_ms: float, *, num_bytes: int = 0) -> Observed:
+        """No reply came while ``waited_ms`` went by; for ``note_late``, should it still come."""
+        lost = Observed(now_s, waited_ms, num_bytes, is_reply=False)
+        self._note(lost)
+        return lost
 
-    def _note(self, observed: _Observed) -> None:
+    def note_late(self, lost: Observed, elapsed_ms: float) -> None:
+        """The reply that was given up came after all; it counts for longer waits from now on."""
+        if lost.is_reply:
+            return
+        lost.is_reply, lost.elapsed_ms = True, max(elapsed_ms, lost.elapsed_ms)
+        self._learn_usual(elapsed_ms - self._ms_per_byte * lost.num_bytes)
+
+    def _note(self, observed: Observed) -> None:
         self._observed.append(observed)
         self._prior += self._settings.prior_step * (float(observed.is_reply) - self._prior)
 
-    def chance(self, now_s: float, remaining_ms: float) -> float:
+    def _learn_usual(self, elapsed_ms: float) -> None:
+        if self._usual_ms is None:
+            self._usual_ms, self._deviation_ms = elapsed_ms, elapsed_ms / 2
+            return
+        off = abs(self._usual_ms - elapsed_ms)
+        self._deviation_ms += _DEVIATION_GAIN * (off - self._deviation_ms)
+        self._usual_ms += _MEAN_GAIN * (elapsed_ms - self._usual_ms)
+
+    def _learn_bandwidth(self) -> None:
+        """From how much longer large payloads took than small ones, in the window."""
+        sizes = [one.num_bytes for one in self._observed if one.is_reply]
+        smallest, largest = min(sizes), max(sizes)
+        if largest - smallest < _MIN_SPREAD_BYTES:
+            return
+        middle = (smallest + largest) / 2
+        small = [one for one in self._observed if one.is_reply and one.num_bytes < middle]
+        large = [one for one in self._observed if one.is_reply and one.num_bytes >= middle]
+        if min(len(small), len(large)) < _MIN_OF_EACH:
+            return
+        more_ms = median(one.elapsed_ms for one in large) - median(o.elapsed_ms for o in small)
+        more_bytes = fmean(one.num_bytes for one in large) - fmean(o.num_bytes for o in small)
+        slope = max(0.0, more_ms / more_bytes)
+        self._ms_per_byte += _BANDWIDTH_GAIN * (slope - self._ms_per_byte)
+
+    def chance(self, now_s: float, remaining_ms: float, *, num_bytes: int = 0) -> float:
         """Probability, 0 to 1, that a request sent now is answered within ``remaining_ms``."""
-        if remaining_ms <= 0:
+        if not remaining_ms > 0:
             return 0.0
-        in_time = self._settings.prior_weight * self._prior
+        # As if it had no bytes, so that requests of all sizes can be compared.
+        waits_ms = remaining_ms - self._ms_per_byte * num_bytes
+        if waits_ms <= 0:
+            return 0.0
         total = self._settings.prior_weight
-        for observed in self._observed:
-            age_s = max(0.0, now_s - observed.at_s)
-            weight: float = 0.5 ** (age_s / self._settings.half_life_s)
-            if not observed.is_reply and observed.elapsed_ms < remaining_ms:
+        in_time = total * self._prior * self._usually_in_time(waits_ms)
+        half_life_s = self._settings.half_life_s
+        oldest_s = now_s - _MAX_AGE * half_life_s
+        for observed in reversed(self._observed):
+            if observed.at_s < oldest_s:
+                break
+            weight: float = 0.5 ** (max(0.0, now_s - observed.at_s) / half_life_s)
+            took_ms = observed.elapsed_ms - self._ms_per_byte * observed.num_bytes
+            if not observed.is_reply and took_ms < waits_ms:
                 # A short silence says little about a longer wait.
-                weight *= observed.elapsed_ms / remaining_ms
+                weight *= max(0.0, took_ms) / waits_ms
             total += weight
-            if observed.is_reply and observed.elapsed_ms <= remaining_ms:
+            if observed.is_reply and took_ms <= waits_ms:
                 in_time += weight
         return in_time / total
+
+    def _usually_in_time(self, waits_ms: float) -> float:
+        if self._usual_ms is None:
+            return 1.0
+        deviation_ms = max(_MIN_DEVIATION_MS, self._deviation_ms)
+        share = 0.5 + (waits_ms - self._usual_ms) / (2 * _DEVIATIONS * deviation_ms)
+        return min(1.0, max(0.0, share))
+
+    def travel_ms(self, quantile: float, *, num_bytes: int = 0) -> float | None:
+        """What the way there and back takes, without work above; None before enough replies."""
+        return self._quantile(
+            quantile,
+            num_bytes,
+            lambda one: None if one.remote_ms is None else one.elapsed_ms - one.remote_ms,
+        )
+
+    def elapsed_ms(self, quantile: float, *, num_bytes: int = 0) -> float | None:
+        """What replies take from end to end; None before enough of them."""
+        return self._quantile(quantile, num_bytes, lambda one: one.elapsed_ms)
+
+    def _quantile(
+        self, quantile: float, num_bytes: int, time_of: Callable[[Observed], float | None]
+    ) -> float | None:
+        times = sorted(
+            took_ms - self._ms_per_byte * one.num_bytes
+            for one in self._observed
+            if one.is_reply and (took_ms := time_of(one)) is not None
+        )
+        if len(times) < MIN_REPLIES:
+            return None
+        position = min(len(times), math.ceil((len(times) + 1) * quantile)) - 1
+        return max(0.0, times[position] + self._ms_per_byte * num_bytes)
 
     def probe_is_due(self, now_s: float) -> bool:
         """Whether nothing was sent for so long that a closed gate deserves a try."""

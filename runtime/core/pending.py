@@ -43,6 +43,11 @@ class PendingTable(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more can wait."""
+        return len(self._waiting) >= self._capacity
+
     def add(self, correlation: bytes, entry: Pending[T]) -> None:
         """Starts to wait.
 
@@ -52,7 +57,7 @@ class PendingTable(Generic[T]):
         """
         if correlation in self._waiting:
             raise ValueError("correlation data is used twice")
-        if len(self._waiting) >= self._capacity:
+        if self.is_full:
             raise OverloadedError(f"{self._capacity} requests wait for a reply already")
         self._waiting[correlation] = entry
 

@@ -54,7 +54,7 @@ from runtime.exchange.course import (
     with_own_reason,
 )
 from runtime.exchange.explaining import explained
-from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
+from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
     Answer,
@@ -247,7 +247,10 @@ class RequestFlow:
         """What the decision may look at, and whom we would ask."""
         remaining_ms = question.deadline.remaining_ms(self._clock.monotonic_s())
         waits_ms = remaining_ms - self.policy.margin_ms
-        prospect = self._uplink.prospect(waits_ms) if self._uplink else _NOWHERE
+        prospect = _NOWHERE
+        if self._uplink:
+            size = payload_bytes(question.request.inputs)
+            prospect = self._uplink.prospect(waits_ms, num_bytes=size)
         situation = Situation(
             confidence=confidence,
             tier_above=self._uplink.tier_above if self._uplink else None,

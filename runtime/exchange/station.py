@@ -176,6 +176,7 @@ def uplink_settings(
         pinned=pinned,
         max_pending=max_pending,
         reserve_ms=escalation.reserve_ms,
+        hedge_share=escalation.hedge_share,
         link=LinkSettings(
             window=escalation.link_window,
             half_life_s=escalation.link_half_life_s,

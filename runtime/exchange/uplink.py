@@ -1,13 +1,16 @@
 """Asks the tier above: picks a gateway, sends, waits no longer than the budget, and never raises.
 
-Whatever goes wrong becomes a value that says what, so that the answer in hand is never lost. Late
-and lost replies teach the link estimate; a reply that nobody waits for is counted and dropped.
+Whatever goes wrong becomes a value that says what, so that the answer in hand is never lost. A
+gateway that is slow or refuses may have a second one asked beside it, once. Late and lost replies
+teach the link estimate; a reply that nobody waits for any more is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,34 +18,22 @@ import structlog
 
 from runtime import topics
 from runtime.adapters.metrics import TierMetrics
-from runtime.core.gateways import GatewayBook
-from runtime.core.link import LinkEstimator, LinkSettings
+from runtime.core.hedging import HEDGE_AFTER, HEDGE_WITHIN, HedgeBudget, hedge_delay_ms
+from runtime.core.link import LinkEstimator, LinkSettings, Observed
 from runtime.core.pending import Pending, PendingTable, correlation_ids
 from runtime.deadline import Deadline
-from runtime.errors import (
-    NotConnectedError,
-    OverloadedError,
-    PayloadTooLargeError,
-    RequestError,
-)
-from runtime.exchange.wire import cancel_message, parse_reply, request_message
-from runtime.messages import (
-    Answer,
-    Birth,
-    ControlMessage,
-    Draining,
-    InferenceRequest,
-    Offline,
-    Outcome,
-    Reason,
-    Tier,
-    decode_control,
-)
+from runtime.errors import NotConnectedError, PayloadTooLargeError, RequestError
+from runtime.exchange.upstreams import Upstreams
+from runtime.exchange.wire import cancel_message, parse_queue_len, parse_reply, request_message
+from runtime.messages import Answer, InferenceRequest, Outcome, Reason, Tensors, Tier
 from runtime.ports import Clock, Message, MessageBus
 
-# A gateway that did not reply is asked again only after this time, if there is another one.
-AVOID_S = 2.0
-MAX_LINKS = 256
+# Of what is left, the tiers above get at least this share, however slow the link is.
+MIN_WORK_SHARE = 0.2
+# What the way takes in three of four cases is kept back for it.
+TRAVEL_QUANTILE = 0.75
+# Requests that were given up, and whose replies may still come.
+MAX_GIVEN_UP = 1024
 _log = structlog.get_logger()
 
 
@@ -57,6 +48,7 @@ class UplinkSettings:
     max_pending: int
     reserve_ms: float
     link: LinkSettings
+    hedge_share: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +68,28 @@ class UpstreamReply:
     reason: Reason
     answer: Answer | None = None
     sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One message on its way up; ``future`` ends with the reply, or with None when we stop."""
+
+    gateway: str
+    topic: str
+    correlation: bytes
+    sent_s: float
+    num_bytes: int
+    sent_bytes: int
+    future: asyncio.Future[Message | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """An attempt whose reply did not come in time."""
+
+    link: LinkEstimator
+    observed: Observed
+    sent_s: float
 
 
 class Uplink:
@@ -98,21 +112,20 @@ class Uplink:
         self._bus, self._clock, self._metrics, self._settings = bus, clock, metrics, settings
         self._replies_to = topics.agent_replies(settings.region, settings.asker)
         self._correlations = correlation_ids(epoch)
-        # A wait ends with a reply, or with None when we stop.
-        self._pending: PendingTable[asyncio.Future[Message | None]] = PendingTable(
-            settings.max_pending
+        self._pending: PendingTable[_Attempt] = PendingTable(settings.max_pending)
+        self._audits: PendingTable[_Attempt] = PendingTable(settings.max_pending)
+        self._given_up: OrderedDict[bytes, _GivenUp] = OrderedDict()
+        self._hedges = HedgeBudget(settings.hedge_share)
+        self.upstreams = Upstreams(
+            bus,
+            metrics,
+            tier_above=settings.tier_above,
+            region=settings.region,
+            pinned=settings.pinned,
+            link=settings.link,
+            chooser=chooser,
         )
-        self._audits: PendingTable[asyncio.Future[Message | None]] = PendingTable(
-            settings.max_pending
-        )
-        self._book = GatewayBook()
-        self._links: dict[str, LinkEstimator] = {}
-        self._failed_at_s: dict[str, float] = {}
-        # Spreads load; nothing secret depends on it.
-        self._chooser = chooser or random.Random()  # noqa: S311
         bus.subscribe(self._replies_to, self._on_reply)
-        bus.subscribe(topics.gateway_state(settings.region), self._on_state, qos=1)
-        bus.on_connection(self._on_connection)
 
     @property
     def tier_above(self) -> Tier:
@@ -126,27 +139,19 @@ class Uplink:
 
     def choose(self) -> str | None:
         """The gateway to ask, None while there is none."""
-        if not self._bus.is_connected:
-            return None
-        now_s = self._clock.monotonic_s()
-        failed = {g for g, at_s in self._failed_at_s.items() if now_s - at_s < AVOID_S}
-        return self._book.choose(
-            avoid=frozenset(failed),
-            draws=(self._chooser.random(), self._chooser.random()),
-            pinned=self._settings.pinned,
-        )
+        return self.upstreams.choose(self._clock.monotonic_s())
 
-    def prospect(self, waits_ms: float) -> Prospect:
+    def prospect(self, waits_ms: float, *, num_bytes: int = 0) -> Prospect:
         """The gateway to ask and its chance to answer while we wait."""
-        gateway = self.choose()
+        now_s = self._clock.monotonic_s()
+        gateway = self.upstreams.choose(now_s)
         if gateway is None:
             return Prospect(None, 0.0, probe_is_due=False)
-        now_s = self._clock.monotonic_s()
-        link = self._link(gateway)
         if waits_ms <= self._settings.reserve_ms:
             # Nothing would be sent, so this is no probe either.
             return Prospect(gateway, 0.0, probe_is_due=False)
-        chance = link.chance(now_s, waits_ms)
+        link = self.upstreams.link(gateway)
+        chance = link.chance(now_s, waits_ms, num_bytes=num_bytes)
         self._metrics.set_link_chance(chance)
         return Prospect(gateway, chance, link.probe_is_due(now_s))
 
@@ -157,124 +162,201 @@ class Uplink:
 
         A caller that goes away (cancellation) also takes the work off the gateway.
         """
+        first = self._send(request, deadline, gateway)
+        if isinstance(first, UpstreamReply):
+            return first
+        attempts = [first]
+        try:
+            if not request.audit:
+                self._hedges.note_request()
+            return await self._wait(request, deadline, attempts)
+        except asyncio.CancelledError:
+            self._cancel(request, attempts)
+            raise
+        finally:
+            for attempt in attempts:
+                self._waiting(request).resolve(attempt.correlation)
+
+    def _send(
+        self, request: InferenceRequest, deadline: Deadline, gateway: str
+    ) -> _Attempt | UpstreamReply:
+        """Puts a request on its way, or says why it cannot be."""
         sent_s = self._clock.monotonic_s()
-        waits_ms = deadline.remaining_ms(sent_s)
-        remaining_ms = waits_ms - self._settings.reserve_ms
-        if remaining_ms <= 0:
+        waits_ms = deadline.remaining_ms(sent_s) - self._settings.reserve_ms
+        if waits_ms <= 0:
             return UpstreamReply(Outcome.FAILED, Reason.NO_TIME)
+        link = self.upstreams.link(gateway)
+        size = payload_bytes(request.inputs)
+        travel_ms = link.travel_ms(TRAVEL_QUANTILE, num_bytes=size) or 0.0
         correlation = next(self._correlations)
         topic = topics.gateway_requests(self._settings.region, gateway, self._settings.asker)
-        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         message = request_message(
-            replace_hop(request),
+            msgspec.structs.replace(request, hop=request.hop + 1),
             topic=topic,
             response_topic=self._replies_to,
             correlation=correlation,
-            remaining_ms=remaining_ms,
+            remaining_ms=max(MIN_WORK_SHARE * waits_ms, waits_ms - travel_ms),
         )
-        waiting = self._audits if request.audit else self._pending
-        try:
-            waiting.add(correlation, Pending(sent_s, future))
-        except OverloadedError:
+        waiting = self._waiting(request)
+        if waiting.is_full:
             return UpstreamReply(Outcome.FAILED, Reason.OVERLOADED)
-        link = None if request.audit else self._link(gateway)
         try:
             sent_bytes = self._bus.publish(message)
-            if link is not None:
-                link.note_sent(sent_s)
-            self._metrics.add_uplink_bytes(sent_bytes)
-            reply = await asyncio.wait_for(future, waits_ms / 1000)
         except NotConnectedError:
             return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM)
         except PayloadTooLargeError:
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_REFUSED)
-        except TimeoutError:
-            if link is not None:
-                now_s = self._clock.monotonic_s()
-                link.note_lost(now_s, waits_ms)
-                self._failed_at_s[gateway] = now_s
-            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=sent_bytes)
-        except asyncio.CancelledError:
-            self._cancel_above(request.request_id, topic, correlation)
-            raise
-        finally:
-            waiting.resolve(correlation)
-        if reply is not None and link is not None:
-            now_s = self._clock.monotonic_s()
-            link.note_reply(now_s, (now_s - sent_s) * 1000)
-            self._failed_at_s.pop(gateway, None)
-        return self._read(reply, sent_bytes)
+        self._metrics.add_uplink_bytes(sent_bytes)
+        if not request.audit:
+            link.note_sent(sent_s)
+        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        attempt = _Attempt(gateway, topic, correlation, sent_s, size, sent_bytes, future)
+        waiting.add(correlation, Pending(sent_s, attempt))
+        return attempt
 
-    def _read(self, reply: Message | None, sent_bytes: int) -> UpstreamReply:
-        if reply is None:
-            return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM, sent_bytes=sent_bytes)
+    async def _wait(
+        self, request: InferenceRequest, deadline: Deadline, attempts: list[_Attempt]
+    ) -> UpstreamReply:
+        """The first reply that is no failure; of one gateway, or of a second one beside it."""
+        waiting = list(attempts)
+        last = UpstreamReply(
+            Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=attempts[0].sent_bytes
+        )
+        may_ask_a_second = not request.audit
+        while waiting:
+            timeout_ms = deadline.remaining_ms(self._clock.monotonic_s())
+            if may_ask_a_second:
+                timeout_ms = self._until_hedge_ms(waiting[0], timeout_ms)
+            done, _ = await asyncio.wait(
+                [attempt.future for attempt in waiting],
+                timeout=max(0.0, timeout_ms / 1000),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for attempt in [one for one in waiting if one.future in done]:
+                waiting.remove(attempt)
+                last = self._heard(request, attempt, attempt.future.result())
+                if last.outcome is not Outcome.FAILED:
+                    self._cancel(request, waiting)
+                    return last
+            if may_ask_a_second:
+                # The first one is slow, or has failed.
+                may_ask_a_second = False
+                second = self._second(request, deadline, attempts[0])
+                if second is not None:
+                    attempts.append(second)
+                    waiting.append(second)
+            elif not done:
+                break
+        self._give_up(request, waiting)
+        return last
+
+    def _until_hedge_ms(self, first: _Attempt, waits_ms: float) -> float:
+        """How long the first gateway is waited for before a second one may be asked."""
+        link = self.upstreams.link(first.gateway)
+        delay_ms = hedge_delay_ms(
+            link.elapsed_ms(HEDGE_AFTER, num_bytes=first.num_bytes),
+            link.elapsed_ms(HEDGE_WITHIN, num_bytes=first.num_bytes),
+            waits_ms,
+        )
+        return waits_ms if delay_ms is None else delay_ms
+
+    def _second(
+        self, request: InferenceRequest, deadline: Deadline, first: _Attempt
+    ) -> _Attempt | None:
+        """Asks another gateway, if there is one, the time, and a hedge left."""
+        now_s = self._clock.monotonic_s()
+        other = self.upstreams.choose(now_s, other_than=first.gateway)
+        if other is None:
+            return None
+        known = self.upstreams.link(other), self.upstreams.link(first.gateway)
+        usual_ms = [link.elapsed_ms(HEDGE_WITHIN, num_bytes=first.num_bytes) for link in known]
+        needed_ms = next((ms for ms in usual_ms if ms is not None), 0.0)
+        if deadline.remaining_ms(now_s) <= needed_ms or not self._hedges.take():
+            return None
+        again = msgspec.structs.replace(request, attempt=request.attempt + 1)
+        second = self._send(again, deadline, other)
+        if isinstance(second, UpstreamReply):
+            return None
+        self._metrics.count_hedge()
+        return second
+
+    def _heard(
+        self, request: InferenceRequest, attempt: _Attempt, message: Message | None
+    ) -> UpstreamReply:
+        """What a reply says; it teaches how the link is."""
+        if message is None:
+            return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM, sent_bytes=attempt.sent_bytes)
+        answer: Answer | None
         try:
-            answer = parse_reply(reply)
+            answer = parse_reply(message)
         except RequestError as error:
             _log.warning("reply.not_understood", error=str(error))
             self._metrics.count_ignored("undecodable")
-            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=sent_bytes)
-        return UpstreamReply(answer.outcome, answer.reason, answer, sent_bytes)
+            answer = None
+        if not request.audit:
+            now_s = self._clock.monotonic_s()
+            self.upstreams.link(attempt.gateway).note_reply(
+                now_s,
+                (now_s - attempt.sent_s) * 1000,
+                num_bytes=attempt.num_bytes,
+                remote_ms=answer.latency_ms if answer is not None and answer.hops else None,
+            )
+            self.upstreams.note_answering(attempt.gateway, parse_queue_len(message))
+        if answer is None:
+            return UpstreamReply(
+                Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=attempt.sent_bytes
+            )
+        return UpstreamReply(answer.outcome, answer.reason, answer, attempt.sent_bytes)
 
-    def _cancel_above(self, request_id: str, topic: str, correlation: bytes) -> None:
-        try:
-            self._bus.publish(cancel_message(request_id, topic=topic, correlation=correlation))
-        except NotConnectedError:
-            # The gateway's own deadline ends the work.
-            _log.debug("cancel.not_sent", request_id=request_id)
+    def _give_up(self, request: InferenceRequest, silent: Sequence[_Attempt]) -> None:
+        """Nobody waits for these any more; what they still say teaches the link estimate."""
+        self._cancel(request, silent)
+        if request.audit:
+            return
+        now_s = self._clock.monotonic_s()
+        for attempt in silent:
+            link = self.upstreams.link(attempt.gateway)
+            waited_ms = (now_s - attempt.sent_s) * 1000
+            observed = link.note_lost(now_s, waited_ms, num_bytes=attempt.num_bytes)
+            self.upstreams.note_silent(attempt.gateway, now_s)
+            self._given_up[attempt.correlation] = _GivenUp(link, observed, attempt.sent_s)
+        while len(self._given_up) > MAX_GIVEN_UP:
+            self._given_up.popitem(last=False)
 
-    def _link(self, gateway: str) -> LinkEstimator:
-        return self._links.setdefault(gateway, LinkEstimator(self._settings.link))
+    def _cancel(self, request: InferenceRequest, attempts: Sequence[_Attempt]) -> None:
+        for attempt in attempts:
+            try:
+                self._bus.publish(
+                    cancel_message(
+                        request.request_id, topic=attempt.topic, correlation=attempt.correlation
+                    )
+                )
+            except NotConnectedError:
+                # The gateway's own deadline ends the work.
+                _log.debug("cancel.not_sent", request_id=request.request_id)
+
+    def _waiting(self, request: InferenceRequest) -> PendingTable[_Attempt]:
+        return self._audits if request.audit else self._pending
 
     def _on_reply(self, message: Message) -> None:
         correlation = message.correlation_data
         waiting = self._pending.resolve(correlation) or self._audits.resolve(correlation)
-        if waiting is None or waiting.value.done():
-            self._metrics.count_ignored("late_reply")
+        if waiting is not None and not waiting.value.future.done():
+            waiting.value.future.set_result(message)
             return
-        waiting.value.set_result(message)
-
-    def _on_state(self, message: Message) -> None:
-        if not message.payload:
-            # A retained state that was removed, by an operator for instance.
-            self._book.forget(topics.site_of_state(message.topic))
-            return
-        state = decode_control(message.payload)
-        if state is None or not self._speaks_for_itself(message.topic, state):
-            self._metrics.count_ignored("undecodable")
-            return
-        if not self._book.note(state):
-            self._metrics.count_ignored("stale_state")
-            return
-        if len(self._links) > MAX_LINKS:
-            # So that ids cannot pile up; an estimate outlives a reconnect, or a gate would reopen.
-            for gone in self._links.keys() - self._book.online.keys():
-                del self._links[gone]
-                self._failed_at_s.pop(gone, None)
-
-    def _speaks_for_itself(self, topic: str, state: ControlMessage) -> bool:
-        """Whether a state is that of a gateway of the tier above, said at that gateway's topic.
-
-        The topic is what the broker's access rules check; without this, one gateway could say that
-        another is offline, or a region's gateways could take one another for the cloud.
-        """
-        return (
-            isinstance(state, Birth | Draining | Offline)
-            and state.tier is self._settings.tier_above
-            and topic == topics.gateway_state(self._settings.region, state.site)
-        )
-
-    def _on_connection(self, is_connected: bool) -> None:  # noqa: FBT001 the port's signature
-        if not is_connected:
-            self._book.forget_all()
+        self._metrics.count_ignored("late_reply")
+        late = self._given_up.pop(correlation, None)
+        if late is not None:
+            elapsed_ms = (self._clock.monotonic_s() - late.sent_s) * 1000
+            late.link.note_late(late.observed, elapsed_ms)
 
     async def close(self) -> None:
         """Ends all waits; whoever waits gets a failed reply, and so keeps the answer in hand."""
         for waiting in (*self._pending.drain(), *self._audits.drain()):
-            if not waiting.value.done():
-                waiting.value.set_result(None)
+            if not waiting.value.future.done():
+                waiting.value.future.set_result(None)
 
 
-def replace_hop(request: InferenceRequest) -> InferenceRequest:
-    """The request as the tier above counts it."""
-    return msgspec.structs.replace(request, hop=request.hop + 1)
+def payload_bytes(inputs: Tensors) -> int:
+    """About what a request takes on the way."""
+    return sum(array.nbytes for array in inputs.values())

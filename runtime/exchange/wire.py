@@ -5,6 +5,7 @@ The one place that knows which value travels in which property; HTTP uses the sa
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, TypeVar
 
@@ -51,6 +52,8 @@ from runtime.ports import Message
 CONTROL_CONTENT_TYPE = "application/vnd.tierwise.control+json"
 MAX_ID_CHARACTERS = 128
 MAX_HOPS = 8
+# Of a count in a property.
+MAX_DIGITS = 6
 # An agent that comes back is not flooded with answers that nobody waits for.
 REPLY_EXPIRY_S = 1
 _Choice = TypeVar("_Choice", Outcome, Reason, Residency, Tier, Guarantee)
@@ -178,7 +181,7 @@ def _choice(kind: type[_Choice], value: object, name: str) -> _Choice:
 
 
 def _count(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 6):  # noqa: PLR2004 decimal digits
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise MalformedBodyError(f"{name} is no small number: {text[:40]!r}")
     return int(text)
 
@@ -308,8 +311,15 @@ def parse_reply(message: Message) -> Answer:
         confidence=_probability(said.get("confidence")),
         error_code=str(said.get("error_code", "")),
         outputs=body.outputs,
+        latency_ms=_milliseconds(said.get("latency_ms")),
         hops=_parse_hops(said.get("provenance", "[]")),
     )
+
+
+def parse_queue_len(message: Message) -> int | None:
+    """How many requests a gateway that replied has in progress; None when it does not say."""
+    text = message.property(topics.QUEUE_LEN)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 def reason_of_error(code: str) -> Reason:
@@ -338,6 +348,12 @@ def _probability(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return float(value) if 0 <= value <= 1 else None
+
+
+def _milliseconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if 0 <= value < math.inf else 0.0
 
 
 def _parse_hops(text: object) -> tuple[Hop, ...]:

@@ -134,6 +134,8 @@ class FakeTier:
         inline: bool = False,
         gearbox: Gearbox | None = None,
         audits: AuditSettings | None = None,
+        hedge_share: float = 0.02,
+        chooser: random.Random | None = None,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -150,7 +152,7 @@ class FakeTier:
         self.model = LocalModel(described, members, self.clock)
         self.bus = MemoryBus(broker, client_id=f"{tier.value}-{site}", link=link)
         self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
-        self.uplink = self._uplink(above) if above else None
+        self.uplink = self._uplink(above, hedge_share, chooser) if above else None
         self.auditor = self._auditor(audits, gearbox) if audits else None
         self.flow = RequestFlow(
             self.identity,
@@ -166,7 +168,7 @@ class FakeTier:
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)
 
-    def _uplink(self, above: Tier) -> Uplink:
+    def _uplink(self, above: Tier, hedge_share: float, chooser: random.Random | None) -> Uplink:
         return Uplink(
             self.up_bus,
             self.clock,
@@ -179,8 +181,10 @@ class FakeTier:
                 max_pending=8,
                 reserve_ms=2,
                 link=LINK,
+                hedge_share=hedge_share,
             ),
             epoch=1,
+            chooser=chooser,
         )
 
     def _auditor(self, audits: AuditSettings, gearbox: Gearbox | None) -> Auditor | None:

@@ -217,7 +217,7 @@ async def test_nothing_is_audited_while_the_gate_is_closed() -> None:
         await online(stack, *tiers)
         uplink = device.uplink
         assert uplink is not None
-        link = uplink._link("regional-1")
+        link = uplink.upstreams.link("regional-1")
         for _ in range(60):
             link.note_lost(device.clock.monotonic_s(), 2000)
 

@@ -71,7 +71,7 @@ def tiers(answers: Predictions, policy: Policy, audit_rate: float) -> list[FakeT
             gearbox=gearbox(tier, policy),
             audits=audits if tier is Tier.EDGE else None,
         )
-        for number, tier in enumerate(Tier)
+        for number, tier in enumerate(USUAL_TIERS)
     ]
 
 

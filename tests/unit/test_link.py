@@ -107,3 +107,69 @@ def test_a_probe_is_due_when_nothing_was_sent_for_a_while(
     estimator.note_sent(1.0)
 
     assert estimator.probe_is_due(1.0 + passed_s) == is_due
+
+
+def test_a_late_reply_counts_for_longer_waits_from_then_on() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    lost = [estimator.note_lost(1.0, 50) for _ in range(10)]
+    before = estimator.chance(1.0, 100)
+    for one in lost:
+        estimator.note_late(one, 80)
+        estimator.note_late(one, 500)
+
+    assert estimator.chance(1.0, 60) < 0.25
+    assert estimator.chance(1.0, 100) > max(before, 0.5)
+
+
+def test_large_payloads_are_expected_to_take_longer() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(50):
+        size = 100_000 if number % 2 else 1000
+        estimator.note_reply(1.0, 20 + size / 1000, num_bytes=size)
+
+    assert estimator.chance(1.0, 60, num_bytes=1000) > 0.9
+    assert estimator.chance(1.0, 60, num_bytes=100_000) < 0.25
+    assert estimator.chance(1.0, 130, num_bytes=100_000) > 0.9
+    assert estimator.chance(1.0, 60, num_bytes=10_000_000) == 0
+    small, large = (estimator.elapsed_ms(0.5, num_bytes=size) for size in (1000, 100_000))
+    assert small == pytest.approx(21, abs=3)
+    assert large == pytest.approx(120, abs=10)
+
+
+def test_payloads_of_one_size_say_nothing_of_the_bandwidth() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(20):
+        estimator.note_reply(1.0, 20 + number, num_bytes=1000 + number)
+    estimator.note_reply(1.0, 500, num_bytes=100_000)
+
+    assert estimator.chance(1.0, 60, num_bytes=1_000_000) > 0.9
+
+
+def test_after_a_silence_the_usual_time_is_what_is_known() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(50):
+        estimator.note_reply(number * 0.01, 40 + number % 5)
+
+    long_after_s = 1000.0
+    assert estimator.chance(long_after_s, 20) < 0.25
+    assert estimator.chance(long_after_s, 200) > 0.9
+    assert estimator.chance(long_after_s, 20) < estimator.chance(long_after_s, 45)
+
+
+def test_the_way_is_what_the_work_above_did_not_take() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(20):
+        estimator.note_reply(1.0, 50 + number, remote_ms=30)
+    estimator.note_reply(1.0, 300)
+
+    assert estimator.travel_ms(0.5) == pytest.approx(30, abs=2)
+    assert estimator.elapsed_ms(0.95) == 300
+
+
+def test_few_replies_are_no_quantile() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(7):
+        estimator.note_reply(1.0, 50, remote_ms=10)
+
+    assert estimator.travel_ms(0.5) is None
+    assert estimator.elapsed_ms(0.5) is None

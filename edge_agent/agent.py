@@ -17,7 +17,7 @@ import structlog
 from edge_agent.settings import EdgeSettings
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.metrics import TierMetrics
-from runtime.core.admission import Admission
+from runtime.core.admission import Admission, Urgency
 from runtime.deadline import Deadline, check_budget_ms
 from runtime.errors import InvalidBudgetError
 from runtime.exchange.course import Identity
@@ -31,8 +31,8 @@ from runtime.exchange.station import (
     station,
     uplink_settings,
 )
-from runtime.exchange.uplink import Uplink
-from runtime.exchange.wire import check_request_id
+from runtime.exchange.uplink import Uplink, payload_bytes
+from runtime.exchange.wire import check_priority, check_request_id
 from runtime.logs import configure_logs
 from runtime.messages import (
     Answer,
@@ -191,6 +191,7 @@ class Agent:
         model: str = "",
         residency: Residency = Residency.CLOUD,
         outputs: tuple[str, ...] = (),
+        priority: int = 0,
         request_id: str = "",
         explain: bool = False,
     ) -> Answer:
@@ -202,6 +203,8 @@ class Agent:
             model: checked against the served model when given.
             residency: the furthest tier that the inputs may reach.
             outputs: names of wanted outputs; empty for all.
+            priority: 1 is served when there is no room for others, 3 and more only while there
+                is plenty; 0 and 2 are the usual.
             request_id: idempotency id; made up when empty.
             explain: the answer then says in words why each tier did what it did.
 
@@ -218,6 +221,7 @@ class Agent:
                 outputs=outputs,
                 remaining_ms=budget_ms,
                 residency=residency,
+                priority=check_priority(priority),
                 explain=explain,
             )
         )
@@ -244,8 +248,8 @@ class Agent:
         if budget_ms > limit_ms:
             raise InvalidBudgetError(f"{budget_ms:g} ms are over the limit of {limit_ms:g} ms")
         flow.check(request)
-        num_bytes = sum(array.nbytes for array in request.inputs.values())
-        self._admission.enter(num_bytes)
+        num_bytes = payload_bytes(request.inputs)
+        self._admission.enter(num_bytes, Urgency.of(request.priority))
         self.metrics.set_pending(self._admission.count)
         try:
             return await flow.answer(request, Deadline.after(arrived_s, budget_ms))

@@ -37,6 +37,7 @@ from runtime.errors import (
 )
 from runtime.exchange.wire import (
     answer_parameters,
+    check_priority,
     check_request_id,
     parse_residency,
     parse_traceparent,
@@ -135,6 +136,7 @@ class InferenceApi:
                 outputs=body.outputs,
                 remaining_ms=self._budget_ms(body.parameters),
                 residency=parse_residency(body.parameters.get("residency", "cloud")),
+                priority=check_priority(body.parameters.get("priority", 0)),
                 traceparent=parse_traceparent(request.headers.get("traceparent", "")),
                 explain=_parse_explain(body.parameters.get("explain", False)),
             ),
@@ -191,8 +193,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except TierwiseError as error:
         headers = {}
-        retry_after_ms = getattr(error, "retry_after_ms", None)
-        if retry_after_ms is not None:
+        retry_after_ms = getattr(error, "retry_after_ms", 0.0)
+        if retry_after_ms:
             headers["Retry-After"] = str(max(1, round(retry_after_ms / 1000)))
         return web.Response(
             status=public(error.code).http_status,

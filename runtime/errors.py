@@ -85,9 +85,13 @@ class RefusedError(TierwiseError):
 
 
 class TooLateError(RefusedError):
-    """The remaining budget is over or too short."""
+    """The remaining budget is over or too short; ``retry_after_ms`` when less is to be done."""
 
     code = "too_late"
+
+    def __init__(self, message: str, *, retry_after_ms: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class OverloadedError(RefusedError):

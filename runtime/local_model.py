@@ -1,25 +1,33 @@
 """The model of one tier: one file, or an ensemble whose members run side by side.
 
 A member that fails, is late or gives something that is no answer is left out and named; the rest
-answers. Nothing here waits past the deadline it is given.
+answers. One that is much slower than it usually is and cannot change the label any more is not
+waited for. Nothing here waits past the deadline it is given.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runtime.core.confidence import Confidence, confidence_of_batch, softmax
-from runtime.core.ensemble import MemberVote, combine
+from runtime.core.ensemble import MemberVote, combine, is_decided
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, TooLateError
 from runtime.manifest import ModelManifest
 from runtime.messages import Tensors
 from runtime.ports import Backend, Clock
+from runtime.tensors import num_examples
 
 INLINE_LIMIT_MS = 1.0
+# Of a new run in what runs are expected to take.
+SERVICE_GAIN = 0.1
+STALE_AFTER_S = 1.0
+# So many times its typical time, a member that cannot change the label is waited for.
+PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,11 @@ class LocalModel:
         self.manifest = manifest
         self.accept_at = manifest.accept_at if accept_at is None else accept_at
         self._members = tuple(members)
+        self._by_name = {member.name: member for member in self._members}
         self._clock = clock
+        self._num_runs = 0
+        self._ran_at_s = -math.inf
+        self._service_ms = max(member.typical_ms for member in self._members)
         # A thread starts with its first work, so what always runs inline has none.
         self._threads = {
             member.name: ThreadPoolExecutor(1, thread_name_prefix=f"{manifest.name}.{member.name}")
@@ -79,6 +91,15 @@ class LocalModel:
         """The classes, in the order of the scores."""
         return self.manifest.labels
 
+    def expected_ms(self, inputs: Tensors) -> float:
+        """How long a run that was asked for now would take, with those that are before it.
+
+        0 for an idle model after a while: what it took when it ran last says little by then.
+        """
+        if not self._num_runs and self._clock.monotonic_s() - self._ran_at_s > STALE_AFTER_S:
+            return 0.0
+        return (self._num_runs + num_examples(inputs)) * self._service_ms
+
     async def infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult:
         """Runs all members on inputs that fit the manifest.
 
@@ -87,16 +108,24 @@ class LocalModel:
             TooLateError: no member was done by the deadline.
         """
         asked_s = self._clock.monotonic_s()
+        late: frozenset[str] = frozenset()
         if self._is_short(inputs):
             runs = {self._members[0].name: self._run(self._members[0].backend, inputs)}
         else:
-            runs = await self._run_in_threads(inputs, deadline)
+            self._num_runs += 1
+            try:
+                runs, late = await self._run_in_threads(inputs, deadline)
+            finally:
+                self._num_runs -= 1
         if not runs:
             raise BackendError(f"no member of {self.manifest.name} gave an answer")
-        outputs, left_out, agreement = self._combine(runs)
+        outputs, left_out, agreement = self._combine(runs, late)
         scores = outputs[self.manifest.outputs[0].name]
         started_s = min(run.started_s for run in runs.values())
         ended_s = max(run.ended_s for run in runs.values())
+        self._ran_at_s = ended_s
+        took_ms = (ended_s - started_s) * 1000 / max(1, num_examples(inputs))
+        self._service_ms += SERVICE_GAIN * (took_ms - self._service_ms)
         return LocalResult(
             outputs=outputs,
             confidence=confidence_of_batch(scores, self.manifest.temperature, agreement=agreement),
@@ -110,16 +139,18 @@ class LocalModel:
 
         The time of a batch is taken to grow with its size; a large one is never short.
         """
-        batch = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
         is_single = len(self._members) == 1
-        return is_single and self._members[0].typical_ms * batch <= INLINE_LIMIT_MS
+        return is_single and self._members[0].typical_ms * num_examples(inputs) <= INLINE_LIMIT_MS
 
     def _run(self, backend: Backend, inputs: Tensors) -> _Run:
         started_s = self._clock.monotonic_s()
         outputs = backend.run(inputs)
         return _Run(started_s, self._clock.monotonic_s(), outputs)
 
-    async def _run_in_threads(self, inputs: Tensors, deadline: Deadline) -> dict[str, _Run]:
+    async def _run_in_threads(
+        self, inputs: Tensors, deadline: Deadline
+    ) -> tuple[dict[str, _Run], frozenset[str]]:
+        """What members said, and who was not waited for any longer."""
         loop = asyncio.get_running_loop()
         futures = {
             loop.run_in_executor(
@@ -127,36 +158,60 @@ class LocalModel:
             ): member.name
             for member in self._members
         }
-        remaining_s = max(0.0, deadline.remaining_ms(self._clock.monotonic_s()) / 1000)
+        asked_s = self._clock.monotonic_s()
+        runs: dict[str, _Run] = {}
+        late: set[asyncio.Future[_Run]] = set(futures)
+        until_s = deadline.at_s
         try:
-            done, late = await asyncio.wait(futures, timeout=remaining_s)
+            while late:
+                timeout_s = max(0.0, until_s - self._clock.monotonic_s())
+                done, late = await asyncio.wait(
+                    late, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                for future in done:
+                    if not isinstance(future.exception(), BackendError):
+                        runs[futures[future]] = future.result()
+                missing = [futures[future] for future in late]
+                if missing and self._is_decided(runs, missing):
+                    usual_ms = max(self._by_name[name].typical_ms for name in missing)
+                    until_s = min(deadline.at_s, asked_s + PATIENCE * usual_ms / 1000)
         finally:
             # What has not started leaves the queue; what runs cannot be stopped and is not heard.
             for future in futures:
                 future.cancel()
-        if not done and late:
+        if len(late) == len(futures):
             raise TooLateError(f"{self.manifest.name} was not done in time")
-        return {
-            futures[future]: future.result()
-            for future in done
-            if not isinstance(future.exception(), BackendError)
-        }
+        return runs, frozenset(futures[future] for future in late)
 
-    def _combine(self, runs: dict[str, _Run]) -> tuple[Tensors, tuple[str, ...], float]:
-        """The outputs, who was left out, and the share of the others that chose the label."""
-        if len(self._members) == 1:
-            return runs[self._members[0].name].outputs, (), 1.0
+    def _is_decided(self, runs: dict[str, _Run], missing: Sequence[str]) -> bool:
+        return is_decided(self._votes(runs), sum(self._by_name[name].weight for name in missing))
+
+    def _votes(self, runs: dict[str, _Run]) -> list[MemberVote]:
         name = self.manifest.outputs[0].name
-        votes = [
+        return [
             MemberVote(member.name, softmax(runs[member.name].outputs[name]), member.weight)
             for member in self._members
             if member.name in runs
         ]
+
+    def _combine(
+        self, runs: dict[str, _Run], late: frozenset[str]
+    ) -> tuple[Tensors, tuple[str, ...], float]:
+        """The outputs, who was missed, and the share of the others that chose the label."""
+        if len(self._members) == 1:
+            return runs[self._members[0].name].outputs, (), 1.0
+        votes = self._votes(runs)
         combined = combine(votes)
         if combined is None:
             raise BackendError(f"no member of {self.manifest.name} gave a usable answer")
-        left_out = tuple(m.name for m in self._members if m.name not in combined.members)
-        return {name: combined.logits}, left_out, combined.agreement
+        left_out = [m for m in self._members if m.name not in combined.members]
+        if left_out and is_decided(votes, sum(member.weight for member in left_out)):
+            # Whoever is late would not have changed the label; who is broken is told all the same.
+            left_out = [member for member in left_out if member.name not in late]
+        outputs: Tensors = {self.manifest.outputs[0].name: combined.logits}
+        return outputs, tuple(member.name for member in left_out), combined.agreement
 
     def close(self) -> None:
         """Frees the threads and the models; work in progress ends by itself."""

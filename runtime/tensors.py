@@ -194,6 +194,11 @@ def _flatten(data: list[object], count: int) -> list[object]:
     return flat
 
 
+def num_examples(tensors: Tensors) -> int:
+    """How many examples are in a batch."""
+    return max((len(array) for array in tensors.values() if array.ndim), default=1)
+
+
 def check_fit(tensors: Tensors, specs: Sequence[TensorSpec]) -> int:
     """Checks that tensors are just what a model takes; returns the batch size.
 

@@ -32,6 +32,7 @@ SERVICE_US = "service-us"
 QUEUE_US = "queue-us"
 QUEUE_LEN = "queue-len"
 ERROR_CODE = "error-code"
+RETRY_AFTER_MS = "retry-after-ms"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

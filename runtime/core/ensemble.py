@@ -51,6 +51,22 @@ def is_usable(vote: MemberVote) -> bool:
     return bool(np.allclose(shares.sum(axis=1), 1.0, atol=1e-3))
 
 
+def is_decided(votes: Sequence[MemberVote], missing_weight: float) -> bool:
+    """Whether the chosen labels stand, whatever members of ``missing_weight`` would still say.
+
+    At worst all of them are certain of the second best label (Gunasekaran et al., "Cocktail", NSDI
+    2022, has it for majorities).
+    """
+    usable = [vote for vote in votes if is_usable(vote)]
+    if not usable or len({vote.probabilities.shape for vote in usable}) > 1:
+        return False
+    total = np.sum([vote.weight * vote.probabilities for vote in usable], axis=0)
+    if total.shape[1] < 2:  # noqa: PLR2004 with one class there is nothing to decide
+        return False
+    second, first = np.partition(total, -2, axis=1)[:, -2:].T
+    return bool((first - second > missing_weight).all())
+
+
 def combine(votes: Sequence[MemberVote]) -> Combined | None:
     """The weighted mean of the usable votes, or None when there is none.
 

@@ -25,6 +25,7 @@ from runtime.messages import (
     Tier,
 )
 from runtime.ports import DecisionRecord
+from runtime.tensors import num_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Course:
 
     def seen(self, tier: Tier) -> dict[str, Seen]:
         """What this tier and those above answered; nothing for a batch."""
-        if num_examples(self.request) != 1:
+        if num_examples(self.request.inputs) != 1:
             return {}
         seen: dict[str, Seen] = {}
         result, score = self.result, self.own_score
@@ -106,11 +107,6 @@ class Course:
             # The route left this tier out, and then its model had to answer.
             return False
         return self.decision.is_as_fitted or self.is_top
-
-
-def num_examples(request: InferenceRequest) -> int:
-    """How many examples a request asks about."""
-    return max((len(array) for array in request.inputs.values() if array.ndim), default=1)
 
 
 def stands(decision: Decision, own: LocalResult | Reason) -> Settlement:

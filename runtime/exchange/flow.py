@@ -48,7 +48,6 @@ from runtime.exchange.course import (
     Course,
     Identity,
     compose,
-    num_examples,
     record,
     stands,
     with_own_reason,
@@ -65,7 +64,7 @@ from runtime.messages import (
     Tensors,
 )
 from runtime.ports import Clock, DecisionLog
-from runtime.tensors import check_fit
+from runtime.tensors import check_fit, num_examples
 
 _log = structlog.get_logger()
 _NOWHERE = Prospect(None, 0.0, probe_is_due=False)
@@ -134,13 +133,19 @@ class RequestFlow:
         if unknown:
             raise InvalidTensorError(f"the model gives {sorted(known)}, not {unknown[0][:80]!r}")
 
+    def needed_ms(self, request: InferenceRequest) -> float:
+        """What this tier's model would take, with the work before it; 0 where it need not run."""
+        tier = self.identity.tier
+        is_passed_on = bool(request.route) and tier not in request.route
+        return 0.0 if is_passed_on else self.model.expected_ms(request.inputs)
+
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
         engaged = self.gearbox.engage(
             request.gear,
             remaining_ms=request.remaining_ms,
-            num_examples=num_examples(request),
+            num_examples=num_examples(request.inputs),
             hop=request.hop,
         )
         if engaged.label != engaged.travels:

@@ -17,7 +17,7 @@ import structlog
 from runtime import topics
 from runtime.adapters.metrics import TierMetrics
 from runtime.codec import RequestBody
-from runtime.core.admission import Admission
+from runtime.core.admission import Admission, Urgency
 from runtime.core.duplicates import Arrival, RecentRequests, RequestKey
 from runtime.deadline import Deadline, parse_remaining_ms
 from runtime.errors import (
@@ -169,7 +169,7 @@ class Ingress:
 
         Raises:
             RequestError: it cannot be answered.
-            RefusedError: it is late, or there is no room.
+            RefusedError: it is late or will be, or there is no room.
             ShuttingDownError: nothing new is taken.
         """
         arrived_s = self._clock.monotonic_s()
@@ -201,12 +201,26 @@ class Ingress:
             return
         num_bytes = len(message.payload)
         try:
+            self._check_time(request)
             self._admit(request, num_bytes)
         except TierwiseError:
             self._recent.abandon(key)
             raise
         work = _Work(key, own_topic, request, body, num_bytes, arrived_s)
         self._start(work, Deadline.after(arrived_s, remaining_ms))
+
+    def _check_time(self, request: InferenceRequest) -> None:
+        """Refuses work that cannot be done in time, so that whoever asked can ask another.
+
+        Raises:
+            TooLateError: it cannot be.
+        """
+        needed_ms = self._flow.needed_ms(request)
+        if request.remaining_ms - self._limits.margin_ms < needed_ms:
+            raise TooLateError(
+                f"{request.remaining_ms:.1f} ms are left, about {needed_ms:.1f} ms are needed",
+                retry_after_ms=needed_ms,
+            )
 
     def _admit(self, request: InferenceRequest, num_bytes: int) -> None:
         """Finds a place.
@@ -216,7 +230,7 @@ class Ingress:
         """
         if request.audit and 2 * self._admission.count > self._limits.max_pending:
             raise OverloadedError("no audits while more than half of the places are taken")
-        self._places(request).enter(num_bytes)
+        self._places(request).enter(num_bytes, Urgency.of(request.priority))
 
     def _places(self, request: InferenceRequest) -> Admission:
         return self._audits if request.audit else self._admission

@@ -24,7 +24,13 @@ from runtime.core.pending import Pending, PendingTable, correlation_ids
 from runtime.deadline import Deadline
 from runtime.errors import NotConnectedError, PayloadTooLargeError, RequestError
 from runtime.exchange.upstreams import Upstreams
-from runtime.exchange.wire import cancel_message, parse_queue_len, parse_reply, request_message
+from runtime.exchange.wire import (
+    cancel_message,
+    parse_queue_len,
+    parse_reply,
+    parse_retry_after_ms,
+    request_message,
+)
 from runtime.messages import Answer, InferenceRequest, Outcome, Reason, Tensors, Tier
 from runtime.ports import Clock, Message, MessageBus
 
@@ -302,6 +308,8 @@ class Uplink:
                 remote_ms=answer.latency_ms if answer is not None and answer.hops else None,
             )
             self.upstreams.note_answering(attempt.gateway, parse_queue_len(message))
+            if retry_after_ms := parse_retry_after_ms(message):
+                self.upstreams.note_refusing(attempt.gateway, now_s, retry_after_ms)
         if answer is None:
             return UpstreamReply(
                 Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=attempt.sent_bytes

@@ -39,7 +39,7 @@ class Upstreams:
         )  # fmt: skip
         self._book = GatewayBook()
         self._links: dict[str, LinkEstimator] = {}
-        self._failed_at_s: dict[str, float] = {}
+        self._avoid_until_s: dict[str, float] = {}
         # Spreads load; nothing secret depends on it.
         self._chooser = chooser or random.Random()  # noqa: S311
         bus.subscribe(topics.gateway_state(region), self._on_state, qos=1)
@@ -49,7 +49,7 @@ class Upstreams:
         """The gateway to ask, None while there is none; ``other_than`` is one that is asked."""
         if not self._bus.is_connected or (other_than and self._pinned):
             return None
-        failed = {g for g, at_s in self._failed_at_s.items() if now_s - at_s < AVOID_S}
+        failed = {g for g, until_s in self._avoid_until_s.items() if now_s < until_s}
         chosen = self._book.choose(
             avoid=frozenset(failed | {other_than}),
             draws=(self._chooser.random(), self._chooser.random()),
@@ -65,13 +65,17 @@ class Upstreams:
 
     def note_answering(self, gateway: str, queue_len: int | None) -> None:
         """A gateway replied, and said how much it has to do."""
-        self._failed_at_s.pop(gateway, None)
+        self._avoid_until_s.pop(gateway, None)
         if queue_len is not None:
             self._book.note_queue(gateway, queue_len)
 
     def note_silent(self, gateway: str, now_s: float) -> None:
         """A gateway did not reply."""
-        self._failed_at_s[gateway] = now_s
+        self._avoid_until_s[gateway] = now_s + AVOID_S
+
+    def note_refusing(self, gateway: str, now_s: float, retry_after_ms: float) -> None:
+        """A gateway has too much to do, and says for how long."""
+        self._avoid_until_s[gateway] = now_s + min(AVOID_S, retry_after_ms / 1000)
 
     def _on_state(self, message: Message) -> None:
         if not message.payload:
@@ -89,7 +93,7 @@ class Upstreams:
             # So that ids cannot pile up; an estimate outlives a reconnect, or a gate would reopen.
             for gone in self._links.keys() - self._book.online.keys():
                 del self._links[gone]
-                self._failed_at_s.pop(gone, None)
+                self._avoid_until_s.pop(gone, None)
 
     def _speaks_for_itself(self, topic: str, state: ControlMessage) -> bool:
         """Whether a state is that of a gateway of the tier above, said at that gateway's topic.

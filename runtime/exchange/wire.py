@@ -158,6 +158,17 @@ def check_request_id(request_id: str) -> str:
     return request_id
 
 
+def check_priority(value: object) -> int:
+    """A priority from a request parameter.
+
+    Raises:
+        MalformedBodyError: not a whole number from 0 to 999999.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**MAX_DIGITS:
+        raise MalformedBodyError(f"{topics.PRIORITY} is no small number: {str(value)[:40]!r}")
+    return value
+
+
 def parse_traceparent(text: str) -> str:
     """The trace context; empty where it is malformed, which W3C has receivers ignore."""
     return text if _TRACEPARENT.fullmatch(text) else ""
@@ -263,8 +274,14 @@ def error_message(
             (topics.OUTCOME, Outcome.FAILED.value),
             (topics.ERROR_CODE, error.code),
             (topics.QUEUE_LEN, str(queue_len)),
+            *_retry_after(error),
         ),
     )
+
+
+def _retry_after(error: TierwiseError) -> tuple[tuple[str, str], ...]:
+    retry_after_ms = getattr(error, "retry_after_ms", 0.0)
+    return ((topics.RETRY_AFTER_MS, f"{retry_after_ms:.0f}"),) if retry_after_ms else ()
 
 
 def parse_reply(message: Message) -> Answer:
@@ -318,7 +335,16 @@ def parse_reply(message: Message) -> Answer:
 
 def parse_queue_len(message: Message) -> int | None:
     """How many requests a gateway that replied has in progress; None when it does not say."""
-    text = message.property(topics.QUEUE_LEN)
+    return _count_said(message, topics.QUEUE_LEN)
+
+
+def parse_retry_after_ms(message: Message) -> int:
+    """For how long a gateway that refused asks to be left alone; 0 when it does not say."""
+    return _count_said(message, topics.RETRY_AFTER_MS) or 0
+
+
+def _count_said(message: Message, name: str) -> int | None:
+    text = message.property(name)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
 

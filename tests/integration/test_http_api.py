@@ -153,6 +153,8 @@ def _json_request(**changes: Any) -> dict[str, Any]:
         (json.dumps(_json_request(parameters={"remaining_ms": True})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"remaining_ms": 10**400})), {}, 400, "budget"),
         (json.dumps(_json_request(parameters={"timeout": 10**400})), {}, 400, "budget"),
+        (json.dumps(_json_request(parameters={"priority": -1})), {}, 400, "priority"),
+        (json.dumps(_json_request(parameters={"priority": True})), {}, 400, "priority"),
         (json.dumps(_json_request(parameters={"residency": "moon"})), {}, 400, "residency"),
         (json.dumps(_json_request(parameters={"explain": "yes"})), {}, 400, "true or false"),
         (json.dumps(_json_request(parameters={"explain": 1})), {}, 400, "true or false"),

@@ -388,3 +388,20 @@ async def test_an_answer_that_the_bus_cannot_take_is_counted(visitor: Visitor) -
     lost = 'tierwise_regional_refused_requests_total{code="reply_not_sent"}'
     await eventually(lambda: visitor.region.counted(lost) == 1)
     assert visitor.region.ingress.queue_len == 0
+
+
+async def test_work_that_cannot_be_done_in_time_is_refused_with_when_to_come_again(
+    visitor: Visitor,
+) -> None:
+    backend = visitor.region.backends[0]
+    backend.delay_s = 0.1
+    for number in range(5):
+        await visitor.ask(good(f"warm{number}", b"w", remaining_ms=5000))
+
+    refused = await visitor.ask(good("hopeless", b"h", remaining_ms=10))
+
+    assert refused.property(topics.ERROR_CODE) == "too_late"
+    assert int(refused.property(topics.RETRY_AFTER_MS)) > 10
+    assert backend.num_runs == 5
+    assert visitor.region.flow.needed_ms(request()) > 10
+    assert visitor.region.flow.needed_ms(request(route=(Tier.CLOUD,))) == 0

@@ -95,3 +95,39 @@ async def test_an_ensemble_without_a_usable_member_fails() -> None:
         answer, _ = await ask(top)
 
     assert (answer.outcome, answer.reason) == (Outcome.FAILED, Reason.LOCAL_FAILED)
+
+
+async def test_a_member_that_cannot_change_the_label_is_not_waited_for() -> None:
+    stuck = NumbersBackend(SURE, release=threading.Event())
+    members = (NumbersBackend(SURE), NumbersBackend(SURE), stuck)
+    async with cloud(MemoryBroker(), *members) as top:
+        answer, took_ms = await ask(top, budget_ms=5000)
+
+    assert (answer.outcome, answer.reason) == (Outcome.ANSWERED, Reason.CONFIDENT)
+    assert took_ms < 2000
+
+
+async def test_a_member_that_is_broken_is_told_although_the_vote_is_decided() -> None:
+    members = (NumbersBackend(SURE), NumbersBackend(SURE), NumbersBackend(is_broken=True))
+    async with cloud(MemoryBroker(), *members) as top:
+        answer, _ = await ask(top)
+
+    assert (answer.outcome, answer.reason) == (Outcome.DEGRADED, Reason.PARTIAL_ENSEMBLE)
+
+
+async def test_what_a_run_will_take_counts_the_work_before_it_and_is_forgotten_when_idle() -> None:
+    slow = NumbersBackend(SURE, delay_s=0.05)
+    async with cloud(MemoryBroker(), slow) as top:
+        inputs = request().inputs
+        before_ms = top.model.expected_ms(inputs)
+        for number in range(3):
+            await ask(top, request_id=f"q{number}")
+        idle_ms = top.model.expected_ms(inputs)
+        asked = asyncio.create_task(ask(top, request_id="q9"))
+        await eventually(lambda: slow.num_runs == 4)
+        busy_ms = top.model.expected_ms(inputs)
+        await asked
+
+    assert before_ms == 0
+    assert idle_ms > 5
+    assert busy_ms == 2 * idle_ms

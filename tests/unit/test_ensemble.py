@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from runtime.core.ensemble import MemberVote, combine, is_usable
+from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 
 raw_votes = hnp.arrays(np.float64, (2, 4), elements=st.floats(0.01, 1))
 
@@ -83,3 +83,42 @@ def test_a_weight_that_is_not_above_zero_is_not_usable(weight: float) -> None:
 
 def test_a_vote_without_a_batch_axis_is_not_usable() -> None:
     assert not is_usable(MemberVote("a", np.array([0.5, 0.5])))
+
+
+@given(st.lists(raw_votes, min_size=1, max_size=3), raw_votes, st.floats(0.1, 3))
+def test_a_decided_vote_is_not_changed_by_who_is_missing(
+    raws: list[npt.NDArray[np.float64]], last: npt.NDArray[np.float64], weight: float
+) -> None:
+    votes = [_vote(str(number), raw) for number, raw in enumerate(raws)]
+    before = combine(votes)
+    after = combine([*votes, _vote("last", last, weight)])
+    assert before is not None
+    assert after is not None
+
+    changed = before.probabilities.argmax(axis=1) != after.probabilities.argmax(axis=1)
+
+    assert not (is_decided(votes, weight) and changed.any())
+
+
+def test_a_clear_lead_is_decided_and_a_narrow_one_is_not() -> None:
+    sure = _vote("sure", np.array([[0.9, 0.05, 0.05]]))
+    unsure = _vote("unsure", np.array([[0.4, 0.35, 0.25]]))
+
+    assert is_decided([sure], 0.8)
+    assert not is_decided([sure], 0.9)
+    assert not is_decided([unsure], 0.1)
+    assert is_decided([sure, unsure], 0.8)
+
+
+@pytest.mark.parametrize(
+    "votes",
+    [
+        [],
+        [MemberVote("broken", np.full((1, 3), np.nan))],
+        [MemberVote("one class", np.ones((1, 1)))],
+        [MemberVote("a", np.array([[1.0, 0.0]])), MemberVote("b", np.array([[1.0, 0.0, 0.0]]))],
+    ],
+    ids=["nobody", "broken", "one class", "other shapes"],
+)
+def test_without_votes_that_can_be_added_nothing_is_decided(votes: list[MemberVote]) -> None:
+    assert not is_decided(votes, 0.0)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from runtime.policy import Choice, DecisionTable, Gear
 
-# A link estimate is noisy; a chance not much worse than the fitted one prices nothing.
-CHANCE_TOLERANCE = 0.75
+# A link estimate is noisy, and the price was certified for answers that come back: while a reply is
+# more likely than not, as the fit saw it, it prices nothing. Anything stricter loses accuracy where
+# the link is only slow (benchmarks/deadline.py).
+CHANCE_TOLERANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)

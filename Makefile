@@ -11,7 +11,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*')
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help demo check test format golden bench docs clean
+.PHONY: help demo check test format golden chaos bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -41,6 +41,9 @@ golden: .venv-dev/stamp ## write the frozen wire schema and the example settings
 		.venv-dev/bin/python -m tierwise config schema --tier $$tier --toml \
 			> examples/config/$$tier.toml || exit 1; \
 	done
+
+chaos: .venv-dev/stamp ## bad links, killed and frozen processes: needs root, 30 minutes (ARGS="--ci": 5)
+	PYTHONPATH=tests .venv-dev/bin/python -m chaos.run $(ARGS)
 
 bench: .venv-dev/stamp ## every measurement in benchmarks/
 	for file in benchmarks/*.py; do .venv-dev/bin/python $$file || exit 1; done

@@ -35,6 +35,7 @@ from runtime.errors import (
     describe,
     public,
 )
+from runtime.exchange.context import parse_context
 from runtime.exchange.wire import (
     answer_parameters,
     check_request_id,
@@ -137,6 +138,7 @@ class InferenceApi:
                 residency=parse_residency(body.parameters.get("residency", "cloud")),
                 traceparent=parse_traceparent(request.headers.get("traceparent", "")),
                 explain=_parse_explain(body.parameters.get("explain", False)),
+                context=parse_context(body.parameters),
             ),
             arrived_s=arrived_s,
         )

@@ -20,6 +20,7 @@ import msgspec
 
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
+from runtime.policy_rules import Rules, check_rules
 
 MAX_POLICY_BYTES = 16 << 20
 MIN_TIERS = 2
@@ -137,7 +138,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests climb: gears with their promises.
 
     ``tiers`` go from the device upwards; ``prices`` are theirs in prices of the top tier.
-    ``models`` maps a tier to the digest of the model whose predictions were used.
+    ``models`` maps a tier to the digest of the model whose predictions were used. The first of the
+    ``rules`` that holds decides before any model runs.
     """
 
     name: Name
@@ -151,6 +153,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     models: dict[str, str] = {}
     method: str = ""
     software: str = ""
+    rules: Rules = ()
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -165,6 +168,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         _check_finite("a price", self.prices)
         asked = msgspec.structs.astuple(self.targets)
         _check_finite("a target", (number for number in asked if number is not None))
+        check_rules(self.rules, self.tiers, self.labels)
         names = [gear.name for gear in self.gears]
         if len(set(names)) != len(names):
             raise ValueError("a gear is there twice")

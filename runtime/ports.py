@@ -145,6 +145,7 @@ class DecisionRecord:
     ``budget_ms`` is the budget as it was stated on arrival, None where an earlier version did not
     keep it. ``audit_chance`` is the probability with which the request was to be audited, whether
     or not it was; 0 where it could not be. ``residency`` is how far up the payload might go.
+    ``rule`` names the rule of the policy that decided before any model or gear.
     """
 
     wall_s: float
@@ -179,6 +180,7 @@ class DecisionRecord:
     budget_ms: float | None = None
     audit_chance: float = 0.0
     residency: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import msgspec
 from runtime.errors import PolicyError
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.cli.progress import progress_bar
+from tierwise.rules_commands import check_for, read_rules_file, say_rules, with_rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +96,8 @@ def run_fit(arguments: argparse.Namespace) -> int:
         max_cost=arguments.max_cost,
     )
     check_unused(calibration, train, targets, [*arguments.used_by, arguments.output])
+    rules = () if arguments.rules is None else read_rules_file(arguments.rules)
+    check_for(rules, train.tiers, train.label_names, arguments.rules)
     conditions = Conditions(
         budgets_ms=arguments.budget_ms or (0.0,),
         loads=arguments.load or (1.0,),
@@ -109,6 +112,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             progress=lambda step: show(0, 0, step),
         )
+    policy = with_rules(policy, rules, arguments.rules)
     contents = encode_policy(policy)
     write_artifact(arguments.output, contents)
     if arguments.json:
@@ -279,6 +283,7 @@ def _tell(policy: Policy) -> None:
         f"{policy.calibration.num_examples} of {policy.calibration.source}"
     )
     _say_gears(policy.gears, policy.tiers)
+    say_rules(policy.rules)
     if any(gear.guarantee == "none" for gear in policy.gears):
         say(
             "A gear without a guarantee sends everything to the top tier: its loss could not be "

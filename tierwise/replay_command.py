@@ -43,6 +43,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
                 "policy": policy.name,
                 "left_out": log.num_left_out,
                 "failed_audits": log.num_failed_audits,
+                "by_rule": log.num_by_rule,
                 **_as_json(whole),
                 "groups": {key: _as_json(one) for key, one in groups.items()},
             }
@@ -51,6 +52,8 @@ def run_replay(arguments: argparse.Namespace) -> int:
         _tell(policy, whole, groups, arguments.by)
         if log.num_left_out:
             note(f"{log.num_left_out} requests did not go as their policy meant and are left out")
+        if log.num_by_rule:
+            note(f"{log.num_by_rule} requests were decided by rules and are left out")
         if log.num_failed_audits:
             note(f"{log.num_failed_audits} audits did not come back")
     return EXIT_REFUSED if whole.refusal else 0

@@ -22,6 +22,7 @@ from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
 from runtime.core.turning import Place, places_like, turns
 from runtime.messages import Reason, Residency, Tier
+from runtime.policy_rules import Rule
 from runtime.ports import DecisionRecord
 
 _FIELDS = tuple(dataclasses.fields(DecisionRecord))
@@ -205,6 +206,7 @@ def _explained(
     seen: dict[str, Seen],
 ) -> Explanation:
     own = _own_label(record, seen)
+    rule = _rule_of(record, known)
     facts = Facts(
         tier=record.tier,
         site=record.site,
@@ -221,14 +223,23 @@ def _explained(
         cost=record.cost,
         chance=record.chance,
         remaining_ms=record.remaining_ms,
-        route=record.route,
+        route=record.route or ("" if rule is None else rule.ask),
         service_us=record.service_us,
         came_back=record.answered_by if record.answered_by != record.tier else "",
         end_reason=record.reason,
         guarantee=record.guarantee,
+        rule=record.rule,
+        rule_when=() if rule is None else tuple(map(str, rule.when)),
     )
     place = None if known is None else _place(record, known, own, seen)
     return explain(facts, labels=labels, place=place)
+
+
+def _rule_of(record: DecisionRecord, known: KnownPolicy | None) -> Rule | None:
+    """The rule that decided, where the policy that has it is at hand."""
+    if known is None or not _follows(record, known):
+        return None
+    return next((rule for rule in known.policy.rules if rule.name == record.rule), None)
 
 
 def _own_label(record: DecisionRecord, seen: dict[str, Seen]) -> int | None:

@@ -130,6 +130,18 @@ class TierMetrics:
             registry=registry,
         )
         self._audit_loss.set(nan)
+        self._rules = Counter(
+            f"{name}_rules_total",
+            "Requests that a rule of the policy decided",
+            ("rule",),
+            registry=registry,
+        )
+        self._unusable_rule_values = Counter(
+            f"{name}_unusable_rule_values_total",
+            "Requests with a value that a rule looked at and could not compare",
+            ("rule",),
+            registry=registry,
+        )
         self._log_drops_seen = 0
 
     def observe_answer(
@@ -150,6 +162,14 @@ class TierMetrics:
     def count_unknown_gear(self) -> None:
         """Counts a request that came with the gear of another policy."""
         self._unknown_gears.inc()
+
+    def count_rule(self, rule: str, num: int = 1) -> None:
+        """Counts requests that a rule of the policy decided; 0 makes the series known."""
+        self._rules.labels(rule).inc(num)
+
+    def count_unusable_rule_value(self, rule: str) -> None:
+        """Counts a request with a value of another kind than a rule compares with."""
+        self._unusable_rule_values.labels(rule).inc()
 
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""

@@ -5,6 +5,7 @@ What is given:
     failed. The others are left out and counted.
   * Nothing from while the link was down, the gate was closed, or a payload had to stay below the
     top. Of these, what climbs is missing, so what did not climb may not speak for all.
+  * Nothing that a rule of the policy decided: no gear was asked. These are counted apart.
   * Retries of an id at a site are one request, and the last decision about it counts.
   * An audit that was drawn and did not come back is none; its request keeps its chance, and it is
     counted. Replay takes such a request for one that was not drawn, which is right only as far as
@@ -52,11 +53,15 @@ class RecordedRequest:
 
 
 class Recordings(NamedTuple):
-    """Requests in the order of their instants, how many were left out, and failed audits."""
+    """Requests in the order of their instants, how many were left out, and failed audits.
+
+    ``num_by_rule`` are those that rules decided; they are not among those left out.
+    """
 
     requests: list[RecordedRequest]
     num_left_out: int
     num_failed_audits: int
+    num_by_rule: int = 0
 
 
 class _Row(NamedTuple):
@@ -74,6 +79,7 @@ class _Row(NamedTuple):
     budget_ms: float | None
     audit_chance: float
     residency: str
+    rule: str
 
 
 class _Audit(NamedTuple):
@@ -123,14 +129,20 @@ def read_recorded(
             audits.update(_audits(log, since_s, until_s))
     requests: list[RecordedRequest] = []
     num_failed = 0
-    for key, row in latest.items():
+    by_models = {key: row for key, row in latest.items() if not row.rule}
+    for key, row in by_models.items():
         audit = audits.get((key, row.wall_s))
         request = _recorded(row, audit, top, min_chance)
         if request is not None:
             requests.append(request)
             num_failed += audit is not None and request.audit is None
     requests.sort(key=lambda request: request.wall_s)
-    return Recordings(requests, num_old + len(latest) - len(requests), num_failed)
+    return Recordings(
+        requests,
+        num_left_out=num_old + len(by_models) - len(requests),
+        num_failed_audits=num_failed,
+        num_by_rule=len(latest) - len(by_models),
+    )
 
 
 def _recorded(
@@ -183,8 +195,11 @@ def _count(log: sqlite3.Connection, since_s: float, until_s: float) -> int:
 
 
 def _rows(log: sqlite3.Connection, since_s: float, until_s: float) -> Iterator[_Row]:
+    there = columns_of(log, "decisions")
+    # Before version 4 there were no rules.
+    names = [name if name in there else f"'' AS {name}" for name in _Row._fields]
     found = log.execute(
-        f"SELECT {', '.join(_Row._fields)} FROM decisions "  # noqa: S608 - names of our own fields
+        f"SELECT {', '.join(names)} FROM decisions "  # noqa: S608 - names of our own fields
         "WHERE hop = 0 AND wall_s >= ? AND wall_s < ? ORDER BY rowid",
         (since_s, until_s),
     )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runtime.core import reasons
+from runtime.core.explain_rules import chose_by_rule, ruled, without_rule
 from runtime.core.turning import Place, Turn, chance_to_ask, turns
 from runtime.messages import Hop, Reason
 
@@ -36,6 +37,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     or would have been asked, with commas between. ``penalty`` is the price of one unit of cost,
     ``accept_at``, ``min_chance`` and ``margin_ms`` are the numbers that decide beside a gear.
     ``came_back`` is the tier whose answer was taken, ``end_reason`` why the answer is what it is.
+    ``rule`` is the policy's rule that decided, ``rule_when`` its conditions in words.
     """
 
     tier: str
@@ -64,6 +66,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     came_back: str = ""
     end_reason: str = ""
     guarantee: str = ""
+    rule: str = ""
+    rule_when: tuple[str, ...] = ()
 
 
 class Explanation(Facts, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +98,7 @@ def facts_of_hop(hop: Hop) -> Facts:
         reason=hop.reason.value,
         service_us=hop.service_us,
         queue_us=hop.queue_us,
+        rule=hop.rule,
     )
 
 
@@ -115,14 +120,19 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
         facts = _with_gear(facts, place)
     found = () if place is None else turns(place)
     name = reasons.plain(label_name(facts.label, labels))
-    words = (_choice(facts, name), _weighed(facts), _reason(facts), _what_came_back(facts))
+    words = (
+        _choice(facts, name), _weighed(facts), _rule(facts), _reason(facts), _what_came_back(facts)
+    )  # fmt: skip
+    # Of a rule it is told what had to differ, unless something was in the way of following it.
+    is_by_rule = facts.rule and reasons.reason_of(facts.reason) not in _OBSTACLES
+    otherwise = [without_rule(facts.rule_when)] if is_by_rule else _otherwise(facts, place, found)
     return Explanation(
         **msgspec.structs.asdict(facts),
         label_name=name,
         value=_value(facts),
         turns=_nearest(found),
         words=tuple(filter(None, words)),
-        otherwise=tuple(filter(None, _otherwise(facts, place, found))),
+        otherwise=tuple(filter(None, otherwise)),
     )
 
 
@@ -157,7 +167,10 @@ def _choice(facts: Facts, name: str) -> str:
     who = ", ".join(reasons.plain(text) for text in (facts.site, model) if text)
     head = f"{reasons.plain(facts.tier)} ({who}): " if who else f"{reasons.plain(facts.tier)}: "
     if facts.probability is None:
-        is_routed = reasons.reason_of(facts.reason) is Reason.ROUTED
+        reason = reasons.reason_of(facts.reason)
+        if reason is Reason.RULE and facts.action != _ESCALATE:
+            return head + chose_by_rule(name, facts.label, facts.rule)
+        is_routed = reason in (Reason.ROUTED, Reason.RULE)
         return f"{head}did not need its own model." if is_routed else f"{head}gave no answer."
     label = name or ("an answer" if facts.label is None else f"label {facts.label}")
     return f"{head}chose {label} with probability {_number(facts.probability, '.3f')}."
@@ -206,9 +219,24 @@ def _threshold(facts: Facts, reason: Reason | None) -> str:
     return f"No gear was followed: its threshold{how} decided."
 
 
+def _rule(facts: Facts) -> str:
+    """What a rule of the policy said, where one decided."""
+    if not facts.rule:
+        return ""
+    return ruled(
+        facts.rule,
+        reasons.reason_of(facts.reason),
+        above=_asked(facts),
+        asked=facts.action == _ESCALATE,
+        has_own=facts.probability is not None,
+    )
+
+
 def _reason(facts: Facts) -> str:
-    """Why it did what it did, unless the weighing has said so."""
+    """Why it did what it did, unless the weighing or its rule has said so."""
     reason = reasons.reason_of(facts.reason)
+    if facts.rule and reason is Reason.RULE:
+        return ""
     asked = facts.action == _ESCALATE
     if reason is None:
         return f"Its reason, {reasons.plain(facts.reason)!r}, is not known to this version."

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from runtime.core.confidence import Confidence
 from runtime.core.gears import Advice, weigh
+from runtime.core.rules import Rules
 from runtime.messages import Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Choice, DecisionTable, Gear, Policy, Score
 
@@ -60,7 +61,8 @@ class Climb:
 class Gearbox:
     """A tier's policy, ready to be looked things up in. Without a policy it has no gears.
 
-    ``above`` are the tiers that have a say above this one, upwards.
+    ``above`` are the tiers that have a say above this one, upwards; ``rules`` decide before any
+    gear, where a journey begins.
     """
 
     def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
@@ -77,9 +79,12 @@ class Gearbox:
         self.is_top = self._expects_late = False
         # A gear without tables asks the top tier at once.
         self._to_the_top: Choice | None = None
+        self.rules = Rules()
         if policy is None:
             return
         self._is_lowest = tier.value == policy.tiers[0]
+        if self._is_lowest:
+            self.rules = Rules(policy.rules, policy.labels)
         self.is_top = tier.value == policy.tiers[-1]
         self.above = tuple(other for other in self.above if other.value in policy.tiers)
         self._gears = {gear.name: gear for gear in policy.gears}

@@ -31,6 +31,7 @@ DECIDED = {
     Reason.BELOW_FLOOR: "Its answer is less sure than any answer given may be, so it is withheld.",
     Reason.LOCAL_FAILED: "Its own model failed, {so}.",
     Reason.DEADLINE: "The time was over before its own model had answered, {so}.",
+    Reason.RULE: "A rule of the policy decided, before any model.",
 }
 
 ENDED = {
@@ -54,6 +55,7 @@ ENDED = {
     Reason.BELOW_FLOOR: "The answer was less sure than any answer given may be.",
     Reason.LOCAL_FAILED: "The model of the tier failed, and nothing better came back.",
     Reason.DEADLINE: "The time was over before there was an answer.",
+    Reason.RULE: "A rule of the policy decided.",
 }
 
 OUTCOMES = {

@@ -49,6 +49,8 @@ def _facts(course: Course, answer: Answer, policy: EscalationPolicy) -> Facts:
     """The first line of the provenance, with all that only this tier knows."""
     advice, (digest, _, gear) = course.advice, course.engaged.label.partition("/")
     wanted = (advice.choice or advice.fitted) if advice else None
+    ruling = course.ruling
+    sent_to = "" if ruling is None or ruling.tier is None else ruling.tier.value
     came_back = answer.tier.value if answer.tier and course.settlement.takes_upstream else ""
     return msgspec.structs.replace(
         facts_of_hop(answer.hops[0]),
@@ -60,7 +62,8 @@ def _facts(course: Course, answer: Answer, policy: EscalationPolicy) -> Facts:
         penalty=course.engaged.gear.penalty if advice and course.engaged.gear else None,
         chance=course.chance,
         remaining_ms=course.remaining_ms,
-        route=route_text(course.decision.route) or (",".join(wanted.to) if wanted else ""),
+        route=route_text(course.decision.route) or (",".join(wanted.to) if wanted else sent_to),
+        rule_when=() if ruling is None else ruling.when,
         accept_at=policy.accept_at,
         min_chance=policy.min_chance,
         margin_ms=policy.margin_ms,

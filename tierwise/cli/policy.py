@@ -95,6 +95,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_eval(group)
     _add_replay(group)
     _add_show(group)
+    _add_rules(group)
 
 
 def _add_collect(group: Subparsers) -> None:
@@ -180,6 +181,7 @@ def _add_fit(group: Subparsers) -> None:
     parser.add_argument(
         "--load", type=numbers, metavar="X,X", help="factors on the trace to make gears for"
     )
+    _add_rules_file(parser, "--rules")
     parser.add_argument("--name", default="policy", help="of the policy (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds (default: %(default)s)")
     parser.add_argument(
@@ -281,3 +283,28 @@ def _add_show(group: Subparsers) -> None:
     )
     add_json(parser)
     parser.set_defaults(run=policy_commands.run_show)
+
+
+def _add_rules_file(parser: argparse.ArgumentParser, option: str) -> None:
+    parser.add_argument(
+        option,
+        type=Path,
+        metavar="TOML",
+        help="rules that decide before any model, a table [[rules]] for each",
+    )
+
+
+def _add_rules(group: Subparsers) -> None:
+    text = "show the rules of a policy, or write it with others"
+    parser = group.add_parser("rules", help=text, description=f"{text.capitalize()}.")
+    parser.add_argument("policy", type=Path, help="a policy file")
+    _add_rules_file(parser, "--set")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="policy.json, with --set")
+    add_json(parser)
+    parser.set_defaults(run=_rules)
+
+
+def _rules(arguments: argparse.Namespace) -> int:
+    from tierwise.rules_commands import run_rules  # noqa: PLC0415 - keeps --help quick
+
+    return run_rules(arguments)

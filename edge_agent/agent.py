@@ -151,6 +151,7 @@ class Agent:
             gearbox=parts.gearbox,
             uplink=uplink,
             auditor=auditor,
+            reviewer=parts.reviewer,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(

@@ -82,6 +82,7 @@ class Reason(enum.StrEnum):
     LOCAL_FAILED = "local_failed"
     DEADLINE = "deadline"
     RULE = "rule"
+    REVIEW = "review"
 
 
 class Guarantee(enum.StrEnum):

@@ -16,7 +16,7 @@ from typing import Any
 
 from runtime.adapters.log_file import columns_of, reading
 from runtime.adapters.policy_file import KnownPolicy
-from runtime.core.explain import Explanation, Facts, explain
+from runtime.core.explain import Explanation, Facts, explain, with_review
 from runtime.core.reasons import plain
 from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
@@ -231,6 +231,8 @@ def _explained(
         rule=record.rule,
         rule_when=() if rule is None else tuple(map(str, rule.when)),
     )
+    if record.decided_because == Reason.REVIEW and known is not None and _follows(record, known):
+        facts = with_review(facts, known.policy.gear_named(record.gear))
     place = None if known is None else _place(record, known, own, seen)
     return explain(facts, labels=labels, place=place)
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from runtime.messages import Guarantee, Tier
+from runtime.ports import ReviewResult
 
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
@@ -142,6 +143,12 @@ class TierMetrics:
             ("rule",),
             registry=registry,
         )
+        self._reviews = Counter(
+            f"{name}_review_items_total",
+            "Answers that a person was to look at, by what became of the item",
+            ("result",),
+            registry=registry,
+        )
         self._log_drops_seen = 0
 
     def observe_answer(
@@ -170,6 +177,10 @@ class TierMetrics:
     def count_unusable_rule_value(self, rule: str) -> None:
         """Counts a request with a value of another kind than a rule compares with."""
         self._unusable_rule_values.labels(rule).inc()
+
+    def count_review(self, result: ReviewResult) -> None:
+        """Counts an item for review by whether it is in the queue."""
+        self._reviews.labels(result).inc()
 
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""

@@ -1,8 +1,8 @@
 """Recorded requests out of decision logs, as replaying another policy needs them.
 
 What is given:
-  * Entry decisions (hop 0) that went as the policy meant: answered, and not degraded, withheld or
-    failed. The others are left out and counted.
+  * Entry decisions (hop 0) that went as the policy meant: answered, or to be reviewed, and not
+    degraded otherwise, withheld or failed. The others are left out and counted.
   * Nothing from while the link was down, the gate was closed, or a payload had to stay below the
     top. Of these, what climbs is missing, so what did not climb may not speak for all.
   * Nothing that a rule of the policy decided: no gear was asked. These are counted apart.
@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime.adapters.log_file import columns_of, reading
+from runtime.core.audit import went_as_meant
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.seen import Seen, parse_seen
-from runtime.messages import Outcome, Residency, Tier
+from runtime.messages import Outcome, Reason, Residency, Tier
 
 MIN_CHANCE = EscalationPolicy(accept_at=0.0).min_chance
 
@@ -72,6 +73,7 @@ class _Row(NamedTuple):
     model: str
     model_version: str
     outcome: str
+    reason: str
     policy: str
     gear: str
     chance: float | None
@@ -151,7 +153,7 @@ def _recorded(
     """The request of a row, None when it is to be left out."""
     is_open = row.chance is None or row.chance >= min_chance
     seen = _answers(row.seen)
-    if row.outcome != Outcome.ANSWERED or not is_open or not _may_reach(row.residency, top):
+    if not _as_meant(row) or not is_open or not _may_reach(row.residency, top):
         return None
     if row.budget_ms is None or row.tier not in seen:
         return None
@@ -170,6 +172,13 @@ def _recorded(
         audit_chance=row.audit_chance,
         audit=said if top.value in said else None,
     )
+
+
+def _as_meant(row: _Row) -> bool:
+    try:
+        return went_as_meant(Outcome(row.outcome), Reason(row.reason))
+    except ValueError:
+        return False
 
 
 def _answers(text: str) -> dict[str, Seen]:

@@ -15,8 +15,10 @@ import msgspec
 
 from runtime.core import reasons
 from runtime.core.explain_rules import chose_by_rule, ruled, without_rule
+from runtime.core.review import stands_from
 from runtime.core.turning import Place, Turn, chance_to_ask, turns
 from runtime.messages import Hop, Reason
+from runtime.policy import Gear
 
 _ESCALATE = "escalate"
 # Of these the tier wanted to ask, and something was in the way.
@@ -38,6 +40,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``accept_at``, ``min_chance`` and ``margin_ms`` are the numbers that decide beside a gear.
     ``came_back`` is the tier whose answer was taken, ``end_reason`` why the answer is what it is.
     ``rule`` is the policy's rule that decided, ``rule_when`` its conditions in words.
+    ``stands_from`` is the score from which on nobody would have been asked to review.
     """
 
     tier: str
@@ -68,6 +71,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     guarantee: str = ""
     rule: str = ""
     rule_when: tuple[str, ...] = ()
+    stands_from: float | None = None
 
 
 class Explanation(Facts, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,6 +106,18 @@ def facts_of_hop(hop: Hop) -> Facts:
     )
 
 
+def with_review(facts: Facts, gear: Gear | None) -> Facts:
+    """The facts of an answer to be reviewed, with what the gear says about that."""
+    if gear is None or gear.review is None:
+        return facts
+    return msgspec.structs.replace(
+        facts,
+        penalty=gear.penalty,
+        score_kind=gear.review.score,
+        stands_from=stands_from(gear, facts.label),
+    )
+
+
 def label_name(label: int | None, labels: Sequence[str]) -> str:
     """The name of a label; empty where it has none."""
     return labels[label] if label is not None and 0 <= label < len(labels) else ""
@@ -123,9 +139,9 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
     words = (
         _choice(facts, name), _weighed(facts), _rule(facts), _reason(facts), _what_came_back(facts)
     )  # fmt: skip
-    # Of a rule it is told what had to differ, unless something was in the way of following it.
-    is_by_rule = facts.rule and reasons.reason_of(facts.reason) not in _OBSTACLES
-    otherwise = [without_rule(facts.rule_when)] if is_by_rule else _otherwise(facts, place, found)
+    otherwise = _beside_the_table(facts)
+    if otherwise is None:
+        otherwise = _otherwise(facts, place, found)
     return Explanation(
         **msgspec.structs.asdict(facts),
         label_name=name,
@@ -189,11 +205,13 @@ def _weighed(facts: Facts) -> str:
     asked = facts.action == _ESCALATE
     lets_stand = reason is Reason.LOWER_STANDS
     subject = "An answer from below" if lets_stand else f"Asking {_asked(facts)}"
+    if reason is Reason.REVIEW:
+        subject = "A person"
     text = f"{subject} was expected to {_won(facts.gain)} in accuracy{_paid(facts.cost)}"
     value = _value(facts)
     if facts.penalty is not None and value is not None:
         text += f" at a price of {_number(facts.penalty)} per unit (value {_number(value, '+.3g')})"
-    if facts.chance is not None and not lets_stand:
+    if facts.chance is not None and not lets_stand and reason is not Reason.REVIEW:
         text += f", chance to return in time {_number(facts.chance, '.2f')}"
     return f"{text}, so it asked {_asked(facts)}." if asked else f"{text}."
 
@@ -270,6 +288,21 @@ def _nearest(found: Sequence[Turn]) -> tuple[Turn, ...]:
     own = next((turn for turn in found if turn.is_own_answer), None)
     nearest = found[0] if found else None
     return tuple(turn for turn in dict.fromkeys((nearest, own)) if turn is not None)
+
+
+def _beside_the_table(facts: Facts) -> list[str] | None:
+    """What would have had to differ where a rule or a review decided; None where a table did."""
+    reason = reasons.reason_of(facts.reason)
+    if reason is Reason.REVIEW:
+        if facts.stands_from is None:
+            return []
+        kind = _KINDS.get(facts.score_kind, "a score of")
+        at = _number(facts.stands_from, ".3f")
+        return [f"Its answer would have stood without a review from {kind} {at} on."]
+    # Where something was in the way of following a rule, that is what would have had to differ.
+    if facts.rule and reason not in _OBSTACLES:
+        return [without_rule(facts.rule_when)]
+    return None
 
 
 def _otherwise(facts: Facts, place: Place | None, found: Sequence[Turn]) -> list[str]:

@@ -62,7 +62,7 @@ class Gearbox:
     """A tier's policy, ready to be looked things up in. Without a policy it has no gears.
 
     ``above`` are the tiers that have a say above this one, upwards; ``rules`` decide before any
-    gear, where a journey begins.
+    gear, where a journey begins. ``has_reviews`` says that people may be asked about answers here.
     """
 
     def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
@@ -79,7 +79,7 @@ class Gearbox:
         self.is_top = self._expects_late = False
         # A gear without tables asks the top tier at once.
         self._to_the_top: Choice | None = None
-        self.rules = Rules()
+        self.rules, self.has_reviews = Rules(), False
         if policy is None:
             return
         self._is_lowest = tier.value == policy.tiers[0]
@@ -87,6 +87,7 @@ class Gearbox:
             self.rules = Rules(policy.rules, policy.labels)
         self.is_top = tier.value == policy.tiers[-1]
         self.above = tuple(other for other in self.above if other.value in policy.tiers)
+        self.has_reviews = self.is_top and any(gear.review for gear in policy.gears)
         self._gears = {gear.name: gear for gear in policy.gears}
         for gear in policy.gears:
             for table in gear.tables:

@@ -9,6 +9,7 @@ import msgspec
 from runtime.core.escalation import Action, Decision, Settlement
 from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice
+from runtime.core.review import Weighed
 from runtime.core.rules import Ruling
 from runtime.core.seen import Seen, is_seen, seen_in, seen_text
 from runtime.exchange.directions import route_text
@@ -45,6 +46,7 @@ class Course:
     needed. ``reply`` is None when nobody was asked, ``chance`` when nobody could be. ``is_top``
     says that the gear has no tier above this one. ``ruling`` is that of a rule of the policy, which
     decided instead of a gear, and ``given`` the outputs that a rule gave instead of the model.
+    ``review`` is what was weighed where a person is to look at the answer.
     """
 
     request: InferenceRequest
@@ -60,6 +62,7 @@ class Course:
     is_top: bool = False
     ruling: Ruling | None = None
     given: Tensors | None = None
+    review: Weighed | None = None
 
     @property
     def result(self) -> LocalResult | None:
@@ -185,7 +188,7 @@ def record(
     audit_chance: float = 0.0,
 ) -> DecisionRecord:
     """The line of the decision log."""
-    first, advice = answer.hops[0], course.advice
+    first, weighed = answer.hops[0], course.review or course.advice
     digest, _, gear = course.engaged.label.partition("/")
     return DecisionRecord(
         wall_s=wall_s,
@@ -211,8 +214,8 @@ def record(
         gear=gear,
         score=course.score,
         route=route_text(course.decision.route) if course.reply else "",
-        gain=advice.gain if advice else None,
-        cost=advice.cost if advice else None,
+        gain=weighed.gain if weighed else None,
+        cost=weighed.cost if weighed else None,
         chance=course.chance,
         guarantee=answer.guarantee.value,
         seen=seen_text(course.seen(identity.tier)),

@@ -58,7 +58,8 @@ from runtime.exchange.course import (
     with_own_reason,
 )
 from runtime.exchange.explaining import explained
-from runtime.exchange.ruling import Ruler, kept_here, routed
+from runtime.exchange.reviewing import Reviewer
+from runtime.exchange.ruling import Ruler, routed
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -102,11 +103,12 @@ class RequestFlow:
         gearbox: Gearbox | None = None,
         uplink: Uplink | None = None,
         auditor: Auditor | None = None,
+        reviewer: Reviewer | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
-        self._auditor = auditor
+        self._auditor, self._reviewer = auditor, reviewer
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
 
     def check(self, request: InferenceRequest) -> None:
@@ -161,6 +163,9 @@ class RequestFlow:
             course = await self._follow_route(question)
         else:
             course = await self._look_first(question)
+            if self._reviewer is not None:
+                until = deadline.earlier_by_ms(self.policy.margin_ms)
+                course = await self._reviewer.reviewed(course, until)
         return self._finished(course, deadline, arrived_s)
 
     def _finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
@@ -187,17 +192,7 @@ class RequestFlow:
         if ruling.tier is not self.identity.tier:
             return await self._follow_route(question)
         own = await self._infer(request.inputs, deadline)
-        decision, settlement = kept_here(self.policy, own)
-        return Course(
-            request=request,
-            engaged=question.engaged,
-            own=own,
-            decision=decision,
-            settlement=settlement,
-            remaining_ms=remaining_ms,
-            chance=None,
-            ruling=ruling,
-        )
+        return self._ruler.kept(request, ruling, own, self.policy, remaining_ms=remaining_ms)
 
     async def _look_first(self, question: _Question) -> Course:
         """Runs our own model, and asks above when its answer does not stand."""

@@ -19,6 +19,7 @@ from runtime.tensors import dtype_of
 # The logarithm of next to nothing: JSON has no minus infinity, and even half floats hold this.
 NEVER = -100.0
 _ANSWERED = Decision(Action.ANSWER, Reason.RULE, Outcome.ANSWERED)
+_STANDS = Settlement(takes_upstream=False, outcome=Outcome.ANSWERED, reason=Reason.RULE)
 
 
 class Ruler:
@@ -56,17 +57,39 @@ class Ruler:
             engaged=self.engaged,
             own=Reason.RULE,
             decision=_ANSWERED,
-            settlement=stands_by_rule(),
+            settlement=_STANDS,
             remaining_ms=remaining_ms,
             chance=None,
             ruling=ruling,
             given=one_hot(self._manifest, ruling.label or 0, num_examples(request)),
         )
 
-
-def stands_by_rule() -> Settlement:
-    """An answer because a rule says so."""
-    return Settlement(takes_upstream=False, outcome=Outcome.ANSWERED, reason=Reason.RULE)
+    def kept(
+        self,
+        request: InferenceRequest,
+        ruling: Ruling,
+        own: LocalResult | Reason,
+        policy: EscalationPolicy,
+        *,
+        remaining_ms: float,
+    ) -> Course:
+        """The course of a request whose rule names this tier: our own model's answer stands."""
+        decision = _ANSWERED
+        if isinstance(own, LocalResult) and not own.confidence.is_valid:
+            kept = keep(policy, own.confidence, Reason.NO_CONFIDENCE)
+            decision = Decision(Action.ANSWER, kept.reason, kept.outcome)
+        elif isinstance(own, Reason):
+            decision = Decision(Action.ANSWER, own, Outcome.FAILED)
+        return Course(
+            request=request,
+            engaged=self.engaged,
+            own=own,
+            decision=decision,
+            settlement=stands(decision, own),
+            remaining_ms=remaining_ms,
+            chance=None,
+            ruling=ruling,
+        )
 
 
 def routed(request: InferenceRequest, ruling: Ruling) -> InferenceRequest:
@@ -74,17 +97,6 @@ def routed(request: InferenceRequest, ruling: Ruling) -> InferenceRequest:
     if ruling.tier is None:
         raise ValueError("the rule answers and asks nobody")
     return msgspec.structs.replace(request, route=(ruling.tier,), stands=True, gear="", earlier=())
-
-
-def kept_here(policy: EscalationPolicy, own: LocalResult | Reason) -> tuple[Decision, Settlement]:
-    """What becomes of our own model's result where a rule names this tier: it stands."""
-    decision = _ANSWERED
-    if isinstance(own, LocalResult) and not own.confidence.is_valid:
-        kept = keep(policy, own.confidence, Reason.NO_CONFIDENCE)
-        decision = Decision(Action.ANSWER, kept.reason, kept.outcome)
-    elif isinstance(own, Reason):
-        decision = Decision(Action.ANSWER, own, Outcome.FAILED)
-    return decision, stands(decision, own)
 
 
 def one_hot(manifest: ModelManifest, label: int, num: int) -> Tensors:

@@ -76,6 +76,21 @@ def indices(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def review_terms(text: str) -> tuple[float, ...]:
+    """Price, latency in s and accuracy of ``20``, ``20:600`` or ``20:600:0.95``.
+
+    Raises:
+        ArgumentTypeError: not of that form.
+    """
+    parts = text.split(":")
+    terms = tuple(map(number, parts[:3]))
+    if len(parts) > len(terms) or terms[2:] > (1.0,):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no PRICE[:SECONDS[:ACCURACY]], such as 20:3600:0.98"
+        )
+    return terms
+
+
 def count(text: str) -> int:
     """A whole number of at least 1.
 
@@ -182,6 +197,14 @@ def _add_fit(group: Subparsers) -> None:
         "--load", type=numbers, metavar="X,X", help="factors on the trace to make gears for"
     )
     _add_rules_file(parser, "--rules")
+    parser.add_argument(
+        "--review",
+        type=review_terms,
+        metavar="PRICE[:S[:SHARE]]",
+        help="let people look at answers of the top tier where that is worth it: what one look "
+        "costs, as --price has it, within how many seconds (default: 3600), and how often people "
+        "are right (default: 0.98)",
+    )
     parser.add_argument("--name", default="policy", help="of the policy (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds (default: %(default)s)")
     parser.add_argument(

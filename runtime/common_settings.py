@@ -72,7 +72,8 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     folder: Annotated[
         str,
         Meta(
-            description="Folder for the decision log and the review queue; made when missing. One process, one folder.",
+            description="Folder for the decision log and the review queue; made when missing. "
+            "One process, one folder.",
             min_length=1,
         ),
     ] = "state"

@@ -14,7 +14,13 @@ from runtime.errors import PolicyError
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.cli.progress import progress_bar
 from tierwise.review_command import say_reviews
-from tierwise.rules_commands import check_for, read_rules_file, say_rules, with_rules
+from tierwise.rules_commands import (
+    check_for,
+    note_rules_left_out,
+    read_rules_file,
+    say_rules,
+    with_rules,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,6 +225,7 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
 
     policy = read_policy(arguments.policy).policy
     check_fits(policy, predictions)
+    note_rules_left_out(policy)
     stage = Stage(predictions)
     found = {}
     for gear in policy.gears:

@@ -14,6 +14,7 @@ import msgspec
 from runtime.errors import PolicyError
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.policy_commands import bundled
+from tierwise.rules_commands import note_rules_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
     from model_zoo.policies.replay import replay  # noqa: PLC0415 - keeps --help quick
 
     policy = _policy(arguments.policy, arguments.base)
+    note_rules_left_out(policy)
     log = _recorded(arguments.state, arguments.since, _top(policy))
     whole = replay(policy, log.requests)
     groups = {

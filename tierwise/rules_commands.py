@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.errors import PolicyError
-from tierwise.cli.output import say, say_json, say_table
+from tierwise.cli.output import note, say, say_json, say_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +84,15 @@ def with_rules(policy: Policy, rules: tuple[Rule, ...], source: object) -> Polic
     """
     check_for(rules, policy.tiers, policy.labels, source)
     return msgspec.structs.replace(policy, rules=rules)
+
+
+def note_rules_left_out(policy: Policy) -> None:
+    """Says that an estimate is of what the rules leave over."""
+    if policy.rules:
+        note(
+            f"the {len(policy.rules)} rules of {policy.name} play no part here: neither logs nor "
+            "predictions hold the inputs and contexts that they look at"
+        )
 
 
 def say_rules(rules: Sequence[Rule]) -> None:

@@ -24,6 +24,7 @@ from runtime.core.review import Weighed, weigh_review
 from runtime.deadline import Deadline
 from runtime.exchange.course import Course, Identity, num_examples
 from runtime.local_model import LocalResult
+from runtime.manifest import ModelManifest
 from runtime.messages import Outcome, Reason
 from runtime.policy import Review
 from runtime.ports import Clock, ReviewItem, ReviewQueue
@@ -41,11 +42,11 @@ class Reviewer:
         identity: Identity,
         queue: ReviewQueue,
         *,
-        labels: tuple[str, ...],
+        manifest: ModelManifest,
         clock: Clock,
         metrics: TierMetrics,
     ) -> None:
-        self._identity, self._queue, self._labels = identity, queue, labels
+        self._identity, self._queue, self._manifest = identity, queue, manifest
         self._clock, self._metrics = clock, metrics
 
     async def reviewed(self, course: Course, until: Deadline) -> Course:
@@ -114,12 +115,12 @@ class Reviewer:
             tier=identity.tier.value,
             site=identity.site,
             region=identity.region,
-            model=request.model_name,
-            model_version=request.model_version,
+            model=self._manifest.name,
+            model_version=self._manifest.version,
             policy=policy,
             gear=gear,
             label=label,
-            label_name=self._labels[label],
+            label_name=self._manifest.labels[label],
             confidence=own.confidence.probability,
             chance=weighed.chance,
             answers=msgspec.json.encode(answers).decode(),

@@ -91,8 +91,9 @@ async def station(
                 folder, max_items=state.review_max_items, max_bytes=state.review_max_bytes
             )
             stack.enter_context(queue)
-            labels = model.manifest.labels
-            reviewer = Reviewer(identity, queue, labels=labels, clock=clock, metrics=metrics)
+            reviewer = Reviewer(
+                identity, queue, manifest=model.manifest, clock=clock, metrics=metrics
+            )
         epoch = next_epoch(folder, clock)
         yield Station(identity, clock, metrics, log, model, gearbox, epoch, reviewer)
 

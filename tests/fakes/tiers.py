@@ -157,7 +157,7 @@ class FakeTier:
         reviewer = None
         if reviews is not None:
             reviewer = Reviewer(
-                self.identity, reviews, labels=LABELS, clock=self.clock, metrics=self.metrics
+                self.identity, reviews, manifest=described, clock=self.clock, metrics=self.metrics
             )
         self.flow = RequestFlow(
             self.identity,

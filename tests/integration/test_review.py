@@ -81,6 +81,7 @@ async def test_the_best_answer_goes_out_now_and_the_item_waits(tmp_path: Path) -
     assert answer.hops[2].reason is Reason.REVIEW
     (one,) = find_items([queue.path], "q1")
     assert (one.tier, one.site, one.label_name, one.chance) == ("cloud", "cloud-1", "cat", 0.5)
+    assert (one.model, one.model_version) == ("animals", "cloud-1")
     assert (one.policy, one.gear) == (top.flow.gearbox.digest, "g")
     assert one.due_s - one.wall_s == pytest.approx(60)
     assert msgspec.json.decode(one.answers) == [

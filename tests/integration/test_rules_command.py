@@ -64,6 +64,17 @@ def test_rules_are_a_table_or_json(policy: Path, capsys: Output) -> None:
     assert [one["name"] for one in plain["rules"]] == ["lens-cap", "night"]
 
 
+def test_an_estimate_says_that_rules_play_no_part(
+    policy: Path, capsys: Output, tmp_path: Path
+) -> None:
+    fresh = tmp_path / "fresh.npz"
+    write_predictions(fresh, sampled(3, 600))
+
+    assert main(["policy", "eval", "--dataset", str(fresh), "--policy", str(policy)]) == 0
+
+    assert "the 2 rules of policy play no part" in capsys.readouterr().err
+
+
 def test_other_rules_make_another_policy(policy: Path, capsys: Output, tmp_path: Path) -> None:
     before, new = policy.read_bytes(), tmp_path / "new.json"
     (tmp_path / "none.toml").write_text("rules = []")

@@ -35,6 +35,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             metrics=parts.metrics,
             log=parts.log,
             gearbox=parts.gearbox,
+            reviewer=parts.reviewer,
         )
         bus = bus_of(parts, settings.broker)
         await answer_until(stop, parts, bus, flow, request=settings.request, http=settings.http)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission, Urgency
 from runtime.deadline import Deadline, check_budget_ms
 from runtime.errors import InvalidBudgetError
+from runtime.exchange.context import check_context
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.presence import Presence
@@ -36,6 +38,7 @@ from runtime.exchange.wire import check_priority, check_request_id
 from runtime.logs import configure_logs
 from runtime.messages import (
     Answer,
+    ContextValue,
     InferenceRequest,
     Residency,
     Tensors,
@@ -148,6 +151,7 @@ class Agent:
             gearbox=parts.gearbox,
             uplink=uplink,
             auditor=auditor,
+            reviewer=parts.reviewer,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
@@ -194,6 +198,7 @@ class Agent:
         priority: int = 0,
         request_id: str = "",
         explain: bool = False,
+        context: Mapping[str, ContextValue] | None = None,
     ) -> Answer:
         """The best answer that can be had within the budget.
 
@@ -207,6 +212,8 @@ class Agent:
                 is plenty; 0 and 2 are the usual.
             request_id: idempotency id; made up when empty.
             explain: the answer then says in words why each tier did what it did.
+            context: what is known about the request, for the rules of the policy to look at; it
+                stays on this device.
 
         Raises:
             RequestError: the request cannot be answered as it is.
@@ -223,6 +230,7 @@ class Agent:
                 residency=residency,
                 priority=check_priority(priority),
                 explain=explain,
+                context=check_context(context or {}),
             )
         )
 

@@ -35,6 +35,7 @@ from runtime.errors import (
     describe,
     public,
 )
+from runtime.exchange.context import parse_context
 from runtime.exchange.wire import (
     answer_parameters,
     check_priority,
@@ -139,6 +140,7 @@ class InferenceApi:
                 priority=check_priority(body.parameters.get("priority", 0)),
                 traceparent=parse_traceparent(request.headers.get("traceparent", "")),
                 explain=_parse_explain(body.parameters.get("explain", False)),
+                context=parse_context(body.parameters),
             ),
             arrived_s=arrived_s,
         )

@@ -50,6 +50,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             gearbox=parts.gearbox,
             uplink=uplink,
             auditor=auditor,
+            reviewer=parts.reviewer,
         )
         await answer_until(
             stop,

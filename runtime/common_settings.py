@@ -72,7 +72,8 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     folder: Annotated[
         str,
         Meta(
-            description="Folder for the decision log; made when missing. One process, one folder.",
+            description="Folder for the decision log and the review queue; made when missing. "
+            "One process, one folder.",
             min_length=1,
         ),
     ] = "state"
@@ -83,6 +84,18 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             ge=1_048_576,
         ),
     ] = 67_108_864
+    review_max_items: Annotated[
+        int,
+        Meta(
+            description="Answers that may wait for a person to review them, at the top tier of a "
+            "policy with reviews; further ones go out unreviewed.",
+            ge=1,
+        ),
+    ] = 10_000
+    review_max_bytes: Annotated[
+        int,
+        Meta(description="Size of all that waits for review in bytes.", ge=1_048_576),
+    ] = 268_435_456
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

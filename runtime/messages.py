@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 Tensors = dict[str, npt.NDArray[np.generic]]
+# What a caller may say about a request, beside its inputs.
+ContextValue = str | float | bool
 
 
 class Tier(enum.StrEnum):
@@ -97,6 +99,8 @@ class Reason(enum.StrEnum):
     BELOW_FLOOR = "below_floor"
     LOCAL_FAILED = "local_failed"
     DEADLINE = "deadline"
+    RULE = "rule"
+    REVIEW = "review"
 
 
 class Guarantee(enum.StrEnum):
@@ -121,7 +125,8 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``label`` and ``confidence`` are missing where the tier had no answer of its own. ``score`` is
     what its table looks up, where that is not the confidence. Times are in microseconds:
-    ``service_us`` in the model, ``queue_us`` waiting for it.
+    ``service_us`` in the model, ``queue_us`` waiting for it. ``rule`` names the rule of the policy
+    that decided here before the model was asked.
     """
 
     tier: Tier
@@ -135,6 +140,7 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     service_us: int = 0
     queue_us: int = 0
     score: float | None = None
+    rule: str = ""
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
@@ -144,8 +150,9 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     pass between tiers only: ``route`` names the tiers to ask (empty: the next one above), ``gear``
     is the digest and name of what all tiers follow, ``earlier`` is who below has answered what,
     lowest first (None: a batch). So does ``audit``: nobody waits for the answer, all of ``route``
-    are to answer, after everything else, and it is no escalation. ``explain`` asks the tier that
-    was asked first, and no other, to explain the answer.
+    are to answer, after everything else, and it is no escalation; and ``stands``: the answer of the
+    last tier of ``route`` stands, whatever its confidence. ``explain`` asks the tier that was asked
+    first, and no other, to explain the answer; only that tier's rules look at ``context``.
     """
 
     request_id: str
@@ -164,6 +171,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     earlier: tuple[tuple[Tier, int | None], ...] = ()
     explain: bool = False
     audit: bool = False
+    stands: bool = False
+    context: dict[str, ContextValue] = {}
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ import msgspec
 
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
+from runtime.policy_rules import Rules, check_rules
 
 MAX_POLICY_BYTES = 16 << 20
 MIN_TIERS = 2
@@ -69,6 +70,23 @@ class DecisionTable(msgspec.Struct, frozen=True, omit_defaults=True):
         return 1 << (len(self.tiers) - 1)
 
 
+class Review(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person as the last resort: what asking one costs and wins, above the top tier.
+
+    ``price`` is in prices of the top tier, ``latency_ms`` what is promised, ``accuracy`` that of
+    people. ``chance`` is that of a right answer of the top tier, by label and score as in a
+    ``DecisionTable`` without patterns.
+    """
+
+    price: Annotated[float, msgspec.Meta(ge=0)]
+    latency_ms: Annotated[float, msgspec.Meta(ge=0)]
+    accuracy: Share
+    rows: Annotated[tuple[Count, ...], msgspec.Meta(min_length=2)]
+    edges: Cells
+    chance: Cells
+    score: Score = "probability"
+
+
 class Interval(msgspec.Struct, frozen=True):
     """An estimate with its 95 % confidence interval."""
 
@@ -82,7 +100,8 @@ class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``loss`` is the top tier's accuracy less the cascade's, ``late`` the share of answers whose
     climb did not return in time, ``savings_captured`` the saved cost as a share of what an oracle
-    saves.
+    saves. ``reviewed`` is the share of requests whose answer a person is to look at, which is not
+    part of ``cost``.
     """
 
     answered_by: dict[Name, Share]
@@ -92,6 +111,7 @@ class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
     late: Share = 0.0
     savings_captured: float = 0.0
     p_value: float = 1.0
+    reviewed: Share = 0.0
 
 
 class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,6 +129,7 @@ class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
     budget_ms: float = 0.0
     load: float = 1.0
     placement: str = ""
+    review: Review | None = None
 
     def table_at(self, tiers: tuple[str, ...]) -> DecisionTable | None:
         """The table for a request that these tiers have answered, the last one deciding."""
@@ -137,7 +158,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests climb: gears with their promises.
 
     ``tiers`` go from the device upwards; ``prices`` are theirs in prices of the top tier.
-    ``models`` maps a tier to the digest of the model whose predictions were used.
+    ``models`` maps a tier to the digest of the model whose predictions were used. The first of the
+    ``rules`` that holds decides before any model runs.
     """
 
     name: Name
@@ -151,6 +173,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     models: dict[str, str] = {}
     method: str = ""
     software: str = ""
+    rules: Rules = ()
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -165,12 +188,15 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         _check_finite("a price", self.prices)
         asked = msgspec.structs.astuple(self.targets)
         _check_finite("a target", (number for number in asked if number is not None))
+        check_rules(self.rules, self.tiers, self.labels)
         names = [gear.name for gear in self.gears]
         if len(set(names)) != len(names):
             raise ValueError("a gear is there twice")
         for gear in self.gears:
             _check_finite("a gear's number", (gear.penalty, gear.budget_ms, gear.load))
             _check_finite("a promise", _numbers_of(gear.promise))
+            if gear.review is not None:
+                _check_review(gear.review, len(self.labels))
             stops = [table.tiers for table in gear.tables]
             if len(set(stops)) != len(stops):
                 raise ValueError(f"gear {gear.name} has two tables for the same tiers")
@@ -215,13 +241,30 @@ def _check_table(table: DecisionTable, tiers: tuple[str, ...], num_labels: int) 
     num_rows = (max(table.rows) + 1) * table.num_patterns + 1
     if len(table.edges) != num_rows:
         raise ValueError(f"{len(table.edges)} rows of edges where {num_rows} are needed")
-    for edges in table.edges:
-        _check_finite("an edge", edges)
-        if any(left >= right for left, right in itertools.pairwise(edges)):
-            raise ValueError("the edges of a row do not rise")
+    _check_edges(table.edges)
     above = tiers[tiers.index(table.tiers[-1]) + 1 :]
     for choice in table.choices:
         _check_choice(choice, table, above)
+
+
+def _check_edges(rows: Cells) -> None:
+    for edges in rows:
+        _check_finite("an edge", edges)
+        if any(left >= right for left, right in itertools.pairwise(edges)):
+            raise ValueError("the edges of a row do not rise")
+
+
+def _check_review(review: Review, num_labels: int) -> None:
+    _check_finite("a number of a review", (review.price, review.latency_ms))
+    if len(review.rows) != num_labels:
+        raise ValueError(f"{len(review.rows)} rows of a review for {num_labels} labels")
+    if len(review.edges) != max(review.rows) + 2:
+        raise ValueError(f"{len(review.edges)} rows of edges in a review")
+    _check_edges(review.edges)
+    if [len(row) for row in review.chance] != [len(edges) + 1 for edges in review.edges]:
+        raise ValueError("a review has not one chance for every bin")
+    if not all(0 <= chance <= 1 for row in review.chance for chance in row):
+        raise ValueError("a chance of a review is none")
 
 
 def _check_choice(choice: Choice, table: DecisionTable, above: tuple[str, ...]) -> None:

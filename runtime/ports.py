@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from runtime.messages import Tensors, TensorSpec
 
@@ -145,6 +145,7 @@ class DecisionRecord:
     ``budget_ms`` is the budget as it was stated on arrival, None where an earlier version did not
     keep it. ``audit_chance`` is the probability with which the request was to be audited, whether
     or not it was; 0 where it could not be. ``residency`` is how far up the payload might go.
+    ``rule`` names the rule of the policy that decided before any model or gear.
     """
 
     wall_s: float
@@ -179,6 +180,7 @@ class DecisionRecord:
     budget_ms: float | None = None
     audit_chance: float = 0.0
     residency: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +226,52 @@ class DecisionLog(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+# ``queued`` and ``known``: it is in the queue. ``full``: no room. ``busy``: too many are being
+# written. ``failed``: the disk. ``unconfirmed``: not known in time; it may come to be in the queue.
+ReviewResult = Literal["queued", "known", "full", "busy", "failed", "unconfirmed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """An answer for a person to look at, with all that it takes to judge it.
+
+    ``item`` names it: the same for the same request id and inputs. ``due_s`` is the instant by
+    which a person was promised to have looked, on the wall clock as ``wall_s`` is. ``chance`` is
+    that of the answer to be right. ``answers`` is what the tiers have answered, upwards, as JSON:
+    a list of objects with ``tier``, ``label`` and, where it is known, ``score``. ``body`` are the
+    inputs as an Open Inference Protocol request, its JSON in the first ``header_length`` bytes.
+    """
+
+    item: str
+    request_id: str
+    wall_s: float
+    due_s: float
+    tier: str
+    site: str
+    region: str
+    model: str
+    model_version: str
+    policy: str
+    gear: str
+    label: int
+    label_name: str
+    confidence: float
+    chance: float
+    answers: str
+    residency: str
+    header_length: int
+    body: bytes
+
+
+class ReviewQueue(Protocol):
+    """What waits for people: durable, bounded by items and bytes, the same item once.
+
+    ``put`` never raises and takes no longer than ``timeout_s``. When it says ``queued``, the item
+    outlives a crash of the process and of the machine.
+    """
+
+    async def put(self, item: ReviewItem, timeout_s: float) -> ReviewResult:
+        """Puts an item into the queue, or says why it is not there."""
+        ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import tempfile
 import time
 import uuid
@@ -39,9 +40,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the furthest tier that may see the picture (default %(default)s)",
     )
     parser.add_argument(
+        "--context",
+        type=entry,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="something for the rules of the policy to look at: a number, true, false or text; it "
+        "stays at the agent; may be given again",
+    )
+    parser.add_argument(
         "--explain", action="store_true", help="say why each tier did what it did, in words"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def entry(text: str) -> tuple[str, str | float | bool]:
+    """An entry of a context: the value is a number or a truth where it reads as one.
+
+    Raises:
+        ArgumentTypeError: there is no ``=``, or nothing before it.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no KEY=VALUE, such as shift=night")
+    if value in ("true", "false"):
+        return key, value == "true"
+    try:
+        number = float(value)
+    except ValueError:
+        return key, value
+    return key, number if math.isfinite(number) else value
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,6 +151,7 @@ async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, An
                 "residency": arguments.residency,
                 # An agent of an earlier version would not mind, but has no use for it either.
                 **({"explain": True} if arguments.explain else {}),
+                **{f"context.{key}": value for key, value in arguments.context},
             },
             timeout_s=arguments.budget_ms / 1000 + GIVE_UP_S,
         )
@@ -138,6 +167,7 @@ async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, A
         LogSettings,
         StateSettings,
     )
+    from runtime.exchange.context import check_context  # noqa: PLC0415
     from runtime.exchange.wire import answer_parameters  # noqa: PLC0415
     from runtime.logs import configure_logs  # noqa: PLC0415
     from runtime.messages import InferenceRequest  # noqa: PLC0415
@@ -160,6 +190,7 @@ async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, A
                     inputs={"image": pixels[None]},
                     remaining_ms=arguments.budget_ms,
                     explain=arguments.explain,
+                    context=check_context(dict(arguments.context)),
                 )
             )
             return {**answer_parameters(answer), "explanation": answer.explanation}

@@ -13,6 +13,14 @@ import msgspec
 from runtime.errors import PolicyError
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.cli.progress import progress_bar
+from tierwise.review_command import say_reviews
+from tierwise.rules_commands import (
+    check_for,
+    note_rules_left_out,
+    read_rules_file,
+    say_rules,
+    with_rules,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +90,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     from model_zoo.policies.fit import Conditions, Splits, fit_policy  # noqa: PLC0415
     from model_zoo.policies.prediction_files import read_predictions  # noqa: PLC0415
     from model_zoo.policies.reuse import check_unused  # noqa: PLC0415
+    from model_zoo.policies.review import ReviewTerms  # noqa: PLC0415
     from model_zoo.policies.trace import read_trace  # noqa: PLC0415
     from runtime.adapters.artifacts import write_artifact  # noqa: PLC0415
     from runtime.policy import Targets, digest_of, encode_policy  # noqa: PLC0415
@@ -95,10 +104,13 @@ def run_fit(arguments: argparse.Namespace) -> int:
         max_cost=arguments.max_cost,
     )
     check_unused(calibration, train, targets, [*arguments.used_by, arguments.output])
+    rules = () if arguments.rules is None else read_rules_file(arguments.rules)
+    check_for(rules, train.tiers, train.label_names, arguments.rules)
     conditions = Conditions(
         budgets_ms=arguments.budget_ms or (0.0,),
         loads=arguments.load or (1.0,),
         trace=None if arguments.trace is None else read_trace(arguments.trace, train.tiers),
+        review=None if arguments.review is None else ReviewTerms(*arguments.review),
     )
     with progress_bar("fit") as show:
         policy = fit_policy(
@@ -109,12 +121,13 @@ def run_fit(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             progress=lambda step: show(0, 0, step),
         )
+    policy = with_rules(policy, rules, arguments.rules)
     contents = encode_policy(policy)
     write_artifact(arguments.output, contents)
     if arguments.json:
         say_json({**_as_json(policy), "digest": digest_of(contents)})
     else:
-        _tell(policy)
+        _tell(policy, is_review_asked=arguments.review is not None)
         say(f"written: {arguments.output} ({len(contents) / BYTES_PER_KILOBYTE:.0f} kB)")
         say(f"use it:  tierwise edge --set escalation.policy={arguments.output}")
     return 0
@@ -207,15 +220,19 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
     from model_zoo.policies.fit import promise_of  # noqa: PLC0415
     from model_zoo.policies.journeys import Stage, straight_to_the_top  # noqa: PLC0415
     from model_zoo.policies.reuse import check_fits  # noqa: PLC0415
+    from model_zoo.policies.review import reviewed_share  # noqa: PLC0415
     from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
 
     policy = read_policy(arguments.policy).policy
     check_fits(policy, predictions)
+    note_rules_left_out(policy)
     stage = Stage(predictions)
     found = {}
     for gear in policy.gears:
         ends = judge(gear, stage) if gear.tables else straight_to_the_top(stage)
-        found[gear.name] = promise_of(stage, ends, policy.targets)
+        promise = promise_of(stage, ends, policy.targets)
+        share = reviewed_share(gear, stage, ends)
+        found[gear.name] = msgspec.structs.replace(promise, reviewed=share)
     if arguments.json:
         say_json(
             {
@@ -226,10 +243,9 @@ def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
         )
         return 0
     say(f"{policy.name} on {predictions.source}: {predictions.num_examples} examples")
-    _say_gears(
-        [msgspec.structs.replace(gear, promise=found[gear.name]) for gear in policy.gears],
-        policy.tiers,
-    )
+    gears = [msgspec.structs.replace(gear, promise=found[gear.name]) for gear in policy.gears]
+    _say_gears(gears, policy.tiers)
+    say_reviews(gears)
     return 0
 
 
@@ -264,10 +280,13 @@ def _as_json(policy: Policy) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(policy)
     for gear in plain["gears"]:
         gear["tables"] = [">".join(table["tiers"]) for table in gear["tables"]]
+        if gear.get("review"):
+            for name in ("rows", "edges", "chance"):
+                del gear["review"][name]
     return plain
 
 
-def _tell(policy: Policy) -> None:
+def _tell(policy: Policy, *, is_review_asked: bool = False) -> None:
     targets = policy.targets
     asked = [f"loss <= {targets.max_loss:g}"]
     asked += [f"late <= {targets.max_late:g}"] if targets.max_late is not None else []
@@ -279,6 +298,8 @@ def _tell(policy: Policy) -> None:
         f"{policy.calibration.num_examples} of {policy.calibration.source}"
     )
     _say_gears(policy.gears, policy.tiers)
+    say_reviews(policy.gears, is_asked=is_review_asked)
+    say_rules(policy.rules)
     if any(gear.guarantee == "none" for gear in policy.gears):
         say(
             "A gear without a guarantee sends everything to the top tier: its loss could not be "

@@ -14,6 +14,7 @@ import msgspec
 from runtime.errors import PolicyError
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.policy_commands import bundled
+from tierwise.rules_commands import note_rules_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
     from model_zoo.policies.replay import replay  # noqa: PLC0415 - keeps --help quick
 
     policy = _policy(arguments.policy, arguments.base)
+    note_rules_left_out(policy)
     log = _recorded(arguments.state, arguments.since, _top(policy))
     whole = replay(policy, log.requests)
     groups = {
@@ -43,6 +45,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
                 "policy": policy.name,
                 "left_out": log.num_left_out,
                 "failed_audits": log.num_failed_audits,
+                "by_rule": log.num_by_rule,
                 **_as_json(whole),
                 "groups": {key: _as_json(one) for key, one in groups.items()},
             }
@@ -51,6 +54,8 @@ def run_replay(arguments: argparse.Namespace) -> int:
         _tell(policy, whole, groups, arguments.by)
         if log.num_left_out:
             note(f"{log.num_left_out} requests did not go as their policy meant and are left out")
+        if log.num_by_rule:
+            note(f"{log.num_by_rule} requests were decided by rules and are left out")
         if log.num_failed_audits:
             note(f"{log.num_failed_audits} audits did not come back")
     return EXIT_REFUSED if whole.refusal else 0

@@ -19,6 +19,7 @@ from model_zoo.policies.journeys import Journeys, Placement, Stage, straight_to_
 from model_zoo.policies.measures import best_scores, oracle_cost
 from model_zoo.policies.path import Estimate, Step, explore, fit_steps, front
 from model_zoo.policies.predictions import Predictions, check_disjoint
+from model_zoo.policies.review import ReviewTerms, with_review
 from model_zoo.policies.tables import Floats
 from model_zoo.policies.trace import timing_of
 from runtime.errors import PolicyError
@@ -40,11 +41,15 @@ MAX_GEARS = 24
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The link and load that gears are fitted for; without a trace time plays no part."""
+    """The link and load that gears are fitted for; without a trace time plays no part.
+
+    ``review`` is what people cost who look at answers of the top tier; None: nobody does.
+    """
 
     budgets_ms: tuple[float, ...] = (0.0,)
     loads: tuple[float, ...] = (1.0,)
     trace: Floats | None = None
+    review: ReviewTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ def _fit_gear(
         if is_expected
         else walk(held.correct[-1], path, targets, delta)
     )
-    return _gear(
+    gear = _gear(
         name,
         found,
         steps,
@@ -192,6 +197,7 @@ def _fit_gear(
         budget_ms=budget_ms,
         load=load,
     )
+    return gear if conditions.review is None else with_review(gear, conditions.review, train, held)
 
 
 def _estimate_of_top(stage: Stage) -> Estimate:

@@ -25,7 +25,7 @@ from runtime.logs import get_logger
 from runtime.ports import AuditRecord, DecisionRecord
 
 FILE_NAME = "decisions.sqlite"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _PAGE_BYTES = 4096
 _JOURNAL_BYTES = 1_048_576
@@ -67,7 +67,8 @@ CREATE TABLE IF NOT EXISTS decisions (
     seen TEXT NOT NULL DEFAULT '',
     budget_ms REAL,
     audit_chance REAL NOT NULL DEFAULT 0.0,
-    residency TEXT NOT NULL DEFAULT ''
+    residency TEXT NOT NULL DEFAULT '',
+    rule TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS audits (
     wall_s REAL NOT NULL,
@@ -81,7 +82,7 @@ CREATE TABLE IF NOT EXISTS audits (
 );
 CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO totals VALUES ('deleted', 0);
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 COMMIT;
 """
 # What each version added to the one before; each step is one transaction, so that a crash leaves a
@@ -109,6 +110,13 @@ ALTER TABLE decisions ADD COLUMN budget_ms REAL;
 ALTER TABLE decisions ADD COLUMN audit_chance REAL NOT NULL DEFAULT 0.0;
 ALTER TABLE decisions ADD COLUMN residency TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 3;
+COMMIT;
+""",
+    # No rule decided what version 3 has logged.
+    3: """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN rule TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 4;
 COMMIT;
 """,
 }

@@ -40,6 +40,7 @@ DIMENSIONS = {
     "gear": "gear",
     "route": "route",
     "guarantee": "guarantee",
+    "rule": "rule",
 }
 _PLACES = ("tier", "site", "region")
 _HEIGHTS = {tier.value: tier.height for tier in Tier}

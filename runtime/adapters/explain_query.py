@@ -16,12 +16,13 @@ from typing import Any
 
 from runtime.adapters.log_file import columns_of, reading
 from runtime.adapters.policy_file import KnownPolicy
-from runtime.core.explain import Explanation, Facts, explain
+from runtime.core.explain import Explanation, Facts, explain, with_review
 from runtime.core.reasons import plain
 from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
 from runtime.core.turning import Place, places_like, turns
 from runtime.messages import Reason, Residency, Tier
+from runtime.policy_rules import Rule
 from runtime.ports import DecisionRecord
 
 _FIELDS = tuple(dataclasses.fields(DecisionRecord))
@@ -205,6 +206,7 @@ def _explained(
     seen: dict[str, Seen],
 ) -> Explanation:
     own = _own_label(record, seen)
+    rule = _rule_of(record, known)
     facts = Facts(
         tier=record.tier,
         site=record.site,
@@ -221,14 +223,25 @@ def _explained(
         cost=record.cost,
         chance=record.chance,
         remaining_ms=record.remaining_ms,
-        route=record.route,
+        route=record.route or ("" if rule is None else rule.ask),
         service_us=record.service_us,
         came_back=record.answered_by if record.answered_by != record.tier else "",
         end_reason=record.reason,
         guarantee=record.guarantee,
+        rule=record.rule,
+        rule_when=() if rule is None else tuple(map(str, rule.when)),
     )
+    if record.decided_because == Reason.REVIEW and known is not None and _follows(record, known):
+        facts = with_review(facts, known.policy.gear_named(record.gear))
     place = None if known is None else _place(record, known, own, seen)
     return explain(facts, labels=labels, place=place)
+
+
+def _rule_of(record: DecisionRecord, known: KnownPolicy | None) -> Rule | None:
+    """The rule that decided, where the policy that has it is at hand."""
+    if known is None or not _follows(record, known):
+        return None
+    return next((rule for rule in known.policy.rules if rule.name == record.rule), None)
 
 
 def _own_label(record: DecisionRecord, seen: dict[str, Seen]) -> int | None:

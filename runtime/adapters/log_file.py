@@ -10,19 +10,19 @@ from urllib.parse import quote
 
 from runtime.errors import StartError
 
-_PROBE = "SELECT count(*) FROM sqlite_master WHERE name = 'totals'"
+_PROBE = "SELECT count(*) FROM sqlite_master WHERE name = ?"
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """A connection that only reads; None while the writer has not made the tables yet.
+def reading(path: Path, table: str = "totals") -> Iterator[sqlite3.Connection | None]:
+    """A connection that only reads; None while the writer has not made its ``table`` yet.
 
     Raises:
         StartError: whatever SQLite says against the file, here or in what is done with it.
     """
     try:
         with closing(_connected(path)) as connection:
-            yield connection if _has_tables(connection) else None
+            yield connection if _has_table(connection, table) else None
     except sqlite3.Error as error:
         raise StartError(f"cannot read {path}: {error}") from error
 
@@ -37,7 +37,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     uri = f"file:{quote(str(path.resolve()))}"
     connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
     try:
-        _has_tables(connection)
+        _has_table(connection, "")
     except sqlite3.OperationalError:
         connection.close()
         if path.with_name(f"{path.name}-wal").exists():
@@ -48,6 +48,6 @@ def _connected(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _has_tables(connection: sqlite3.Connection) -> bool:
-    (number,) = connection.execute(_PROBE).fetchone()
+def _has_table(connection: sqlite3.Connection, table: str) -> bool:
+    (number,) = connection.execute(_PROBE, (table,)).fetchone()
     return bool(number)

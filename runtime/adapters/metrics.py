@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from runtime.messages import Guarantee, Tier
+from runtime.ports import ReviewResult
 
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
@@ -133,6 +134,24 @@ class TierMetrics:
             registry=registry,
         )
         self._audit_loss.set(nan)
+        self._rules = Counter(
+            f"{name}_rules_total",
+            "Requests that a rule of the policy decided",
+            ("rule",),
+            registry=registry,
+        )
+        self._unusable_rule_values = Counter(
+            f"{name}_unusable_rule_values_total",
+            "Requests with a value that a rule looked at and could not compare",
+            ("rule",),
+            registry=registry,
+        )
+        self._reviews = Counter(
+            f"{name}_review_items_total",
+            "Answers that a person was to look at, by what became of the item",
+            ("result",),
+            registry=registry,
+        )
         self._log_drops_seen = 0
 
     def observe_answer(
@@ -153,6 +172,18 @@ class TierMetrics:
     def count_unknown_gear(self) -> None:
         """Counts a request that came with the gear of another policy."""
         self._unknown_gears.inc()
+
+    def count_rule(self, rule: str, num: int = 1) -> None:
+        """Counts requests that a rule of the policy decided; 0 makes the series known."""
+        self._rules.labels(rule).inc(num)
+
+    def count_unusable_rule_value(self, rule: str) -> None:
+        """Counts a request with a value of another kind than a rule compares with."""
+        self._unusable_rule_values.labels(rule).inc()
+
+    def count_review(self, result: ReviewResult) -> None:
+        """Counts an item for review by whether it is in the queue."""
+        self._reviews.labels(result).inc()
 
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""

@@ -14,6 +14,7 @@ from runtime.errors import PolicyError
 from runtime.manifest import ModelManifest, model_digest
 from runtime.messages import Tier
 from runtime.policy import MAX_POLICY_BYTES, Policy, decode_policy, digest_of
+from runtime.policy_rules import check_rules_fit
 
 REMEDY = (
     "collect predictions and fit again with the models that serve, or leave `escalation.policy` "
@@ -59,6 +60,8 @@ def open_gearbox(path: Path, tier: Tier, manifest: ModelManifest) -> Gearbox:
     policy = known.policy
     _check_tiers(policy, path)
     _check_model(policy, path, tier, manifest)
+    if tier.value == policy.tiers[0]:
+        check_rules_fit(policy.rules, manifest, path)
     return Gearbox(tier, policy, known.digest)
 
 

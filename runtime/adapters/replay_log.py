@@ -1,10 +1,11 @@
 """Recorded requests out of decision logs, as replaying another policy needs them.
 
 What is given:
-  * Entry decisions (hop 0) that went as the policy meant: answered, and not degraded, withheld or
-    failed. The others are left out and counted.
+  * Entry decisions (hop 0) that went as the policy meant: answered, or to be reviewed, and not
+    degraded otherwise, withheld or failed. The others are left out and counted.
   * Nothing from while the link was down, the gate was closed, or a payload had to stay below the
     top. Of these, what climbs is missing, so what did not climb may not speak for all.
+  * Nothing that a rule of the policy decided: no gear was asked. These are counted apart.
   * Retries of an id at a site are one request, and the last decision about it counts.
   * An audit that was drawn and did not come back is none; its request keeps its chance, and it is
     counted. Replay takes such a request for one that was not drawn, which is right only as far as
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime.adapters.log_file import columns_of, reading
+from runtime.core.audit import went_as_meant
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.seen import Seen, parse_seen
-from runtime.messages import Outcome, Residency, Tier
+from runtime.messages import Outcome, Reason, Residency, Tier
 
 MIN_CHANCE = EscalationPolicy(accept_at=0.0).min_chance
 
@@ -52,11 +54,15 @@ class RecordedRequest:
 
 
 class Recordings(NamedTuple):
-    """Requests in the order of their instants, how many were left out, and failed audits."""
+    """Requests in the order of their instants, how many were left out, and failed audits.
+
+    ``num_by_rule`` are those that rules decided; they are not among those left out.
+    """
 
     requests: list[RecordedRequest]
     num_left_out: int
     num_failed_audits: int
+    num_by_rule: int = 0
 
 
 class _Row(NamedTuple):
@@ -67,6 +73,7 @@ class _Row(NamedTuple):
     model: str
     model_version: str
     outcome: str
+    reason: str
     policy: str
     gear: str
     chance: float | None
@@ -74,6 +81,7 @@ class _Row(NamedTuple):
     budget_ms: float | None
     audit_chance: float
     residency: str
+    rule: str
 
 
 class _Audit(NamedTuple):
@@ -123,14 +131,20 @@ def read_recorded(
             audits.update(_audits(log, since_s, until_s))
     requests: list[RecordedRequest] = []
     num_failed = 0
-    for key, row in latest.items():
+    by_models = {key: row for key, row in latest.items() if not row.rule}
+    for key, row in by_models.items():
         audit = audits.get((key, row.wall_s))
         request = _recorded(row, audit, top, min_chance)
         if request is not None:
             requests.append(request)
             num_failed += audit is not None and request.audit is None
     requests.sort(key=lambda request: request.wall_s)
-    return Recordings(requests, num_old + len(latest) - len(requests), num_failed)
+    return Recordings(
+        requests,
+        num_left_out=num_old + len(by_models) - len(requests),
+        num_failed_audits=num_failed,
+        num_by_rule=len(latest) - len(by_models),
+    )
 
 
 def _recorded(
@@ -139,7 +153,7 @@ def _recorded(
     """The request of a row, None when it is to be left out."""
     is_open = row.chance is None or row.chance >= min_chance
     seen = _answers(row.seen)
-    if row.outcome != Outcome.ANSWERED or not is_open or not _may_reach(row.residency, top):
+    if not _as_meant(row) or not is_open or not _may_reach(row.residency, top):
         return None
     if row.budget_ms is None or row.tier not in seen:
         return None
@@ -158,6 +172,13 @@ def _recorded(
         audit_chance=row.audit_chance,
         audit=said if top.value in said else None,
     )
+
+
+def _as_meant(row: _Row) -> bool:
+    try:
+        return went_as_meant(Outcome(row.outcome), Reason(row.reason))
+    except ValueError:
+        return False
 
 
 def _answers(text: str) -> dict[str, Seen]:
@@ -183,8 +204,11 @@ def _count(log: sqlite3.Connection, since_s: float, until_s: float) -> int:
 
 
 def _rows(log: sqlite3.Connection, since_s: float, until_s: float) -> Iterator[_Row]:
+    there = columns_of(log, "decisions")
+    # Before version 4 there were no rules.
+    names = [name if name in there else f"'' AS {name}" for name in _Row._fields]
     found = log.execute(
-        f"SELECT {', '.join(_Row._fields)} FROM decisions "  # noqa: S608 - names of our own fields
+        f"SELECT {', '.join(names)} FROM decisions "  # noqa: S608 - names of our own fields
         "WHERE hop = 0 AND wall_s >= ? AND wall_s < ? ORDER BY rowid",
         (since_s, until_s),
     )

@@ -58,6 +58,14 @@ class Draw:
 NOT_DRAWN = Draw()
 
 
+def went_as_meant(outcome: Outcome, reason: Reason) -> bool:
+    """Whether an answer came about as its policy meant: it stands, or only a person may better it.
+
+    What is degraded for any other reason is what was left after something had gone wrong.
+    """
+    return outcome is Outcome.ANSWERED or (outcome is Outcome.DEGRADED and reason is Reason.REVIEW)
+
+
 def is_auditable(
     decision: Decision,
     outcome: Outcome,

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 import msgspec
 
 from runtime.core import reasons
+from runtime.core.explain_rules import chose_by_rule, ruled, without_rule
+from runtime.core.review import stands_from
 from runtime.core.turning import Place, Turn, chance_to_ask, turns
 from runtime.messages import Hop, Reason, Tier
+from runtime.policy import Gear
 
 _ESCALATE = "escalate"
 # Of these the tier wanted to ask, and something was in the way.
@@ -36,6 +39,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     or would have been asked, with commas between. ``penalty`` is the price of one unit of cost,
     ``accept_at``, ``min_chance`` and ``margin_ms`` are the numbers that decide beside a gear.
     ``came_back`` is the tier whose answer was taken, ``end_reason`` why the answer is what it is.
+    ``rule`` is the policy's rule that decided, ``rule_when`` its conditions in words.
+    ``stands_from`` is the score from which on nobody would have been asked to review.
     """
 
     tier: str
@@ -64,6 +69,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     came_back: str = ""
     end_reason: str = ""
     guarantee: str = ""
+    rule: str = ""
+    rule_when: tuple[str, ...] = ()
+    stands_from: float | None = None
 
 
 class Explanation(Facts, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +102,19 @@ def facts_of_hop(hop: Hop) -> Facts:
         reason=hop.reason.value,
         service_us=hop.service_us,
         queue_us=hop.queue_us,
+        rule=hop.rule,
+    )
+
+
+def with_review(facts: Facts, gear: Gear | None) -> Facts:
+    """The facts of an answer to be reviewed, with what the gear says about that."""
+    if gear is None or gear.review is None:
+        return facts
+    return msgspec.structs.replace(
+        facts,
+        penalty=gear.penalty,
+        score_kind=gear.review.score,
+        stands_from=stands_from(gear, facts.label),
     )
 
 
@@ -115,14 +136,19 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
         facts = _with_gear(facts, place)
     found = () if place is None else turns(place)
     name = reasons.plain(label_name(facts.label, labels))
-    words = (_choice(facts, name), _weighed(facts), _reason(facts), _what_came_back(facts))
+    words = (
+        _choice(facts, name), _weighed(facts), _rule(facts), _reason(facts), _what_came_back(facts)
+    )  # fmt: skip
+    otherwise = _beside_the_table(facts)
+    if otherwise is None:
+        otherwise = _otherwise(facts, place, found)
     return Explanation(
         **msgspec.structs.asdict(facts),
         label_name=name,
         value=_value(facts),
         turns=_nearest(found),
         words=tuple(filter(None, words)),
-        otherwise=tuple(filter(None, _otherwise(facts, place, found))),
+        otherwise=tuple(filter(None, otherwise)),
     )
 
 
@@ -157,7 +183,10 @@ def _choice(facts: Facts, name: str) -> str:
     who = ", ".join(reasons.plain(text) for text in (facts.site, model) if text)
     head = f"{reasons.plain(facts.tier)} ({who}): " if who else f"{reasons.plain(facts.tier)}: "
     if facts.probability is None:
-        is_routed = reasons.reason_of(facts.reason) is Reason.ROUTED
+        reason = reasons.reason_of(facts.reason)
+        if reason is Reason.RULE and facts.action != _ESCALATE:
+            return head + chose_by_rule(name, facts.label, facts.rule)
+        is_routed = reason in (Reason.ROUTED, Reason.RULE)
         return f"{head}did not need its own model." if is_routed else f"{head}gave no answer."
     label = name or ("an answer" if facts.label is None else f"label {facts.label}")
     return f"{head}chose {label} with probability {_number(facts.probability, '.3f')}."
@@ -176,11 +205,13 @@ def _weighed(facts: Facts) -> str:
     asked = facts.action == _ESCALATE
     lets_stand = reason is Reason.LOWER_STANDS
     subject = "An answer from below" if lets_stand else f"Asking {_asked(facts)}"
+    if reason is Reason.REVIEW:
+        subject = "A person"
     text = f"{subject} was expected to {_won(facts.gain)} in accuracy{_paid(facts.cost)}"
     value = _value(facts)
     if facts.penalty is not None and value is not None:
         text += f" at a price of {_number(facts.penalty)} per unit (value {_number(value, '+.3g')})"
-    if facts.chance is not None and not lets_stand:
+    if facts.chance is not None and not lets_stand and reason is not Reason.REVIEW:
         text += f", chance to return in time {_number(facts.chance, '.2f')}"
     return f"{text}, so it asked {_asked(facts)}." if asked else f"{text}."
 
@@ -206,9 +237,24 @@ def _threshold(facts: Facts, reason: Reason | None) -> str:
     return f"No gear was followed: its threshold{how} decided."
 
 
+def _rule(facts: Facts) -> str:
+    """What a rule of the policy said, where one decided."""
+    if not facts.rule:
+        return ""
+    return ruled(
+        facts.rule,
+        reasons.reason_of(facts.reason),
+        above=_asked(facts),
+        asked=facts.action == _ESCALATE,
+        has_own=facts.probability is not None,
+    )
+
+
 def _reason(facts: Facts) -> str:
-    """Why it did what it did, unless the weighing has said so."""
+    """Why it did what it did, unless the weighing or its rule has said so."""
     reason = reasons.reason_of(facts.reason)
+    if facts.rule and reason is Reason.RULE:
+        return ""
     asked = facts.action == _ESCALATE
     if reason is None:
         return f"Its reason, {reasons.plain(facts.reason)!r}, is not known to this version."
@@ -242,6 +288,21 @@ def _nearest(found: Sequence[Turn]) -> tuple[Turn, ...]:
     own = next((turn for turn in found if turn.is_own_answer), None)
     nearest = found[0] if found else None
     return tuple(turn for turn in dict.fromkeys((nearest, own)) if turn is not None)
+
+
+def _beside_the_table(facts: Facts) -> list[str] | None:
+    """What would have had to differ where a rule or a review decided; None where a table did."""
+    reason = reasons.reason_of(facts.reason)
+    if reason is Reason.REVIEW:
+        if facts.stands_from is None:
+            return []
+        kind = _KINDS.get(facts.score_kind, "a score of")
+        at = _number(facts.stands_from, ".3f")
+        return [f"Its answer would have stood without a review from {kind} {at} on."]
+    # Where something was in the way of following a rule, that is what would have had to differ.
+    if facts.rule and reason not in _OBSTACLES:
+        return [without_rule(facts.rule_when)]
+    return None
 
 
 def _otherwise(facts: Facts, place: Place | None, found: Sequence[Turn]) -> list[str]:

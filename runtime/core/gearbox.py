@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from runtime.core.confidence import Confidence
 from runtime.core.gears import Advice, weigh
+from runtime.core.rules import Rules
 from runtime.messages import USUAL_TIERS, Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Choice, DecisionTable, Gear, Policy, Score
 
@@ -60,7 +61,8 @@ class Climb:
 class Gearbox:
     """A tier's policy, ready to be looked things up in. Without a policy it has no gears.
 
-    ``above`` are the tiers that have a say above this one, upwards.
+    ``above`` are the tiers that have a say above this one, upwards; ``rules`` decide before any
+    gear, where a journey begins. ``has_reviews`` says that people may be asked about answers here.
     """
 
     def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
@@ -77,12 +79,16 @@ class Gearbox:
         self.is_top = self._expects_late = False
         # A gear without tables asks the top tier at once.
         self._to_the_top: Choice | None = None
+        self.rules, self.has_reviews = Rules(), False
         if policy is None:
             return
         self._is_lowest = tier.value == policy.tiers[0]
+        if self._is_lowest:
+            self.rules = Rules(policy.rules, policy.labels)
         self.is_top = tier.value == policy.tiers[-1]
         above = (other for other in Tier if other.height > tier.height)
         self.above = tuple(other for other in above if other.value in policy.tiers)
+        self.has_reviews = self.is_top and any(gear.review for gear in policy.gears)
         self._gears = {gear.name: gear for gear in policy.gears}
         for gear in policy.gears:
             for table in gear.tables:
@@ -196,7 +202,7 @@ def guarantee_of(engaged: Engaged, *, is_as_fitted: bool, climb: Climb | None) -
     if climb is None:
         return promised
     if climb.outcome is Outcome.FAILED or climb.guarantee is None:
-        is_late = climb.reason is Reason.UPSTREAM_TIMEOUT
+        is_late = climb.outcome is Outcome.FAILED and climb.reason is Reason.UPSTREAM_TIMEOUT
         return promised if is_late and engaged.expects_late else Guarantee.SUSPENDED
     if climb.guarantee in (Guarantee.NONE, Guarantee.SUSPENDED):
         return climb.guarantee

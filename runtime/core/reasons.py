@@ -31,6 +31,8 @@ DECIDED = {
     Reason.BELOW_FLOOR: "Its answer is less sure than any answer given may be, so it is withheld.",
     Reason.LOCAL_FAILED: "Its own model failed, {so}.",
     Reason.DEADLINE: "The time was over before its own model had answered, {so}.",
+    Reason.RULE: "A rule of the policy decided, before any model.",
+    Reason.REVIEW: "Its answer goes out as the best so far; a person is to look at it.",
 }
 
 ENDED = {
@@ -54,6 +56,8 @@ ENDED = {
     Reason.BELOW_FLOOR: "The answer was less sure than any answer given may be.",
     Reason.LOCAL_FAILED: "The model of the tier failed, and nothing better came back.",
     Reason.DEADLINE: "The time was over before there was an answer.",
+    Reason.RULE: "A rule of the policy decided.",
+    Reason.REVIEW: "It is the best answer so far, and waits for a person to look at it.",
 }
 
 OUTCOMES = {

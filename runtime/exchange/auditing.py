@@ -25,6 +25,7 @@ from runtime.core.audit import (
     Draw,
     LossEstimate,
     is_auditable,
+    went_as_meant,
 )
 from runtime.core.gearbox import Gearbox
 from runtime.core.seen import parse_seen, seen_in, seen_text
@@ -75,7 +76,7 @@ class Auditor:
         result = course.result
         auditable = self._gearbox.begins(course.request.hop) and is_auditable(
             course.decision,
-            answer.outcome,
+            Outcome.ANSWERED if went_as_meant(answer.outcome, answer.reason) else answer.outcome,
             seen=seen,
             residency=course.request.residency,
             route=self._gearbox.above,

@@ -9,6 +9,8 @@ import msgspec
 from runtime.core.escalation import Action, Decision, Settlement
 from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice
+from runtime.core.review import Weighed
+from runtime.core.rules import Ruling
 from runtime.core.seen import Seen, is_seen, seen_in, seen_text
 from runtime.exchange.directions import route_text
 from runtime.exchange.uplink import UpstreamReply
@@ -43,7 +45,9 @@ class Course:
 
     ``own`` says why there is no result where there is none; ``Reason.ROUTED`` where none was
     needed. ``reply`` is None when nobody was asked, ``chance`` when nobody could be. ``is_top``
-    says that the gear has no tier above this one.
+    says that the gear has no tier above this one. ``ruling`` is that of a rule of the policy, which
+    decided instead of a gear, and ``given`` the outputs that a rule gave instead of the model.
+    ``review`` is what was weighed where a person is to look at the answer.
     """
 
     request: InferenceRequest
@@ -57,6 +61,9 @@ class Course:
     advice: Advice | None = None
     score: float | None = None
     is_top: bool = False
+    ruling: Ruling | None = None
+    given: Tensors | None = None
+    review: Weighed | None = None
 
     @property
     def result(self) -> LocalResult | None:
@@ -154,7 +161,9 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
             outputs=_chosen(theirs.outputs, request.outputs),
             error_code="",
         )
-    if not answer.has_answer or course.result is None:
+    result = course.result
+    outputs = course.given if result is None else result.outputs
+    if not answer.has_answer or outputs is None:
         return answer
     return msgspec.structs.replace(
         answer,
@@ -162,7 +171,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
         label=hop.label,
         label_name="" if hop.label is None else manifest.labels[hop.label],
         confidence=hop.confidence,
-        outputs=_chosen(course.result.outputs, request.outputs),
+        outputs=_chosen(outputs, request.outputs),
     )
 
 
@@ -175,7 +184,7 @@ def record(
     audit_chance: float = 0.0,
 ) -> DecisionRecord:
     """The line of the decision log."""
-    first, advice = answer.hops[0], course.advice
+    first, weighed = answer.hops[0], course.review or course.advice
     digest, _, gear = course.engaged.label.partition("/")
     return DecisionRecord(
         wall_s=wall_s,
@@ -201,14 +210,15 @@ def record(
         gear=gear,
         score=course.score,
         route=route_text(course.decision.route) if course.reply else "",
-        gain=advice.gain if advice else None,
-        cost=advice.cost if advice else None,
+        gain=weighed.gain if weighed else None,
+        cost=weighed.cost if weighed else None,
         chance=course.chance,
         guarantee=answer.guarantee.value,
         seen=seen_text(course.seen(identity.tier)),
         budget_ms=course.request.remaining_ms,
         audit_chance=audit_chance,
         residency=course.request.residency.value,
+        rule=first.rule,
     )
 
 
@@ -216,19 +226,23 @@ def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
     result = course.result
     is_valid = result is not None and result.confidence.is_valid
     probability = result.confidence.probability if result and is_valid else None
-    score = course.own_score
+    score, ruling = course.own_score, course.ruling
+    label = result.confidence.label if result else None
+    if result is None and course.given is not None and ruling is not None:
+        label = ruling.label
     return Hop(
         tier=identity.tier,
         site=identity.site,
         model_name=manifest.name,
         model_version=manifest.version,
         reason=course.own if isinstance(course.own, Reason) else course.decision.reason,
-        label=result.confidence.label if result else None,
+        label=label,
         confidence=probability,
         escalated=course.decision.action is Action.ESCALATE,
         service_us=result.service_us if result else 0,
         queue_us=result.queue_us if result else 0,
         score=None if score == probability else score,
+        rule="" if ruling is None else ruling.rule,
     )
 
 

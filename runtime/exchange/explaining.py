@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from runtime.core.escalation import EscalationPolicy
-from runtime.core.explain import Facts, explain, facts_of_hop
+from runtime.core.explain import Facts, explain, facts_of_hop, with_review
 from runtime.core.story import Ending, Story, tell
 from runtime.core.turning import Place
 from runtime.exchange.course import Course
@@ -49,18 +49,23 @@ def _facts(course: Course, answer: Answer, policy: EscalationPolicy) -> Facts:
     """The first line of the provenance, with all that only this tier knows."""
     advice, (digest, _, gear) = course.advice, course.engaged.label.partition("/")
     wanted = (advice.choice or advice.fitted) if advice else None
+    ruling = course.ruling
+    weighed = course.review or advice
+    engaged = course.engaged.gear
+    sent_to = "" if ruling is None or ruling.tier is None else ruling.tier.value
     came_back = answer.tier.value if answer.tier and course.settlement.takes_upstream else ""
-    return msgspec.structs.replace(
+    facts = msgspec.structs.replace(
         facts_of_hop(answer.hops[0]),
         policy=digest,
         gear=gear,
         score=course.score,
-        gain=advice.gain if advice else None,
-        cost=advice.cost if advice else None,
-        penalty=course.engaged.gear.penalty if advice and course.engaged.gear else None,
+        gain=weighed.gain if weighed else None,
+        cost=weighed.cost if weighed else None,
+        penalty=engaged.penalty if weighed and engaged else None,
         chance=course.chance,
         remaining_ms=course.remaining_ms,
-        route=route_text(course.decision.route) or (",".join(wanted.to) if wanted else ""),
+        route=route_text(course.decision.route) or (",".join(wanted.to) if wanted else sent_to),
+        rule_when=() if ruling is None else ruling.when,
         accept_at=policy.accept_at,
         min_chance=policy.min_chance,
         margin_ms=policy.margin_ms,
@@ -68,6 +73,7 @@ def _facts(course: Course, answer: Answer, policy: EscalationPolicy) -> Facts:
         end_reason=answer.reason.value,
         guarantee=answer.guarantee.value,
     )
+    return facts if course.review is None else with_review(facts, engaged)
 
 
 def _place(course: Course, answer: Answer) -> Place | None:

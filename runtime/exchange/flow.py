@@ -4,6 +4,9 @@ The same story on the device, in the region and in the cloud: the local model an
 sure, that stands; if not, the request climbs while there is time; what comes back is weighed
 against the answer in hand; the best goes out before the deadline, with how it came about.
 
+A rule of the policy, where one holds, comes before all of this: it answers, or names the tier that
+is to answer.
+
 A fitted gear may say it otherwise: leave a tier out, ask two at once, or let the answer of a tier
 below stand. The tier below names the route then, and this one follows it as far as it can.
 
@@ -34,6 +37,7 @@ from runtime.core.escalation import (
     settle,
 )
 from runtime.core.gearbox import Engaged, Gearbox
+from runtime.core.rules import Ruling
 from runtime.deadline import Deadline
 from runtime.errors import (
     BackendError,
@@ -53,6 +57,8 @@ from runtime.exchange.course import (
     with_own_reason,
 )
 from runtime.exchange.explaining import explained
+from runtime.exchange.reviewing import Reviewer
+from runtime.exchange.ruling import Ruler, routed
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -78,6 +84,7 @@ class _Question:
     request: InferenceRequest
     deadline: Deadline
     engaged: Engaged
+    ruling: Ruling | None = None
 
 
 class RequestFlow:
@@ -95,11 +102,13 @@ class RequestFlow:
         gearbox: Gearbox | None = None,
         uplink: Uplink | None = None,
         auditor: Auditor | None = None,
+        reviewer: Reviewer | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
-        self._auditor = auditor
+        self._auditor, self._reviewer = auditor, reviewer
+        self._ruler = Ruler(self.gearbox, model.manifest, metrics)
 
     def check(self, request: InferenceRequest) -> None:
         """Refuses what this tier may not see and what its model cannot take.
@@ -142,6 +151,10 @@ class RequestFlow:
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
+        ruling = self._ruler.ruling(request)
+        if ruling is not None:
+            course = await self._follow_rule(request, deadline, ruling)
+            return self._finished(course, deadline, arrived_s)
         engaged = self.gearbox.engage(
             request.gear,
             remaining_ms=request.remaining_ms,
@@ -155,6 +168,14 @@ class RequestFlow:
             course = await self._follow_route(question)
         else:
             course = await self._look_first(question)
+            if self._reviewer is not None:
+                until = deadline.earlier_by_ms(self.policy.margin_ms)
+                course = await self._reviewer.reviewed(course, until)
+        return self._finished(course, deadline, arrived_s)
+
+    def _finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
+        """The answer that a course comes to, noted."""
+        request = course.request
         now_s = self._clock.monotonic_s()
         answer = compose(course, self.identity, self.model.manifest, (now_s - arrived_s) * 1000)
         self._note(course, answer)
@@ -165,6 +186,19 @@ class RequestFlow:
             self._metrics.count_late()
         return answer
 
+    async def _follow_rule(
+        self, request: InferenceRequest, deadline: Deadline, ruling: Ruling
+    ) -> Course:
+        """The rule's answer, our own model's, or that of a tier above; no gear plays a part."""
+        remaining_ms = deadline.remaining_ms(self._clock.monotonic_s())
+        if ruling.tier is None:
+            return self._ruler.answered(request, ruling, remaining_ms)
+        question = _Question(routed(request, ruling), deadline, self._ruler.engaged, ruling)
+        if ruling.tier is not self.identity.tier:
+            return await self._follow_route(question)
+        own = await self._infer(request.inputs, deadline)
+        return self._ruler.kept(request, ruling, own, self.policy, remaining_ms=remaining_ms)
+
     async def _look_first(self, question: _Question) -> Course:
         """Runs our own model, and asks above when its answer does not stand."""
         request, engaged = question.request, question.engaged
@@ -172,7 +206,8 @@ class RequestFlow:
         confidence = own.confidence if isinstance(own, LocalResult) else None
         situation, prospect = self._situation(question, confidence)
         advised = None
-        if confidence is not None and confidence.is_valid and not request.audit:
+        is_weighed = not request.audit and not request.stands
+        if confidence is not None and confidence.is_valid and is_weighed:
             advised = self.gearbox.advise(
                 engaged,
                 confidence,
@@ -182,7 +217,7 @@ class RequestFlow:
             )
         advice, score = advised or (None, None)
         is_top = self.gearbox.is_top and engaged.gear is not None
-        if is_top or request.audit:
+        if is_top or request.audit or request.stands:
             situation = replace(situation, tier_above=None)
         decision = decide(self.policy, situation, advice)
         reply = None
@@ -214,7 +249,10 @@ class RequestFlow:
         situation, prospect = self._situation(question, None)
         route = tuple(named for named in request.route if named is not self.identity.tier)
         decision = pass_on(self.policy, situation, route)
-        own: LocalResult | Reason = Reason.ROUTED
+        passed = Reason.ROUTED if question.ruling is None else Reason.RULE
+        if decision.reason is Reason.ROUTED:
+            decision = replace(decision, reason=passed)
+        own: LocalResult | Reason = passed
         reply = None
         if decision.action is Action.ANSWER or not prospect.gateway:
             own = await self._infer(request.inputs, question.deadline)
@@ -229,7 +267,7 @@ class RequestFlow:
                     reply = await asked
                     if reply.outcome is Outcome.ANSWERED and not request.audit:
                         answering.cancel()
-                own = Reason.ROUTED if answering.cancelled() else answering.result()
+                own = passed if answering.cancelled() else answering.result()
             else:
                 reply = await asking
                 if reply.outcome not in (Outcome.ANSWERED, Outcome.DEGRADED):
@@ -244,6 +282,7 @@ class RequestFlow:
             remaining_ms=situation.remaining_ms,
             chance=prospect.chance if self._uplink else None,
             reply=reply,
+            ruling=question.ruling,
         )
 
     def _situation(
@@ -345,8 +384,11 @@ class RequestFlow:
             answer.tier.value if answer.tier else "",
             answer.latency_ms,
         )
-        self._metrics.count_guarantee(answer.guarantee)
-        draw = self._auditor.draw(course, answer) if self._auditor else NOT_DRAWN
+        draw = NOT_DRAWN
+        if course.ruling is None:
+            # What no model or gear has decided neither keeps nor breaks a promise.
+            self._metrics.count_guarantee(answer.guarantee)
+            draw = self._auditor.draw(course, answer) if self._auditor else NOT_DRAWN
         decided = record(
             course, self.identity, answer, self._clock.wall_s(), audit_chance=draw.chance
         )

@@ -15,6 +15,7 @@ from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.onnx_backend import OnnxOptions, load_members
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus, TlsFiles
 from runtime.adapters.policy_file import open_gearbox
+from runtime.adapters.review_queue import SqliteReviewQueue
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
@@ -29,6 +30,7 @@ from runtime.core.link import LinkSettings
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.presence import next_epoch, will_of
+from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.messages import Birth, ServedModel, Tier
@@ -47,6 +49,7 @@ class Station:
     model: LocalModel
     gearbox: Gearbox
     epoch: int
+    reviewer: Reviewer | None = None
 
 
 @asynccontextmanager
@@ -82,7 +85,17 @@ async def station(
         )
         folder = Path(state.folder)
         log = stack.enter_context(SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes))
-        yield Station(identity, clock, metrics, log, model, gearbox, next_epoch(folder, clock))
+        reviewer = None
+        if gearbox.has_reviews:
+            queue = SqliteReviewQueue(
+                folder, max_items=state.review_max_items, max_bytes=state.review_max_bytes
+            )
+            stack.enter_context(queue)
+            reviewer = Reviewer(
+                identity, queue, manifest=model.manifest, clock=clock, metrics=metrics
+            )
+        epoch = next_epoch(folder, clock)
+        yield Station(identity, clock, metrics, log, model, gearbox, epoch, reviewer)
 
 
 def _policy_path(policy: str, model: ModelSettings) -> Path | None:

@@ -91,6 +91,7 @@ def request_message(
         (topics.GEAR, request.gear),
         (topics.EARLIER, earlier_text(request.earlier)),
         (topics.AUDIT, "1" if request.audit else ""),
+        (topics.STANDS, "1" if request.stands else ""),
     )
     user.extend((name, value) for name, value in optional if value)
     return Message(
@@ -144,6 +145,7 @@ def parse_request(
         gear=parse_gear(message.property(topics.GEAR)),
         earlier=parse_earlier(message.property(topics.EARLIER)),
         audit=_flag(message.property(topics.AUDIT), topics.AUDIT),
+        stands=_flag(message.property(topics.STANDS), topics.STANDS),
     ), body
 
 

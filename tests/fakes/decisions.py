@@ -102,6 +102,18 @@ _VERSION_2 = _VERSION_1.replace(
 ).replace("user_version = 1", "user_version = 2")
 
 
+_VERSION_3 = _VERSION_2.replace(
+    "DEFAULT 'none'\n",
+    "DEFAULT 'none', seen TEXT NOT NULL DEFAULT '', budget_ms REAL,"
+    "audit_chance REAL NOT NULL DEFAULT 0.0, residency TEXT NOT NULL DEFAULT ''\n",
+).replace(
+    "PRAGMA user_version = 2",
+    "CREATE TABLE audits (wall_s REAL NOT NULL, request_id TEXT NOT NULL, site TEXT NOT NULL,"
+    "policy TEXT NOT NULL, gear TEXT NOT NULL, chance REAL NOT NULL, seen TEXT NOT NULL,"
+    "agrees INTEGER); PRAGMA user_version = 3",
+)
+
+
 def write_log_of_version_1(folder: Path, *records: DecisionRecord) -> Path:
     """The same as the first version wrote it."""
     return _write_old(folder / FILE_NAME, _VERSION_1, 20, records)
@@ -110,6 +122,11 @@ def write_log_of_version_1(folder: Path, *records: DecisionRecord) -> Path:
 def write_log_of_version_2(folder: Path, *records: DecisionRecord) -> Path:
     """The same as the second version wrote it."""
     return _write_old(folder / FILE_NAME, _VERSION_2, 28, records)
+
+
+def write_log_of_version_3(folder: Path, *records: DecisionRecord) -> Path:
+    """The same as the third version wrote it."""
+    return _write_old(folder / FILE_NAME, _VERSION_3, 32, records)
 
 
 def _write_old(path: Path, schema: str, num: int, records: Iterable[DecisionRecord]) -> Path:

@@ -26,11 +26,12 @@ from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
+from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import Member, ModelFile, ModelManifest
 from runtime.messages import Answer, Birth, InferenceRequest, Tensors, TensorSpec, Tier
-from runtime.ports import AuditRecord, DecisionRecord
+from runtime.ports import AuditRecord, DecisionRecord, ReviewQueue
 
 INPUTS = (TensorSpec("x", "FP32", (-1, 2)),)
 OUTPUTS = (TensorSpec("logits", "FP32", (-1, 3)),)
@@ -136,6 +137,7 @@ class FakeTier:
         audits: AuditSettings | None = None,
         hedge_share: float = 0.02,
         chooser: random.Random | None = None,
+        reviews: ReviewQueue | None = None,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -154,6 +156,11 @@ class FakeTier:
         self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
         self.uplink = self._uplink(above, hedge_share, chooser) if above else None
         self.auditor = self._auditor(audits, gearbox) if audits else None
+        reviewer = None
+        if reviews is not None:
+            reviewer = Reviewer(
+                self.identity, reviews, manifest=described, clock=self.clock, metrics=self.metrics
+            )
         self.flow = RequestFlow(
             self.identity,
             model=self.model,
@@ -164,6 +171,7 @@ class FakeTier:
             gearbox=gearbox,
             uplink=self.uplink,
             auditor=self.auditor,
+            reviewer=reviewer,
         )
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)

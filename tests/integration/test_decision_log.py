@@ -18,9 +18,10 @@ from fakes.decisions import (
     write_log,
     write_log_of_version_1,
     write_log_of_version_2,
+    write_log_of_version_3,
 )
 from fakes.waiting import eventually_sync
-from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
+from runtime.adapters.decision_log import FILE_NAME, SCHEMA_VERSION, SqliteDecisionLog
 from runtime.adapters.decision_query import query_escalations
 from runtime.errors import StartError
 
@@ -201,7 +202,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, contents: bytes) -> None:
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = write_log(tmp_path, decision())
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 4")
+        connection.execute("PRAGMA user_version = 5")
 
     with pytest.raises(StartError, match="later version"):
         SqliteDecisionLog(tmp_path)
@@ -222,7 +223,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_in_place(tmp_path: Pa
         ("new", "g", "certified", None),
         ("newer", "", "none", None),
     ]
-    assert version == 3
+    assert version == SCHEMA_VERSION
 
 
 def test_a_file_of_the_second_version_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
@@ -243,6 +244,18 @@ def test_a_file_of_the_second_version_is_brought_up_to_date_in_place(tmp_path: P
     assert audits == [
         (1000.0, "new", "camera-1", "", "", 0.01, "edge=3:0.9;cloud=3:0.8", 1),
     ]
+
+
+def test_a_file_of_the_third_version_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
+    path = write_log_of_version_3(tmp_path, decision("old", seen="edge=3:0.9"))
+
+    write_log(tmp_path, decision("new", rule="night"))
+
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT request_id, seen, rule FROM decisions").fetchall()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    assert rows == [("old", "edge=3:0.9", ""), ("new", "", "night")]
+    assert version == SCHEMA_VERSION
 
 
 def test_an_audit_that_did_not_come_back_is_kept_without_a_verdict(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fakes.decisions import (
     write_log,
     write_log_of_version_1,
     write_log_of_version_2,
+    write_log_of_version_3,
 )
 from runtime.adapters.replay_log import Recordings, read_recorded
 from runtime.core.seen import Seen
@@ -35,7 +36,7 @@ def read(tmp_path: Path, *records: DecisionRecord | AuditRecord, **options: Any)
 def test_a_request_comes_with_all_that_replay_needs(tmp_path: Path) -> None:
     record = stood(policy="0123456789ab", gear="g")
 
-    requests, num_left_out, num_failed_audits = read(
+    requests, *counts = read(
         tmp_path, record, audit(record, "edge=3:0.9;regional=3:0.5;cloud=4:0.7", agrees=False)
     )
 
@@ -45,7 +46,7 @@ def test_a_request_comes_with_all_that_replay_needs(tmp_path: Path) -> None:
     assert one.seen == {"edge": Seen(3, 0.9)}
     assert one.audit == {"edge": Seen(3, 0.9), "regional": Seen(3, 0.5), "cloud": Seen(4, 0.7)}
     assert one.audit_chance == 0.01
-    assert (num_left_out, num_failed_audits) == (0, 0)
+    assert counts == [0, 0, 0]
 
 
 def test_a_request_that_climbed_has_all_that_was_answered(tmp_path: Path) -> None:
@@ -158,6 +159,13 @@ def test_logs_of_earlier_versions_say_too_little(tmp_path: Path) -> None:
     assert found.num_left_out == 3
 
 
+def test_a_log_from_before_there_were_rules_can_be_replayed(tmp_path: Path) -> None:
+    found = read_recorded([write_log_of_version_3(tmp_path, stood("a"))], since_s=0.0)
+
+    assert [one.request_id for one in found.requests] == ["a"]
+    assert found.num_by_rule == 0
+
+
 def test_the_same_id_at_two_sites_is_two_requests(tmp_path: Path) -> None:
     assert len(read(tmp_path, stood(), stood(site="camera-2")).requests) == 2
 
@@ -168,4 +176,4 @@ def test_what_is_no_log_is_told(tmp_path: Path) -> None:
         read_recorded([path], since_s=0.0)
 
     path.touch()
-    assert read_recorded([path], since_s=0.0) == ([], 0, 0)
+    assert read_recorded([path], since_s=0.0) == ([], 0, 0, 0)

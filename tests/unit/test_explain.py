@@ -65,6 +65,37 @@ def test_every_reason_is_told_in_whole_sentences(reason: Reason, action: str) ->
     assert len(told.words) >= 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"label": None}, "edge: chose an answer by the rule r, without a model."),
+        ({}, "The rule r of the policy gives the answer."),
+        ({"probability": 0.4}, ("The rule r of the policy has it answer such requests itself, "
+         "however sure it is.")),
+        ({"action": "escalate", "route": "cloud"}, "edge: did not need its own model."),
+        ({"action": "escalate", "reason": "probe"}, ("The rule r of the policy sends such requests "
+         "to the region.")),
+        ({"rule": ""}, "A rule of the policy decided, before any model."),
+    ],
+)  # fmt: skip
+def test_what_a_rule_did_is_told(changes: dict[str, Any], sentence: str) -> None:
+    facts = of(KEPT, **{"rule": "r", "reason": "rule", "probability": None, **changes})
+
+    assert sentence in explain(facts).words
+
+
+def test_what_would_have_undone_a_rule_is_told_as_far_as_there_is_room() -> None:
+    ruled = of(KEPT, rule="r", reason="rule")
+
+    def told(*when: str) -> tuple[str, ...]:
+        return explain(of(ruled, rule_when=when)).otherwise
+
+    assert told() == ()
+    assert told("a < 1") == ("The rule would not have decided without: a < 1.",)
+    assert told("a", "b") == ("The rule would not have decided without any one of: a and b.",)
+    assert told(*"abcdefghij")[0].endswith("and h (and 2 more).")
+
+
 def test_a_gear_that_asked_tells_what_it_weighed() -> None:
     asks_cloud = gear(table("edge", choices=[choice(2, "cloud")]), penalty=0.05)
 

@@ -12,6 +12,7 @@ from tierwise.cli import (
     metrics,
     models,
     policy,
+    review,
     tiers,
 )
 
@@ -25,5 +26,6 @@ ADD_PARSERS = (
     explain.add_parser,
     models.add_parser,
     policy.add_parser,
+    review.add_parser,
     completion.add_parser,
 )

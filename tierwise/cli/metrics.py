@@ -75,7 +75,8 @@ def add_parser(subparsers: Subparsers) -> None:
         default=("tier",),
         metavar="NAMES",
         help="comma-separated: tier, model, model_version, reason (why the tier decided so), "
-        "end_reason (how it ended), region, site, outcome, answered_by (default: tier)",
+        "end_reason (how it ended), region, site, outcome, answered_by, policy, gear, route, "
+        "guarantee, rule (default: tier)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the rows as JSON; errors as JSON, too")

@@ -76,6 +76,21 @@ def indices(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def review_terms(text: str) -> tuple[float, ...]:
+    """Price, latency in s and accuracy of ``20``, ``20:600`` or ``20:600:0.95``.
+
+    Raises:
+        ArgumentTypeError: not of that form.
+    """
+    parts = text.split(":")
+    terms = tuple(map(number, parts[:3]))
+    if len(parts) > len(terms) or terms[2:] > (1.0,):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no PRICE[:SECONDS[:ACCURACY]], such as 20:3600:0.98"
+        )
+    return terms
+
+
 def count(text: str) -> int:
     """A whole number of at least 1.
 
@@ -95,6 +110,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_eval(group)
     _add_replay(group)
     _add_show(group)
+    _add_rules(group)
 
 
 def _add_collect(group: Subparsers) -> None:
@@ -179,6 +195,15 @@ def _add_fit(group: Subparsers) -> None:
     )
     parser.add_argument(
         "--load", type=numbers, metavar="X,X", help="factors on the trace to make gears for"
+    )
+    _add_rules_file(parser, "--rules")
+    parser.add_argument(
+        "--review",
+        type=review_terms,
+        metavar="PRICE[:S[:SHARE]]",
+        help="let people look at answers of the top tier where that is worth it: what one look "
+        "costs, as --price has it, within how many seconds (default: 3600), and how often people "
+        "are right (default: 0.98)",
     )
     parser.add_argument("--name", default="policy", help="of the policy (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds (default: %(default)s)")
@@ -281,3 +306,28 @@ def _add_show(group: Subparsers) -> None:
     )
     add_json(parser)
     parser.set_defaults(run=policy_commands.run_show)
+
+
+def _add_rules_file(parser: argparse.ArgumentParser, option: str) -> None:
+    parser.add_argument(
+        option,
+        type=Path,
+        metavar="TOML",
+        help="rules that decide before any model, a table [[rules]] for each",
+    )
+
+
+def _add_rules(group: Subparsers) -> None:
+    text = "show the rules of a policy, or write it with others"
+    parser = group.add_parser("rules", help=text, description=f"{text.capitalize()}.")
+    parser.add_argument("policy", type=Path, help="a policy file")
+    _add_rules_file(parser, "--set")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="policy.json, with --set")
+    add_json(parser)
+    parser.set_defaults(run=_rules)
+
+
+def _rules(arguments: argparse.Namespace) -> int:
+    from tierwise.rules_commands import run_rules  # noqa: PLC0415 - keeps --help quick
+
+    return run_rules(arguments)

@@ -18,14 +18,14 @@ def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
     parser.add_argument("--json", action="store_true", help=f"{what} as JSON; errors, too")
 
 
-def add_state(parser: argparse.ArgumentParser) -> None:
-    """``--state``: the folder whose decision logs a command reads."""
+def add_state(parser: argparse.ArgumentParser, what: str = "decision logs") -> None:
+    """``--state``: the folder whose decision logs, or other files of tiers, a command reads."""
     parser.add_argument(
         "--state",
         type=Path,
         default=Path("state"),
         metavar="DIR",
-        help="folder with decision logs, at any depth (default: %(default)s)",
+        help=f"folder with {what}, at any depth (default: %(default)s)",
     )
 
 

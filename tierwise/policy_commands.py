@@ -205,8 +205,8 @@ def _tell_evaluation(result: Evaluation) -> None:
 def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
     from model_zoo.policies.evaluate import judge  # noqa: PLC0415
     from model_zoo.policies.fit import promise_of  # noqa: PLC0415
-    from model_zoo.policies.journeys import Stage, straight_to_the_top  # noqa: PLC0415
     from model_zoo.policies.reuse import check_fits  # noqa: PLC0415
+    from model_zoo.policies.stages import Stage, straight_to_the_top  # noqa: PLC0415
     from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
 
     policy = read_policy(arguments.policy).policy

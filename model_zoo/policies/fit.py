@@ -15,10 +15,11 @@ import numpy as np
 
 from model_zoo.policies.certify import MIN_CERTIFIED, Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.feasibility import check_possible
-from model_zoo.policies.journeys import Journeys, Placement, Stage, straight_to_the_top
 from model_zoo.policies.measures import best_scores, oracle_cost
 from model_zoo.policies.path import Estimate, Step, explore, fit_steps, front
+from model_zoo.policies.placements import Placement
 from model_zoo.policies.predictions import Predictions, check_disjoint
+from model_zoo.policies.stages import Journeys, Stage, straight_to_the_top
 from model_zoo.policies.tables import Floats
 from model_zoo.policies.trace import timing_of
 from runtime.errors import PolicyError

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_zoo.policies.journeys import (
-    Itinerary,
-    Journeys,
-    Learner,
-    Placement,
-    Stage,
-    placements,
-)
+from model_zoo.policies.journeys import Itinerary, Learner
+from model_zoo.policies.placements import Placement, placements
+from model_zoo.policies.stages import Journeys, Stage
 from model_zoo.policies.tables import Ints
 from runtime.policy import Targets
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from model_zoo.policies.averaging import averaged_kind
 from model_zoo.policies.certify import MIN_CERTIFIED, Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.feasibility import check_possible
 from model_zoo.policies.measures import best_scores, oracle_cost
@@ -22,9 +23,19 @@ from model_zoo.policies.predictions import Predictions, check_disjoint
 from model_zoo.policies.stages import Journeys, Stage, straight_to_the_top
 from model_zoo.policies.tables import Floats
 from model_zoo.policies.trace import timing_of
+from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
-from runtime.policy import Gear, Interval, Policy, Promise, Score, SplitFacts, Targets
+from runtime.policy import (
+    DecisionTable,
+    Gear,
+    Interval,
+    Policy,
+    Promise,
+    Score,
+    SplitFacts,
+    Targets,
+)
 from runtime.version import software
 
 METHOD = (
@@ -233,23 +244,28 @@ def _gear(
             placement=held.predictions.tiers[-1],
         )
     step, ends = steps[found.last], path[found.last]
+    averages = step.itinerary.averages(held.predictions.tiers)
     return Gear(
         name=name,
         guarantee=Guarantee.EXPECTATION if is_expected else Guarantee.CERTIFIED,
         penalty=step.itinerary.penalty,
         tables=tuple(
-            msgspec.structs.replace(table, score=_kind_of(held.predictions, table.tiers[-1]))
+            msgspec.structs.replace(table, score=_kind_of(held.predictions, table, averages))
             for table in step.itinerary.tables(held.predictions.tiers)
         ),
         promise=promise_of(held, ends, targets),
         budget_ms=budget_ms,
         load=load,
         placement=step.itinerary.placement.describe(held.predictions.tiers),
+        averages=averages,
     )
 
 
-def _kind_of(predictions: Predictions, tier: str) -> Score:
-    return predictions.kind_at(predictions.tiers.index(tier))
+def _kind_of(predictions: Predictions, table: DecisionTable, averages: Sequence[Average]) -> Score:
+    tier = predictions.tiers.index(table.tiers[-1])
+    if any(agreed.tiers == table.tiers for agreed in averages):
+        return averaged_kind(predictions, tier)
+    return predictions.kind_at(tier)
 
 
 def promise_of(stage: Stage, ends: Journeys, targets: Targets) -> Promise:

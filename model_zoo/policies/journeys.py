@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from model_zoo.policies.averaging import Weights, learned_weights
 from model_zoo.policies.placements import Placement, Stop
 from model_zoo.policies.stages import Journeys, Stage
 from model_zoo.policies.tables import Floats, Grid, Ints, Placed, label_rows
+from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.policy import Choice, DecisionTable, Gear
 
@@ -42,14 +44,18 @@ class Learner:
     """Fits one placement on one data set, for any penalty."""
 
     def __init__(self, stage: Stage, placement: Placement) -> None:
-        self.stage, self.placement = stage, placement
+        self.weights: Weights = {
+            stop: learned_weights(stage.predictions, stop) for stop in placement.averaging_stops()
+        }
+        self.stage, self.placement = stage.averaging(self.weights), placement
         self._placed: dict[Stop, tuple[Ints, Placed]] = {}
         self._fixed: dict[tuple[Stop, tuple[int, ...], int | None], _FittedChoice] = {}
         num_labels = len(stage.predictions.label_names)
         for stop in placement.stops():
-            rows = label_rows(stage.predictions.predicted[stop[-1]], num_labels)
-            of_examples = stage.pattern_rows(stop, rows)
-            scores = stage.predictions.score[stop[-1]]
+            answers = self.stage.answers(stop)
+            rows = label_rows(answers.predicted, num_labels)
+            of_examples = self.stage.pattern_rows(stop, rows)
+            scores = answers.score
             num_rows = (int(rows.max()) + 1) * (1 << (len(stop) - 1))
             grid = Grid.fit(of_examples, scores, num_rows)
             self._placed[stop] = rows, Placed.of(grid, of_examples, scores)
@@ -67,7 +73,7 @@ class Learner:
             after[stop] = _decide(
                 self.stage, stop, fitted[stop], placed.cells, penalty=penalty, after=after
             )
-        return Itinerary(self.placement, penalty, fitted)
+        return Itinerary(self.placement, penalty, fitted, self.weights)
 
     def chance_right(self, held: Stage, tier: int) -> Floats:
         """(n,) chance that a tier's own answer is right, for the examples of another data set."""
@@ -85,8 +91,8 @@ class Learner:
         if not leads_on and key in self._fixed:
             return self._fixed[key]
         placed = self._placed[stop][1]
-        ends = self.stage.asks(stop, to, after) if to else self.stage.stays(_given(answer))
-        gain = ends.correct - self.stage.correct[stop[-1]]
+        ends = self.stage.asks(stop, to, after) if to else self.stage.stays(_given(stop, answer))
+        gain = ends.correct - self.stage.answers(stop).correct
         paid = ends.cost
         is_constant = not leads_on and bool(np.ptp(paid) == 0)
         choice = _FittedChoice(
@@ -105,10 +111,11 @@ class Learner:
         return choice
 
 
-def _given(answer: int | None) -> int:
+def _given(stop: Stop, answer: int | None) -> Stop:
+    """The earlier stop whose answer is given."""
     if answer is None:
         raise ValueError("a choice asks or gives an answer")
-    return answer
+    return stop[: stop.index(answer) + 1]
 
 
 def _decide(
@@ -121,7 +128,7 @@ def _decide(
     after: dict[Stop, Journeys],
 ) -> Journeys:
     """Where the examples end that reach a stop, when its table is followed."""
-    result = stage.stays(stop[-1])
+    result = stage.stays(stop)
     if not fitted.choices:
         return result
     values = np.stack([choice.gain - penalty * choice.cost for choice in fitted.choices])
@@ -133,7 +140,7 @@ def _decide(
             ends = (
                 stage.asks(stop, choice.to, after)
                 if choice.to
-                else stage.stays(_given(choice.answer))
+                else stage.stays(_given(stop, choice.answer))
             )
             picked = np.flatnonzero(takes)
             result.put(picked, ends.take(picked))
@@ -142,11 +149,15 @@ def _decide(
 
 @dataclass(frozen=True, slots=True)
 class Itinerary:
-    """A fitted configuration: follow it on any data set, or write it down as tables."""
+    """A fitted configuration: follow it on any data set, or write it down as tables.
+
+    ``weights`` are those of the stops that average.
+    """
 
     placement: Placement
     penalty: float
     stops: dict[Stop, _FittedStop]
+    weights: Weights = field(default_factory=dict)
 
     @classmethod
     def of(cls, gear: Gear, tiers: tuple[str, ...], labels: tuple[str, ...]) -> Itinerary:
@@ -166,10 +177,19 @@ class Itinerary:
             stops[stop] = _read_table(table, tiers)
         reached = {tier for stop in stops for tier in stop}
         placement = Placement((*sorted(reached), len(tiers) - 1), skips=True, races=True)
-        return cls(placement, gear.penalty, stops)
+        weights = {
+            tuple(tiers.index(tier) for tier in agreed.tiers): agreed.weights
+            for agreed in gear.averages
+        }
+        return cls(placement, gear.penalty, stops, weights)
 
     def follow(self, stage: Stage) -> Journeys:
-        """Where the examples of a data set end, with the price of the lowest tier paid by all."""
+        """Where the examples of a data set end, with the price of the lowest tier paid by all.
+
+        Raises:
+            PolicyError: the configuration averages and the data set has no beliefs.
+        """
+        stage = stage.averaging(self.weights)
         after: dict[Stop, Journeys] = {}
         for stop in sorted(self.stops, key=lambda stop: -stop[-1]):
             fitted = self.stops[stop]
@@ -178,6 +198,13 @@ class Itinerary:
         first = after[self.placement.tiers[:1]]
         first.cost[:] += stage.price[self.placement.tiers[0]]
         return first
+
+    def averages(self, names: Sequence[str]) -> tuple[Average, ...]:
+        """How much each tier counts where tiers average."""
+        return tuple(
+            Average(tuple(names[tier] for tier in stop), self.weights[stop])
+            for stop in sorted(self.weights, key=lambda stop: (len(stop), stop))
+        )
 
     def tables(self, names: Sequence[str]) -> tuple[DecisionTable, ...]:
         """What tiers look up; choices that are never the best are left out."""

@@ -74,7 +74,11 @@ def explore(
 ) -> list[Estimate]:
     """Estimates of all placements at all penalties."""
     if chosen is None:
-        chosen = placements(len(stage.price), with_races=stage.timing is not None)
+        chosen = placements(
+            len(stage.price),
+            with_races=stage.timing is not None,
+            with_averages=stage.predictions.beliefs is not None,
+        )
     partitions = [_partition(stage, seed + number) for number in range(NUM_PARTITIONS)]
     found = []
     for placement in chosen:

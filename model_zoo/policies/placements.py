@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Stop = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which tiers take part, and whether a request may skip one or ask two at once."""
+    """Which tiers take part, and whether a request may skip one or ask two at once.
+
+    With ``averages`` every tier after the first averages with those that have answered before it.
+    Whoever races does not wait for the others, so races have nothing to average with.
+    """
 
     tiers: tuple[int, ...]
     skips: bool = False
     races: bool = False
+    averages: bool = False
 
     def describe(self, names: Sequence[str]) -> str:
         """In words: the tiers with what else is allowed."""
-        extras = [word for word, on in (("skip", self.skips), ("race", self.races)) if on]
+        extras = [
+            word
+            for word, on in (("skip", self.skips), ("race", self.races), ("average", self.averages))
+            if on
+        ]
         return " > ".join(names[tier] for tier in self.tiers) + "".join(f" +{e}" for e in extras)
 
     def stops(self) -> list[Stop]:
@@ -46,8 +55,16 @@ class Placement:
             found.append((above[0], above[-1]))
         return found
 
+    def averaging_stops(self) -> list[Stop]:
+        """The stops at which tiers average, those of the top tier among them."""
+        if not self.averages:
+            return []
+        stops = self.stops()
+        reached = [(*stop, *to) for stop in stops for to in self.targets(stop)]
+        return sorted({stop for stop in (*stops, *reached) if len(stop) > 1})
 
-def placements(num_tiers: int, *, with_races: bool) -> list[Placement]:
+
+def placements(num_tiers: int, *, with_races: bool, with_averages: bool = False) -> list[Placement]:
     """All placements from the lowest tier to the top; races matter only where time does."""
     found = []
     middle = range(1, num_tiers - 1)
@@ -59,4 +76,6 @@ def placements(num_tiers: int, *, with_races: bool) -> list[Placement]:
                 found.append(Placement(tiers, skips=True))
             if chosen and with_races:
                 found.append(Placement(tiers, skips=True, races=True))
+    if with_averages:
+        found += [replace(one, averages=True) for one in found if not one.races]
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model_zoo.policies.averaging import Answers, Weights, averaged_answers, beliefs_of
 from model_zoo.policies.placements import Stop
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.tables import Floats, Grid, Ints
@@ -78,22 +79,56 @@ class Journeys:
 class Stage:
     """One data set with what does not change from penalty to penalty.
 
-    ``timing`` is None when time plays no part.
+    ``timing`` is None when time plays no part. At the stops of ``weights`` tiers answer on an
+    average; ``correct`` (k, n) is always of their own answers.
     """
 
-    def __init__(self, predictions: Predictions, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        predictions: Predictions,
+        timing: Timing | None = None,
+        weights: Weights | None = None,
+    ) -> None:
         self.predictions, self.timing = predictions, timing
+        self._weights: Weights = weights or {}
         self.correct: Floats = predictions.correct.astype(np.float64)
         self.price = predictions.relative_price
         self.num = predictions.num_examples
         self._always: Bools = np.ones(self.num, np.bool_)
         self._in_time: dict[Stop, Bools] = {}
         self._cells: dict[tuple[Stop, Grid], Ints] = {}
+        self._answers: dict[Stop, Answers] = {}
+        self._averaging: dict[tuple[tuple[Stop, tuple[float, ...]], ...], Stage] = {}
 
     def take(self, chosen: Ints) -> Stage:
         """The same for some of the examples."""
         timing = None if self.timing is None else self.timing.take(chosen)
         return Stage(self.predictions.take(chosen), timing)
+
+    def averaging(self, weights: Weights) -> Stage:
+        """The same where tiers average; remembered, as many configurations share weights.
+
+        Raises:
+            PolicyError: the data set has no beliefs.
+        """
+        if not weights:
+            return self
+        key = tuple(sorted(weights.items()))
+        if key not in self._averaging:
+            beliefs_of(self.predictions)
+            self._averaging[key] = Stage(self.predictions, self.timing, weights)
+        return self._averaging[key]
+
+    def answers(self, stop: Stop) -> Answers:
+        """What the last tier of a stop answers there."""
+        if stop not in self._answers:
+            tier, known = stop[-1], self.predictions
+            self._answers[stop] = (
+                averaged_answers(known, stop, self._weights[stop])
+                if stop in self._weights
+                else Answers(known.predicted[tier], known.score[tier], self.correct[tier])
+            )
+        return self._answers[stop]
 
     def in_time(self, stop: Stop) -> Bools:
         """(n,) whether the last answer of a stop is back in time."""
@@ -105,10 +140,11 @@ class Stage:
 
     def pattern_rows(self, stop: Stop, rows: Ints) -> Ints:
         """(n,) row of each example: its label's, and which tiers below agree."""
-        own = self.predictions.predicted[stop[-1]]
+        own = self.answers(stop).predicted
         pattern = np.zeros(self.num, np.int64)
-        for position, tier in enumerate(stop[:-1]):
-            pattern |= (self.predictions.predicted[tier] == own).astype(np.int64) << position
+        for position in range(len(stop) - 1):
+            below = self.answers(stop[: position + 1]).predicted
+            pattern |= (below == own).astype(np.int64) << position
         found: Ints = rows[own] * (1 << (len(stop) - 1)) + pattern
         return found
 
@@ -117,28 +153,28 @@ class Stage:
         key = (stop, grid)
         if key not in self._cells:
             rows = self.pattern_rows(stop, label_rows)
-            self._cells[key] = grid.cells(rows, self.predictions.score[stop[-1]])
+            self._cells[key] = grid.cells(rows, self.answers(stop).score)
         return self._cells[key]
 
-    def stays(self, tier: int) -> Journeys:
-        """A tier's own answer, whatever it is."""
+    def stays(self, stop: Stop) -> Journeys:
+        """The answer of a stop's last tier, whatever it is."""
         return Journeys(
-            self.correct[tier].copy(),
+            self.answers(stop).correct.copy(),
             np.zeros(self.num),
-            np.full(self.num, tier, np.int64),
+            np.full(self.num, stop[-1], np.int64),
             np.zeros(self.num, np.bool_),
             float(self.price.sum()),
         )
 
     def asks(self, stop: Stop, to: tuple[int, ...], after: dict[Stop, Journeys]) -> Journeys:
         """What comes of asking; too late, the answer at the stop stands, and asking is paid."""
-        result = self.stays(stop[-1])
+        result = self.stays(stop)
         result.late[:] = True
         result.cost[:] = self.price[list(to)].sum()
         for tier in to:
             reached = (*stop, tier)
             back = self.in_time(reached)
-            ends = after[reached] if reached in after and len(to) == 1 else self.stays(tier)
+            ends = after[reached] if reached in after and len(to) == 1 else self.stays(reached)
             result.correct[back] = ends.correct[back]
             result.answered_by[back] = ends.answered_by[back]
             result.late[back] = ends.late[back] if len(to) == 1 else tier != to[-1]
@@ -150,7 +186,7 @@ class Stage:
 def straight_to_the_top(stage: Stage) -> Journeys:
     """What asking the top tier always, and nobody else, comes to."""
     top = len(stage.price) - 1
-    result = stage.stays(top)
+    result = stage.stays((top,))
     result.cost[:] = 1.0
     if stage.timing is not None:
         reach = stage.timing.hop_ms[1:].sum(axis=0) + stage.timing.service_ms[top]

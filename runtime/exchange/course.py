@@ -42,7 +42,8 @@ class Course:
 
     ``own`` says why there is no result where there is none; ``Reason.ROUTED`` where none was
     needed. ``reply`` is None when nobody was asked, ``chance`` when nobody could be. ``is_top``
-    says that the gear has no tier above this one.
+    says that the gear has no tier above this one, ``lacks_beliefs`` that it averages here and that
+    what the tiers below hold likely did not come along.
     """
 
     request: InferenceRequest
@@ -56,6 +57,7 @@ class Course:
     advice: Advice | None = None
     score: float | None = None
     is_top: bool = False
+    lacks_beliefs: bool = False
 
     @property
     def result(self) -> LocalResult | None:
@@ -76,7 +78,9 @@ class Course:
             return {}
         seen: dict[str, Seen] = {}
         result, score = self.result, self.own_score
-        if result is not None and is_seen(result.confidence.label, score):
+        # An average is not what the tier answers by itself, which is what a replay goes by.
+        is_own = result is not None and not result.averaged
+        if is_own and result is not None and is_seen(result.confidence.label, score):
             seen[tier.value] = Seen(result.confidence.label or 0, float(score or 0.0))
         if self.reply is not None and self.reply.answer is not None:
             seen |= seen_in(self.reply.answer.hops, above=tier)
@@ -101,6 +105,8 @@ class Course:
             return self.decision.is_as_fitted
         result = self.result
         if result is None or result.left_out or not result.confidence.is_valid:
+            return False
+        if self.lacks_beliefs:
             return False
         if self.request.route and tier not in self.request.route:
             # The route left this tier out, and then its model had to answer.
@@ -233,6 +239,7 @@ def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
         service_us=result.service_us if result else 0,
         queue_us=result.queue_us if result else 0,
         score=None if score == probability else score,
+        averaged=bool(result and result.averaged),
     )
 
 

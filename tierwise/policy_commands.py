@@ -95,6 +95,8 @@ def run_fit(arguments: argparse.Namespace) -> int:
         max_cost=arguments.max_cost,
     )
     check_unused(calibration, train, targets, [*arguments.used_by, arguments.output])
+    if arguments.no_average:
+        train, calibration = train.without_beliefs(), calibration.without_beliefs()
     conditions = Conditions(
         budgets_ms=arguments.budget_ms or (0.0,),
         loads=arguments.load or (1.0,),
@@ -279,6 +281,11 @@ def _tell(policy: Policy) -> None:
         f"{policy.calibration.num_examples} of {policy.calibration.source}"
     )
     _say_gears(policy.gears, policy.tiers)
+    for gear in policy.gears:
+        for agreed in gear.averages:
+            shares = zip(agreed.tiers, agreed.weights, strict=True)
+            parts = " + ".join(f"{weight:.3f} {tier}" for tier, weight in shares)
+            say(f"{gear.name}: {agreed.tiers[-1]} answers on {parts}")
     if any(gear.guarantee == "none" for gear in policy.gears):
         say(
             "A gear without a guarantee sends everything to the top tier: its loss could not be "

@@ -52,6 +52,10 @@ class Predictions:
     scores: dict[Score, Floats] = field(default_factory=dict)
     beliefs: Belief | None = None
 
+    def without_beliefs(self) -> Predictions:
+        """The same with nothing to average."""
+        return replace(self, beliefs=None)
+
     def kind_at(self, tier: int) -> Score:
         """The kind of score in use at a tier."""
         return self.kinds[tier] if self.kinds else "probability"

@@ -226,9 +226,22 @@ def _explained(
         came_back=record.answered_by if record.answered_by != record.tier else "",
         end_reason=record.reason,
         guarantee=record.guarantee,
+        averaged=known is not None and _is_averaged(record, known),
     )
     place = None if known is None else _place(record, known, own, seen)
     return explain(facts, labels=labels, place=place)
+
+
+def _is_averaged(record: DecisionRecord, known: KnownPolicy) -> bool:
+    """Whether a tier decided on an average: where its gear has one, and it is not among the seen.
+
+    What a tier says by itself is logged as seen, but for a batch, which has no label.
+    """
+    gear = known.policy.gear_named(record.gear) if _follows(record, known) else None
+    if gear is None or record.label is None or record.confidence is None:
+        return False
+    has_average = any(agreed.tiers[-1] == record.tier for agreed in gear.averages)
+    return has_average and record.tier not in _all_seen((record,))
 
 
 def _own_label(record: DecisionRecord, seen: dict[str, Seen]) -> int | None:

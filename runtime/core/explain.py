@@ -20,6 +20,7 @@ from runtime.messages import Hop, Reason
 _ESCALATE = "escalate"
 # Of these the tier wanted to ask, and something was in the way.
 _OBSTACLES = (Reason.RESIDENCY, Reason.NO_UPSTREAM, Reason.NO_TIME, Reason.UNLIKELY_IN_TIME)
+_AVERAGED = "That is the average of its probabilities with those of the tiers before it."
 _KINDS = {
     "probability": "probability",
     "margin": "a margin of",
@@ -36,6 +37,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     or would have been asked, with commas between. ``penalty`` is the price of one unit of cost,
     ``accept_at``, ``min_chance`` and ``margin_ms`` are the numbers that decide beside a gear.
     ``came_back`` is the tier whose answer was taken, ``end_reason`` why the answer is what it is.
+    ``averaged`` says that label and probability are of an average with the tiers below.
     """
 
     tier: str
@@ -64,6 +66,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     came_back: str = ""
     end_reason: str = ""
     guarantee: str = ""
+    averaged: bool = False
 
 
 class Explanation(Facts, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +97,7 @@ def facts_of_hop(hop: Hop) -> Facts:
         reason=hop.reason.value,
         service_us=hop.service_us,
         queue_us=hop.queue_us,
+        averaged=hop.averaged,
     )
 
 
@@ -115,7 +119,13 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
         facts = _with_gear(facts, place)
     found = () if place is None else turns(place)
     name = reasons.plain(label_name(facts.label, labels))
-    words = (_choice(facts, name), _weighed(facts), _reason(facts), _what_came_back(facts))
+    words = (
+        _choice(facts, name),
+        _AVERAGED if facts.averaged else "",
+        _weighed(facts),
+        _reason(facts),
+        _what_came_back(facts),
+    )
     return Explanation(
         **msgspec.structs.asdict(facts),
         label_name=name,

@@ -7,7 +7,6 @@ done with them; what is malformed is refused as a whole.
 from __future__ import annotations
 
 import base64
-import binascii
 import itertools
 import re
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ MAX_BELIEFS_CHARACTERS = 1024
 MAX_LABEL = 2**31
 # What stands for the label of a batch.
 NO_LABEL = "*"
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _GEAR = re.compile(r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -75,7 +75,7 @@ def parse_earlier(text: str) -> tuple[tuple[Tier, int | None], ...]:
 
 
 def beliefs_text(beliefs: Sequence[tuple[Tier, bytes]]) -> str:
-    """What tiers hold likely as a property, such as ``edge=AAD__w``."""
+    """What tiers hold likely as a property, such as ``edge=AAAA0v8t``."""
     return ",".join(
         f"{tier.value}={base64.urlsafe_b64encode(shares).decode().rstrip('=')}"
         for tier, shares in beliefs
@@ -98,13 +98,11 @@ def parse_beliefs(text: str) -> tuple[tuple[Tier, bytes], ...]:
 
 
 def _shares(text: str) -> bytes:
-
-    try:
-        shares = base64.b64decode(f"{text}{'=' * (-len(text) % 4)}", b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        shares = b""
-    is_whole = bool(shares) and len(shares) % BYTES_PER_CLASS == 0
-    if not is_whole or not is_belief(np.frombuffer(shares, "<u2")):
+    # Four characters are three bytes, so of one left over nothing can be made.
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise MalformedBodyError(f"{topics.BELIEFS} are base64url; not {text[:40]!r}")
+    shares = base64.urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}")
+    if len(shares) % BYTES_PER_CLASS or not is_belief(np.frombuffer(shares, "<u2")):
         raise MalformedBodyError(f"{topics.BELIEFS} has no probabilities: {text[:40]!r}")
     return shares
 

@@ -180,6 +180,11 @@ def _add_fit(group: Subparsers) -> None:
     parser.add_argument(
         "--load", type=numbers, metavar="X,X", help="factors on the trace to make gears for"
     )
+    parser.add_argument(
+        "--no-average",
+        action="store_true",
+        help="let every tier decide on its own answer alone, also where probabilities are known",
+    )
     parser.add_argument("--name", default="policy", help="of the policy (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds (default: %(default)s)")
     parser.add_argument(

@@ -144,7 +144,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests climb: gears with their promises.
 
     ``tiers`` go from the device upwards; ``prices`` are theirs in prices of the top tier.
-    ``models`` maps a tier to the digest of the model whose predictions were used.
+    ``models`` maps a tier to the digest of the model whose predictions were used. ``with_averages``
+    says that gears which average were among those to choose from, whether or not one was chosen.
     """
 
     name: Name
@@ -158,6 +159,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     models: dict[str, str] = {}
     method: str = ""
     software: str = ""
+    with_averages: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.

@@ -42,6 +42,11 @@ def beliefs_of(predictions: Predictions) -> Belief:
     return predictions.beliefs
 
 
+def can_average(train: Predictions, calibration: Predictions) -> bool:
+    """Whether both splits hold what averages are learned from and certified on."""
+    return train.beliefs is not None and calibration.beliefs is not None
+
+
 def averaged_kind(predictions: Predictions, tier: int) -> Score:
     """The kind of score that a tier's average is looked up with."""
     kind = predictions.kind_at(tier)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from model_zoo.policies.averaging import averaged_kind
+from model_zoo.policies.averaging import averaged_kind, can_average
 from model_zoo.policies.certify import MIN_CERTIFIED, Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.feasibility import check_possible
 from model_zoo.policies.measures import best_scores, oracle_cost
@@ -90,6 +90,9 @@ def fit_policy(
     _check_sizes(splits, conditions)
     kinds = best_scores(splits.train)
     splits = Splits(splits.train.using(kinds), splits.calibration)
+    with_averages = can_average(splits.train, splits.calibration)
+    if not with_averages:
+        splits = Splits(splits.train.without_beliefs(), splits.calibration)
     train, calibration = splits.train, splits.calibration
     cells = list(itertools.product(conditions.budgets_ms, sorted(conditions.loads)))
     gears = tuple(
@@ -118,6 +121,7 @@ def fit_policy(
         models=dict(train.models),
         method=f"{METHOD} {EXPECTATION_METHOD}" if is_expected else METHOD,
         software=software(),
+        with_averages=with_averages,
     )
 
 

@@ -20,6 +20,7 @@ from model_zoo.policies.placements import Placement, placements
 from model_zoo.policies.prediction_files import read_predictions, write_predictions
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.replay import replay
+from model_zoo.policies.reuse import check_unused
 from model_zoo.policies.stages import Stage
 from runtime.core.beliefs import believed, take_average
 from runtime.core.confidence import Confidence, confidence_of
@@ -107,6 +108,20 @@ def test_the_file_holds_what_is_averaged() -> None:
 def test_without_beliefs_the_fit_is_as_it_was_before_there_were_any() -> None:
     assert b"averag" not in encode_policy(plain())
     assert not any(one.averages for one in placements(3, with_races=True))
+
+
+def test_averages_need_probabilities_of_both_splits() -> None:
+    assert fitted(TRAIN, CALIBRATION.without_beliefs()) == plain()
+    assert averaging().with_averages
+
+
+def test_leaving_averages_out_is_another_choice_on_the_same_examples(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_bytes(encode_policy(averaging()))
+
+    check_unused(CALIBRATION, TRAIN, TARGETS, [path])
+    with pytest.raises(PolicyError, match="or averages"):
+        check_unused(CALIBRATION.without_beliefs(), TRAIN.without_beliefs(), TARGETS, [path])
 
 
 def test_whoever_races_does_not_average() -> None:

@@ -2,7 +2,7 @@
 
 ``label`` (n), ``service`` (k), ``price`` (k), ``predicted`` and ``confidence`` (k, n) are needed,
 all else is optional, so that published predictions of other people's services can be used as they
-are.
+are. ``beliefs`` (k, n, c) is what averages are made of (``runtime.core.beliefs``).
 """
 
 from __future__ import annotations

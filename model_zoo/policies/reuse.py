@@ -36,8 +36,8 @@ def check_unused(
         if not is_repeated:
             raise PolicyError(
                 f"{calibration.source} has certified {path} already, with other targets, models, "
-                "training examples or averages; choosing on it twice voids the guarantee: label new "
-                "examples, or repeat the fit as it was"
+                "training examples or averages; choosing on it twice voids the guarantee: label "
+                "new examples, or repeat the fit as it was"
             )
 
 

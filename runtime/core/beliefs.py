@@ -17,8 +17,6 @@ import numpy.typing as npt
 from runtime.averages import MAX_CLASSES, Average
 from runtime.core.confidence import MIN_CLASSES, Confidence, confidence_of
 
-# Tiers below the highest of the six that a policy can have.
-MAX_BELIEFS = 5
 WHOLE = 65_535
 BYTES_PER_CLASS = 2
 # Little-endian wherever it is read.

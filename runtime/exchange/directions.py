@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtime import topics
-from runtime.core.beliefs import BYTES_PER_CLASS, MAX_BELIEFS, is_belief
+from runtime.core.beliefs import BYTES_PER_CLASS, is_belief
 from runtime.errors import MalformedBodyError
 from runtime.messages import Tier
 
@@ -92,8 +92,6 @@ def parse_beliefs(text: str) -> tuple[tuple[Tier, bytes], ...]:
         return ()
     parts = [part.partition("=") for part in text.split(",")]
     tiers = _tiers([name for name, _, _ in parts], topics.BELIEFS)
-    if len(tiers) > MAX_BELIEFS:
-        raise MalformedBodyError(f"{topics.BELIEFS} are of at most {MAX_BELIEFS} tiers")
     return tuple(zip(tiers, (_shares(shares) for _, _, shares in parts), strict=True))
 
 

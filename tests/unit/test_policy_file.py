@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
 from runtime.policy import (
@@ -127,16 +126,6 @@ def test_numbers_are_read_back_to_the_last_digit(penalty: float, edges: list[flo
     read = decode_policy(contents, "policy.json")
     assert read.gears[0] == gear
     assert encode_policy(read) == contents
-
-
-def test_a_gear_knows_at_which_stops_it_averages() -> None:
-    (gear,) = of_averages(BOTH, ("edge", "cloud"))().gears
-
-    agreed = gear.average_at(BOTH)
-
-    assert agreed == Average(BOTH, (0.25, 0.75))
-    assert gear.average_at(("edge", "regional", "cloud")) is None
-    assert decode_policy(encode_policy(with_gears(gear)), "policy.json").gears == (gear,)
 
 
 def test_the_order_in_which_things_were_said_does_not_change_the_bytes() -> None:
@@ -261,18 +250,6 @@ def of_choice(**changed: Any) -> Callable[[], Policy]:
 
 
 NAN, INF = math.nan, math.inf
-BOTH = ("edge", "regional")
-
-
-def of_averages(
-    *stops: tuple[str, ...],
-    weights: tuple[float, ...] = (0.25, 0.75),
-    tables: tuple[DecisionTable, ...] = (AT_REGIONAL,),
-) -> Callable[[], Policy]:
-    averages = tuple(Average(stop, weights) for stop in stops)
-    return of_gear(averages=averages, tables=tables)
-
-
 CONTRADICTIONS: list[tuple[str, Callable[[], Policy], str]] = [
     ("a tier twice", of_policy(tiers=("edge", "cloud", "edge")), "a tier is there twice"),
     ("fewer prices", of_policy(prices=(0.1, 1.0)), "2 prices for 3 tiers"),
@@ -308,29 +285,6 @@ CONTRADICTIONS: list[tuple[str, Callable[[], Policy], str]] = [
     ("a bin more", of_choice(gain=((0.0, 0.0), (0.0, 0.0))), "not one number for every bin"),
     ("a row more", of_choice(cost=((0.0, 0.0), (0.0,), (0.0,))), "not one number for every bin"),
     ("a gain that is none", of_choice(gain=((NAN, 0.0), (0.0,))), "of a table is not finite"),
-    ("a stop that averages twice", of_averages(BOTH, BOTH), "two averages for the same tiers"),
-    ("an average of strangers", of_averages(("edge", "metro")), "an average of .* in a policy of"),
-    ("an average upside down", of_averages(("regional", "edge")), "an average of"),
-    ("an average from halfway up", of_averages(("regional", "cloud")), "begins at edge"),
-    ("a weight too many", of_averages(BOTH, weights=(0.2, 0.3, 0.5)), "3 weights for 2 tiers"),
-    ("a weight below zero", of_averages(BOTH, weights=(-0.5, 1.5)), "negative or do not sum to 1"),
-    ("weights of less", of_averages(BOTH, weights=(0.5, 0.4)), "negative or do not sum to 1"),
-    ("a weight that is none", of_averages(BOTH, weights=(NAN, 1.0)), "or do not sum to 1"),
-    ("an endless weight", of_averages(BOTH, weights=(INF, 0.0)), "or do not sum to 1"),
-    ("huge weights", of_averages(BOTH, weights=(1e308, 1e308)), "or do not sum to 1"),
-    ("a race that averages", of_averages(BOTH, tables=(AT_EDGE,)), "averages and asks two tiers"),
-    (
-        "the energy of an average",
-        of_averages(BOTH, tables=(msgspec.structs.replace(AT_REGIONAL, score="energy"),)),
-        "looks up the energy of an average",
-    ),
-    (
-        "averages of too many classes",
-        lambda: msgspec.structs.replace(
-            of_averages(BOTH, tables=())(), labels=tuple(f"class{n}" for n in range(65))
-        ),
-        "averages of 65 classes",
-    ),
     ("an endless cost", of_choice(cost=((0.0, INF), (0.0,))), "of a table is not finite"),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from runtime.core.beliefs import believed, take_average
+from runtime.core.beliefs import Belief, believed, take_average
 from runtime.core.confidence import softmax
 from runtime.core.gearbox import Engaged
 from runtime.local_model import LocalResult
@@ -16,12 +16,10 @@ from runtime.messages import InferenceRequest, Reason, Tier
 class Weighed:
     """A tier's result, on the average where the gear averages here.
 
-    ``beliefs`` are what the tiers up to this one hold likely, to be sent on. ``lacks_beliefs`` says
-    that there was to be an average and could not be.
+    ``lacks_beliefs`` says that there was to be an average and could not be.
     """
 
     own: LocalResult | Reason
-    beliefs: tuple[tuple[Tier, bytes], ...]
     lacks_beliefs: bool = False
 
 
@@ -32,31 +30,59 @@ def weigh_in(
     tier: Tier,
     manifest: ModelManifest,
 ) -> Weighed:
-    """A tier's result with those of the tiers below weighed in, as far as the gear has it so.
+    """A tier's result with those of the tiers below weighed in, where the gear has it so.
 
     An audit asks what each tier says by itself.
     """
     gear = engaged.gear
     if gear is None or not gear.averages or request.audit:
-        return Weighed(own, request.beliefs)
+        return Weighed(own)
     if isinstance(own, Reason) or not own.confidence.is_valid:
-        return Weighed(own, request.beliefs)
-    stop = (*[below.value for below, _ in request.earlier], tier.value)
-    agreed = gear.average_at(stop)
-    name = manifest.outputs[0].name
-    belief = None
-    # A batch has no single label, and no one belief either.
-    if own.confidence.label is not None:
-        belief = believed(softmax(own.outputs[name][0], manifest.temperature))
-    if belief is None:
-        return Weighed(own, (), lacks_beliefs=agreed is not None)
-    is_awaited = any(other.tiers[: len(stop)] == stop != other.tiers for other in gear.averages)
-    beliefs = (*request.beliefs, (tier, belief.tobytes())) if is_awaited else ()
+        return Weighed(own)
+    agreed = gear.average_at(_stop(request, tier))
     if agreed is None:
-        return Weighed(own, beliefs)
-    averaged = take_average(agreed, request.beliefs, belief)
+        return Weighed(own)
+    belief = _belief(own, manifest)
+    averaged = None if belief is None else take_average(agreed, request.beliefs, belief)
     if averaged is None:
-        return Weighed(own, beliefs, lacks_beliefs=True)
-    outputs = {**own.outputs, name: averaged.logits}
-    together = replace(own, outputs=outputs, confidence=averaged.confidence, averaged=True)
-    return Weighed(together, beliefs)
+        return Weighed(own, lacks_beliefs=True)
+    outputs = {**own.outputs, manifest.outputs[0].name: averaged.logits}
+    return Weighed(replace(own, outputs=outputs, confidence=averaged.confidence, averaged=True))
+
+
+def told(
+    own: LocalResult | Reason,
+    request: InferenceRequest,
+    engaged: Engaged,
+    tier: Tier,
+    manifest: ModelManifest,
+) -> tuple[tuple[Tier, bytes], ...]:
+    """What the tiers up to this one hold likely, as far as a tier above averages it.
+
+    Args:
+        own: the tier's result by itself; without a valid one, what came along is passed on.
+        request: as it came.
+        engaged: the gear of the request; of one that is not known here everything is passed on.
+        tier: this one.
+        manifest: of its model.
+    """
+    gear = engaged.gear
+    if gear is None or isinstance(own, Reason) or not own.confidence.is_valid:
+        return request.beliefs
+    stop = _stop(request, tier)
+    is_awaited = any(other.tiers[: len(stop)] == stop != other.tiers for other in gear.averages)
+    if not is_awaited or request.audit:
+        return ()
+    belief = _belief(own, manifest)
+    return () if belief is None else (*request.beliefs, (tier, belief.tobytes()))
+
+
+def _stop(request: InferenceRequest, tier: Tier) -> tuple[str, ...]:
+    return (*[below.value for below, _ in request.earlier], tier.value)
+
+
+def _belief(own: LocalResult, manifest: ModelManifest) -> Belief | None:
+    # A batch has no single label, and no one belief either.
+    if own.confidence.label is None:
+        return None
+    return believed(softmax(own.outputs[manifest.outputs[0].name][0], manifest.temperature))

@@ -44,7 +44,7 @@ from runtime.errors import (
     UnknownModelError,
 )
 from runtime.exchange.auditing import Auditor
-from runtime.exchange.averaging import weigh_in
+from runtime.exchange.averaging import told, weigh_in
 from runtime.exchange.course import (
     Course,
     Identity,
@@ -165,13 +165,9 @@ class RequestFlow:
     async def _look_first(self, question: _Question) -> Course:
         """Runs our own model, and asks above when its answer does not stand."""
         request, engaged = question.request, question.engaged
-        weighed = weigh_in(
-            await self._infer(request.inputs, question.deadline),
-            request,
-            engaged,
-            self.identity.tier,
-            self.model.manifest,
-        )
+        alone = await self._infer(request.inputs, question.deadline)
+        here = request, engaged, self.identity.tier, self.model.manifest
+        weighed = weigh_in(alone, *here)
         own = weighed.own
         confidence = own.confidence if isinstance(own, LocalResult) else None
         situation, prospect = self._situation(question, confidence)
@@ -194,7 +190,7 @@ class RequestFlow:
         reply = None
         if decision.action is Action.ESCALATE and prospect.gateway:
             reply = await self._ask(
-                question, confidence, decision, prospect.gateway, weighed.beliefs
+                question, confidence, decision, prospect.gateway, told(alone, *here)
             )
             settlement = self._settle(question, own, decision, reply)
         else:

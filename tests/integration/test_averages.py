@@ -26,7 +26,7 @@ from runtime.core.confidence import confidence_of_batch, softmax
 from runtime.core.gearbox import Engaged
 from runtime.core.seen import parse_seen
 from runtime.errors import MalformedBodyError
-from runtime.exchange.averaging import weigh_in
+from runtime.exchange.averaging import told
 from runtime.exchange.explaining import parse_story
 from runtime.local_model import LocalResult
 from runtime.messages import Answer, Guarantee, InferenceRequest, Outcome, Reason, Tier
@@ -70,7 +70,7 @@ def mixed(weights: tuple[float, ...], *logits: tuple[float, ...]) -> npt.NDArray
     return found
 
 
-def told(*logits: float) -> bytes:
+def held(*logits: float) -> bytes:
     belief = believed(softmax(np.array(logits)))
     assert belief is not None
     return belief.tobytes()
@@ -148,8 +148,8 @@ async def test_a_broken_gateway_passes_on_what_it_was_told() -> None:
     "beliefs",
     [
         (),
-        ((Tier.EDGE, told(1.0, 0.0)),),
-        ((Tier.EDGE, told(1.0, 0.0, 0.0, 0.0)),),
+        ((Tier.EDGE, held(1.0, 0.0)),),
+        ((Tier.EDGE, held(1.0, 0.0, 0.0, 0.0)),),
     ],
     ids=["none", "of fewer classes", "of more classes"],
 )
@@ -242,7 +242,7 @@ def test_beliefs_of_a_tier_from_here_on_are_refused(tier: Tier) -> None:
     asked = gateway(MemoryBroker())
 
     with pytest.raises(MalformedBodyError, match="no tier below"):
-        asked.flow.check(request(beliefs=((tier, told(*CAT)),)))
+        asked.flow.check(request(beliefs=((tier, held(*CAT)),)))
     asked.model.close()
 
 
@@ -251,14 +251,14 @@ def heard(engaged: Engaged, tier: Tier, **asked: Any) -> tuple[tuple[Tier, bytes
     logits = np.array([DOG], np.float32)
     own = LocalResult({"logits": logits}, confidence_of_batch(logits), (), 0, 0)
     question: InferenceRequest = request(**asked)
-    return weigh_in(own, question, engaged, tier, manifest(tier)).beliefs
+    return told(own, question, engaged, tier, manifest(tier))
 
 
 def test_only_what_a_gear_averages_is_told() -> None:
     (averaging,), (plain,) = CLIMBS.gears, CHAIN.gears
     two = msgspec.structs.replace(averaging, averages=AVERAGES[:1])
-    earlier = {"earlier": ((Tier.EDGE, 0),), "beliefs": ((Tier.EDGE, told(*CAT)),)}
-    own = (Tier.REGIONAL, told(*DOG))
+    earlier = {"earlier": ((Tier.EDGE, 0),), "beliefs": ((Tier.EDGE, held(*CAT)),)}
+    own = (Tier.REGIONAL, held(*DOG))
 
     assert heard(Engaged(averaging), Tier.REGIONAL, **earlier) == (*earlier["beliefs"], own)
     assert heard(Engaged(two), Tier.REGIONAL, **earlier) == ()

@@ -32,13 +32,17 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class LocalResult:
-    """What a tier's own model says; times in microseconds."""
+    """What a tier's own model says; times in microseconds.
+
+    ``averaged`` says that outputs and confidence are of an average with tiers below.
+    """
 
     outputs: Tensors
     confidence: Confidence
     left_out: tuple[str, ...]
     service_us: int
     queue_us: int
+    averaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

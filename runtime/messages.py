@@ -126,7 +126,8 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     ``label`` and ``confidence`` are missing where the tier had no answer of its own. ``score`` is
     what its table looks up, where that is not the confidence. Times are in microseconds:
     ``service_us`` in the model, ``queue_us`` waiting for it. ``rule`` names the rule of the policy
-    that decided here before the model was asked.
+    that decided here before the model was asked. ``averaged`` says that the answer is an average of
+    the tier's own with those of tiers below.
     """
 
     tier: Tier
@@ -141,18 +142,21 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     queue_us: int = 0
     score: float | None = None
     rule: str = ""
+    averaged: bool = False
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
     """One question to one model; ``inputs`` maps tensor names to arrays with a batch axis.
 
-    ``request_id`` is the idempotency id: the same over all attempts and all tiers. These three
-    pass between tiers only: ``route`` names the tiers to ask (empty: the next one above), ``gear``
-    is the digest and name of what all tiers follow, ``earlier`` is who below has answered what,
-    lowest first (None: a batch). So does ``audit``: nobody waits for the answer, all of ``route``
-    are to answer, after everything else, and it is no escalation; and ``stands``: the answer of the
-    last tier of ``route`` stands, whatever its confidence. ``explain`` asks the tier that was asked
-    first, and no other, to explain the answer; only that tier's rules look at ``context``.
+    ``request_id`` is the idempotency id: the same over all attempts and all tiers. These pass
+    between tiers only: ``route`` names the tiers to ask (empty: the next one above), ``gear`` is
+    the digest and name of what all tiers follow, ``earlier`` is who below has answered what, lowest
+    first (None: a batch), and ``beliefs`` are the probabilities of those, two bytes a class
+    (``runtime.core.beliefs``), where the gear averages. So does ``audit``: nobody waits for the
+    answer, all of ``route`` are to answer, after everything else, and it is no escalation; and
+    ``stands``: the answer of the last tier of ``route`` stands, whatever its confidence.
+    ``explain`` asks the tier that was asked first, and no other, to explain the answer; only that
+    tier's rules look at ``context``.
     """
 
     request_id: str
@@ -169,6 +173,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     route: tuple[Tier, ...] = ()
     gear: str = ""
     earlier: tuple[tuple[Tier, int | None], ...] = ()
+    beliefs: tuple[tuple[Tier, bytes], ...] = ()
     explain: bool = False
     audit: bool = False
     stands: bool = False

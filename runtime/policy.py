@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from runtime.averages import AVERAGED_SCORES, Average, check_averages
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
 from runtime.policy_rules import Rules, check_rules
@@ -118,7 +119,8 @@ class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
     """One certified configuration, for requests with at least ``budget_ms`` and up to ``load``.
 
     ``load`` multiplies the round-trip times of the trace. ``penalty`` is what one unit of cost
-    must win in accuracy. A gear without tables asks the top tier at once.
+    must win in accuracy. A gear without tables asks the top tier at once. At the stops of
+    ``averages``, tables are about the average of the tiers' probabilities.
     """
 
     name: Name
@@ -130,6 +132,11 @@ class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
     load: float = 1.0
     placement: str = ""
     review: Review | None = None
+    averages: tuple[Average, ...] = ()
+
+    def average_at(self, tiers: tuple[str, ...]) -> Average | None:
+        """The average for a request that these tiers have answered, the last one deciding."""
+        return next((average for average in self.averages if average.tiers == tiers), None)
 
     def table_at(self, tiers: tuple[str, ...]) -> DecisionTable | None:
         """The table for a request that these tiers have answered, the last one deciding."""
@@ -159,7 +166,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``tiers`` go from the device upwards; ``prices`` are theirs in prices of the top tier.
     ``models`` maps a tier to the digest of the model whose predictions were used. The first of the
-    ``rules`` that holds decides before any model runs.
+    ``rules`` that holds decides before any model runs. ``with_averages`` says that gears which
+    average were among those to choose from, whether or not one was chosen.
     """
 
     name: Name
@@ -174,6 +182,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     method: str = ""
     software: str = ""
     rules: Rules = ()
+    with_averages: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -202,6 +211,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
                 raise ValueError(f"gear {gear.name} has two tables for the same tiers")
             for table in gear.tables:
                 _check_table(table, self.tiers, len(self.labels))
+            _check_averaging(gear, self.tiers, len(self.labels))
 
     def gear_named(self, name: str) -> Gear | None:
         """The gear of this name."""
@@ -265,6 +275,16 @@ def _check_review(review: Review, num_labels: int) -> None:
         raise ValueError("a review has not one chance for every bin")
     if not all(0 <= chance <= 1 for row in review.chance for chance in row):
         raise ValueError("a chance of a review is none")
+
+
+def _check_averaging(gear: Gear, tiers: tuple[str, ...], num_labels: int) -> None:
+    check_averages(gear.averages, tiers, num_labels)
+    for table in gear.tables:
+        if gear.average_at(table.tiers) and table.score not in AVERAGED_SCORES:
+            raise ValueError(f"a table of {table.tiers} looks up the {table.score} of an average")
+        # Whoever races answers before the others can be heard.
+        if gear.averages and any(len(choice.to) > 1 for choice in table.choices):
+            raise ValueError(f"gear {gear.name} averages and asks two tiers at once")
 
 
 def _check_choice(choice: Choice, table: DecisionTable, above: tuple[str, ...]) -> None:

@@ -106,6 +106,8 @@ def run_fit(arguments: argparse.Namespace) -> int:
     check_unused(calibration, train, targets, [*arguments.used_by, arguments.output])
     rules = () if arguments.rules is None else read_rules_file(arguments.rules)
     check_for(rules, train.tiers, train.label_names, arguments.rules)
+    if arguments.no_average:
+        train, calibration = train.without_beliefs(), calibration.without_beliefs()
     conditions = Conditions(
         budgets_ms=arguments.budget_ms or (0.0,),
         loads=arguments.load or (1.0,),
@@ -218,9 +220,9 @@ def _tell_evaluation(result: Evaluation) -> None:
 def _judge(arguments: argparse.Namespace, predictions: Predictions) -> int:
     from model_zoo.policies.evaluate import judge  # noqa: PLC0415
     from model_zoo.policies.fit import promise_of  # noqa: PLC0415
-    from model_zoo.policies.journeys import Stage, straight_to_the_top  # noqa: PLC0415
     from model_zoo.policies.reuse import check_fits  # noqa: PLC0415
     from model_zoo.policies.review import reviewed_share  # noqa: PLC0415
+    from model_zoo.policies.stages import Stage, straight_to_the_top  # noqa: PLC0415
     from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
 
     policy = read_policy(arguments.policy).policy
@@ -300,6 +302,11 @@ def _tell(policy: Policy, *, is_review_asked: bool = False) -> None:
     _say_gears(policy.gears, policy.tiers)
     say_reviews(policy.gears, is_asked=is_review_asked)
     say_rules(policy.rules)
+    for gear in policy.gears:
+        for agreed in gear.averages:
+            shares = zip(agreed.tiers, agreed.weights, strict=True)
+            parts = " + ".join(f"{weight:.3f} {tier}" for tier, weight in shares)
+            say(f"{gear.name}: {agreed.tiers[-1]} answers on {parts}")
     if any(gear.guarantee == "none" for gear in policy.gears):
         say(
             "A gear without a guarantee sends everything to the top tier: its loss could not be "

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_zoo.policies.betting import p_mean_below, p_share_below
-from model_zoo.policies.journeys import Journeys
+from model_zoo.policies.stages import Journeys
 from model_zoo.policies.tables import Floats
 from runtime.policy import Targets
 

@@ -21,6 +21,7 @@ from model_zoo.idx import to_pixels
 from model_zoo.policies.predictions import Floats, Ints, Predictions, check
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.onnx_backend import load_members
+from runtime.core.beliefs import Belief, believed
 from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine
 from runtime.errors import BackendError, InvalidTensorError, PolicyError
@@ -117,11 +118,13 @@ def collect(
         raise PolicyError(f"{examples.source} is empty")
     models = {tier: open_model(folder) for tier, folder in folders.items()}
     labels = _one_set_of_labels(models)
-    answers, service = [], []
+    answers, beliefs, service = [], [], []
     for tier, model in models.items():
         _check_inputs(model.manifest, examples)
         backends = load_members(model)
-        answers.append(_answers(tier, model.manifest, backends, examples, progress))
+        of_tier, of_all_classes = _answers(tier, model.manifest, backends, examples, progress)
+        answers.append(of_tier)
+        beliefs.append(of_all_classes)
         service.append(max(backend.typical_ms for backend in backends))
     scores: dict[Score, Floats] = {
         kind: np.asarray([[one.score(kind) for one in of_tier] for of_tier in answers])
@@ -135,6 +138,7 @@ def collect(
         predicted=np.asarray([[one.label for one in of_tier] for of_tier in answers], np.int64),
         score=scores["probability"],
         scores=scores,
+        beliefs=_stacked(beliefs),
         example_id=examples.ids,
         service_ms=np.repeat(np.asarray(service)[:, None], len(examples.labels), axis=1),
         models={tier: model_digest(model.manifest) for tier, model in models.items()},
@@ -166,17 +170,18 @@ def _answers(
     backends: Sequence[Backend],
     examples: Examples,
     progress: Progress,
-) -> list[Confidence]:
-    """What the tier itself would make of every example."""
+) -> tuple[list[Confidence], Belief | None]:
+    """What the tier itself would make of every example, and what it would tell others of it."""
     total = len(examples.labels)
     output = manifest.outputs[0].name
-    found = []
+    found, shares = [], []
     for start in range(0, total, BATCH):
         batch = examples.part(start, start + BATCH)
         logits = [backend.run(dict(batch.inputs))[output] for backend in backends]
         for row in range(len(batch.labels)):
             combined, agreement = _combined(manifest, [one[row : row + 1] for one in logits])
             found.append(confidence_of_batch(combined, manifest.temperature, agreement=agreement))
+            shares.append(softmax(combined[0], manifest.temperature))
         progress(tier, min(start + BATCH, total), total)
     invalid = sum(not one.is_valid for one in found)
     if invalid:
@@ -184,7 +189,13 @@ def _answers(
             f"{tier} answers {invalid} examples of {examples.source} with numbers that are not "
             "finite; look at its model first"
         )
-    return found
+    return found, believed(np.stack(shares))
+
+
+def _stacked(beliefs: Sequence[Belief | None]) -> Belief | None:
+    """(k, n, c) of all tiers; None where there are too many classes to tell."""
+    known = [belief for belief in beliefs if belief is not None]
+    return np.stack(known) if len(known) == len(beliefs) else None
 
 
 def _combined(

@@ -16,7 +16,7 @@ import numpy as np
 from model_zoo.policies.betting import share_upper
 from model_zoo.policies.certify import MIN_CERTIFIED, walk, walk_in_expectation
 from model_zoo.policies.fit import MIN_CALIBRATION, MIN_TRAIN, check_targets
-from model_zoo.policies.journeys import Itinerary, Journeys, Learner, Placement, Stage
+from model_zoo.policies.journeys import Itinerary, Learner
 from model_zoo.policies.measures import (
     ScoreQuality,
     calibration_error,
@@ -25,7 +25,9 @@ from model_zoo.policies.measures import (
     oracle_cost,
 )
 from model_zoo.policies.path import Estimate, explore, fit_steps, front
+from model_zoo.policies.placements import Placement
 from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.stages import Journeys, Stage
 from model_zoo.policies.tables import Floats
 from runtime.errors import PolicyError
 from runtime.policy import Gear, Targets

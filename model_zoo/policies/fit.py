@@ -13,18 +13,30 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from model_zoo.policies.averaging import averaged_kind, can_average
 from model_zoo.policies.certify import MIN_CERTIFIED, Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.feasibility import check_possible
-from model_zoo.policies.journeys import Journeys, Placement, Stage, straight_to_the_top
 from model_zoo.policies.measures import best_scores, oracle_cost
 from model_zoo.policies.path import Estimate, Step, explore, fit_steps, front
+from model_zoo.policies.placements import Placement
 from model_zoo.policies.predictions import Predictions, check_disjoint
 from model_zoo.policies.review import ReviewTerms, with_review
+from model_zoo.policies.stages import Journeys, Stage, straight_to_the_top
 from model_zoo.policies.tables import Floats
 from model_zoo.policies.trace import timing_of
+from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
-from runtime.policy import Gear, Interval, Policy, Promise, Score, SplitFacts, Targets
+from runtime.policy import (
+    DecisionTable,
+    Gear,
+    Interval,
+    Policy,
+    Promise,
+    Score,
+    SplitFacts,
+    Targets,
+)
 from runtime.version import software
 
 METHOD = (
@@ -83,6 +95,10 @@ def fit_policy(
     _check_sizes(splits, conditions)
     kinds = best_scores(splits.train)
     splits = Splits(splits.train.using(kinds), splits.calibration)
+    # What a review is worth is known of the top tier's own answers.
+    with_averages = conditions.review is None and can_average(splits.train, splits.calibration)
+    if not with_averages:
+        splits = Splits(splits.train.without_beliefs(), splits.calibration)
     train, calibration = splits.train, splits.calibration
     cells = list(itertools.product(conditions.budgets_ms, sorted(conditions.loads)))
     gears = tuple(
@@ -111,6 +127,7 @@ def fit_policy(
         models=dict(train.models),
         method=f"{METHOD} {EXPECTATION_METHOD}" if is_expected else METHOD,
         software=software(),
+        with_averages=with_averages,
     )
 
 
@@ -238,23 +255,28 @@ def _gear(
             placement=held.predictions.tiers[-1],
         )
     step, ends = steps[found.last], path[found.last]
+    averages = step.itinerary.averages(held.predictions.tiers)
     return Gear(
         name=name,
         guarantee=Guarantee.EXPECTATION if is_expected else Guarantee.CERTIFIED,
         penalty=step.itinerary.penalty,
         tables=tuple(
-            msgspec.structs.replace(table, score=_kind_of(held.predictions, table.tiers[-1]))
+            msgspec.structs.replace(table, score=_kind_of(held.predictions, table, averages))
             for table in step.itinerary.tables(held.predictions.tiers)
         ),
         promise=promise_of(held, ends, targets),
         budget_ms=budget_ms,
         load=load,
         placement=step.itinerary.placement.describe(held.predictions.tiers),
+        averages=averages,
     )
 
 
-def _kind_of(predictions: Predictions, tier: str) -> Score:
-    return predictions.kind_at(predictions.tiers.index(tier))
+def _kind_of(predictions: Predictions, table: DecisionTable, averages: Sequence[Average]) -> Score:
+    tier = predictions.tiers.index(table.tiers[-1])
+    if any(agreed.tiers == table.tiers for agreed in averages):
+        return averaged_kind(predictions, tier)
+    return predictions.kind_at(tier)
 
 
 def promise_of(stage: Stage, ends: Journeys, targets: Targets) -> Promise:

@@ -10,130 +10,18 @@ tier is worth what that tier will then do.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.averaging import Weights, learned_weights
+from model_zoo.policies.placements import Placement, Stop
+from model_zoo.policies.stages import Journeys, Stage
 from model_zoo.policies.tables import Floats, Grid, Ints, Placed, label_rows
+from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.policy import Choice, DecisionTable, Gear
-
-Bools = npt.NDArray[np.bool_]
-Stop = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Which tiers take part, and whether a request may skip one or ask two at once."""
-
-    tiers: tuple[int, ...]
-    skips: bool = False
-    races: bool = False
-
-    def describe(self, names: Sequence[str]) -> str:
-        """In words: the tiers with what else is allowed."""
-        extras = [word for word, on in (("skip", self.skips), ("race", self.races)) if on]
-        return " > ".join(names[tier] for tier in self.tiers) + "".join(f" +{e}" for e in extras)
-
-    def stops(self) -> list[Stop]:
-        """All stops below the top, those of the highest tier first."""
-        first, *middle = self.tiers[:-1]
-        if not self.skips:
-            found = [self.tiers[:count] for count in range(1, len(self.tiers))]
-        else:
-            found = [
-                (first, *chosen)
-                for count in range(len(middle) + 1)
-                for chosen in itertools.combinations(middle, count)
-            ]
-        return sorted(found, key=lambda stop: -stop[-1])
-
-    def targets(self, stop: Stop) -> list[tuple[int, ...]]:
-        """What may be asked from a stop."""
-        above = [tier for tier in self.tiers if tier > stop[-1]]
-        found: list[tuple[int, ...]] = [(tier,) for tier in (above if self.skips else above[:1])]
-        if self.races and len(above) > 1:
-            found.append((above[0], above[-1]))
-        return found
-
-
-def placements(num_tiers: int, *, with_races: bool) -> list[Placement]:
-    """All placements from the lowest tier to the top; races matter only where time does."""
-    found = []
-    middle = range(1, num_tiers - 1)
-    for count in range(num_tiers - 1):
-        for chosen in itertools.combinations(middle, count):
-            tiers = (0, *chosen, num_tiers - 1)
-            found.append(Placement(tiers))
-            if chosen:
-                found.append(Placement(tiers, skips=True))
-            if chosen and with_races:
-                found.append(Placement(tiers, skips=True, races=True))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Round trips of every example: ``hop_ms`` (k, n) from the tier below, infinite when lost.
-
-    ``budget_ms`` includes everything; ``service_ms`` (k, n) is each tier's own work.
-    """
-
-    hop_ms: Floats
-    service_ms: Floats
-    budget_ms: float
-
-    def take(self, chosen: Ints) -> Timing:
-        """The same for some of the examples."""
-        return Timing(self.hop_ms[:, chosen], self.service_ms[:, chosen], self.budget_ms)
-
-    def elapsed_ms(self, stop: Stop) -> Floats:
-        """(n,) when the last tier of a stop has answered."""
-        reach = self.hop_ms[1 : stop[-1] + 1].sum(axis=0)
-        total: Floats = reach + self.service_ms[list(stop)].sum(axis=0)
-        return total
-
-    def in_time(self, stop: Stop) -> Bools:
-        """(n,) whether the answer of a stop's last tier is back within the budget."""
-        return self.elapsed_ms(stop) <= self.budget_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Journeys:
-    """Where each of n examples ended: right or not, what was paid, whose answer, late or not.
-
-    ``dearest`` is the most that any journey can cost, seen or not: every tier asked once.
-    """
-
-    correct: Floats
-    cost: Floats
-    answered_by: Ints
-    late: Bools
-    dearest: float = math.inf
-
-    def take(self, chosen: Ints) -> Journeys:
-        """The same for some of the examples."""
-        return Journeys(
-            self.correct[chosen],
-            self.cost[chosen],
-            self.answered_by[chosen],
-            self.late[chosen],
-            self.dearest,
-        )
-
-    @classmethod
-    def empty(cls, num: int) -> Journeys:
-        """Room for n examples."""
-        return cls(np.zeros(num), np.zeros(num), np.zeros(num, np.int64), np.zeros(num, np.bool_))
-
-    def put(self, chosen: Ints | Bools, journeys: Journeys) -> None:
-        """Fills in some of the examples."""
-        self.correct[chosen], self.cost[chosen] = journeys.correct, journeys.cost
-        self.answered_by[chosen], self.late[chosen] = journeys.answered_by, journeys.late
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,90 +40,22 @@ class _FittedStop:
     choices: tuple[_FittedChoice, ...]
 
 
-class Stage:
-    """One data set with what does not change from penalty to penalty.
-
-    ``timing`` is None when time plays no part.
-    """
-
-    def __init__(self, predictions: Predictions, timing: Timing | None = None) -> None:
-        self.predictions, self.timing = predictions, timing
-        self.correct: Floats = predictions.correct.astype(np.float64)
-        self.price = predictions.relative_price
-        self.num = predictions.num_examples
-        self._always: Bools = np.ones(self.num, np.bool_)
-        self._in_time: dict[Stop, Bools] = {}
-        self._cells: dict[tuple[Stop, Grid], Ints] = {}
-
-    def take(self, chosen: Ints) -> Stage:
-        """The same for some of the examples."""
-        timing = None if self.timing is None else self.timing.take(chosen)
-        return Stage(self.predictions.take(chosen), timing)
-
-    def in_time(self, stop: Stop) -> Bools:
-        """(n,) whether the last answer of a stop is back in time."""
-        if self.timing is None:
-            return self._always
-        if stop not in self._in_time:
-            self._in_time[stop] = self.timing.in_time(stop)
-        return self._in_time[stop]
-
-    def pattern_rows(self, stop: Stop, rows: Ints) -> Ints:
-        """(n,) row of each example: its label's, and which tiers below agree."""
-        own = self.predictions.predicted[stop[-1]]
-        pattern = np.zeros(self.num, np.int64)
-        for position, tier in enumerate(stop[:-1]):
-            pattern |= (self.predictions.predicted[tier] == own).astype(np.int64) << position
-        found: Ints = rows[own] * (1 << (len(stop) - 1)) + pattern
-        return found
-
-    def cells(self, stop: Stop, fitted: _FittedStop) -> Ints:
-        """(n,) flat cell of each example in a stop's grid; remembered, as penalties share grids."""
-        key = (stop, fitted.grid)
-        if key not in self._cells:
-            rows = self.pattern_rows(stop, fitted.rows)
-            self._cells[key] = fitted.grid.cells(rows, self.predictions.score[stop[-1]])
-        return self._cells[key]
-
-    def stays(self, tier: int) -> Journeys:
-        """A tier's own answer, whatever it is."""
-        return Journeys(
-            self.correct[tier].copy(),
-            np.zeros(self.num),
-            np.full(self.num, tier, np.int64),
-            np.zeros(self.num, np.bool_),
-            float(self.price.sum()),
-        )
-
-    def asks(self, stop: Stop, to: tuple[int, ...], after: dict[Stop, Journeys]) -> Journeys:
-        """What comes of asking; too late, the answer at the stop stands, and asking is paid."""
-        result = self.stays(stop[-1])
-        result.late[:] = True
-        result.cost[:] = self.price[list(to)].sum()
-        for tier in to:
-            reached = (*stop, tier)
-            back = self.in_time(reached)
-            ends = after[reached] if reached in after and len(to) == 1 else self.stays(tier)
-            result.correct[back] = ends.correct[back]
-            result.answered_by[back] = ends.answered_by[back]
-            result.late[back] = ends.late[back] if len(to) == 1 else tier != to[-1]
-            if len(to) == 1:
-                result.cost[back] += ends.cost[back]
-        return result
-
-
 class Learner:
     """Fits one placement on one data set, for any penalty."""
 
     def __init__(self, stage: Stage, placement: Placement) -> None:
-        self.stage, self.placement = stage, placement
+        self.weights: Weights = {
+            stop: learned_weights(stage.predictions, stop) for stop in placement.averaging_stops()
+        }
+        self.stage, self.placement = stage.averaging(self.weights), placement
         self._placed: dict[Stop, tuple[Ints, Placed]] = {}
         self._fixed: dict[tuple[Stop, tuple[int, ...], int | None], _FittedChoice] = {}
         num_labels = len(stage.predictions.label_names)
         for stop in placement.stops():
-            rows = label_rows(stage.predictions.predicted[stop[-1]], num_labels)
-            of_examples = stage.pattern_rows(stop, rows)
-            scores = stage.predictions.score[stop[-1]]
+            answers = self.stage.answers(stop)
+            rows = label_rows(answers.predicted, num_labels)
+            of_examples = self.stage.pattern_rows(stop, rows)
+            scores = answers.score
             num_rows = (int(rows.max()) + 1) * (1 << (len(stop) - 1))
             grid = Grid.fit(of_examples, scores, num_rows)
             self._placed[stop] = rows, Placed.of(grid, of_examples, scores)
@@ -253,7 +73,7 @@ class Learner:
             after[stop] = _decide(
                 self.stage, stop, fitted[stop], placed.cells, penalty=penalty, after=after
             )
-        return Itinerary(self.placement, penalty, fitted)
+        return Itinerary(self.placement, penalty, fitted, self.weights)
 
     def chance_right(self, held: Stage, tier: int) -> Floats:
         """(n,) chance that a tier's own answer is right, for the examples of another data set."""
@@ -271,8 +91,8 @@ class Learner:
         if not leads_on and key in self._fixed:
             return self._fixed[key]
         placed = self._placed[stop][1]
-        ends = self.stage.asks(stop, to, after) if to else self.stage.stays(_given(answer))
-        gain = ends.correct - self.stage.correct[stop[-1]]
+        ends = self.stage.asks(stop, to, after) if to else self.stage.stays(_given(stop, answer))
+        gain = ends.correct - self.stage.answers(stop).correct
         paid = ends.cost
         is_constant = not leads_on and bool(np.ptp(paid) == 0)
         choice = _FittedChoice(
@@ -291,10 +111,11 @@ class Learner:
         return choice
 
 
-def _given(answer: int | None) -> int:
+def _given(stop: Stop, answer: int | None) -> Stop:
+    """The earlier stop whose answer is given."""
     if answer is None:
         raise ValueError("a choice asks or gives an answer")
-    return answer
+    return stop[: stop.index(answer) + 1]
 
 
 def _decide(
@@ -307,7 +128,7 @@ def _decide(
     after: dict[Stop, Journeys],
 ) -> Journeys:
     """Where the examples end that reach a stop, when its table is followed."""
-    result = stage.stays(stop[-1])
+    result = stage.stays(stop)
     if not fitted.choices:
         return result
     values = np.stack([choice.gain - penalty * choice.cost for choice in fitted.choices])
@@ -319,7 +140,7 @@ def _decide(
             ends = (
                 stage.asks(stop, choice.to, after)
                 if choice.to
-                else stage.stays(_given(choice.answer))
+                else stage.stays(_given(stop, choice.answer))
             )
             picked = np.flatnonzero(takes)
             result.put(picked, ends.take(picked))
@@ -328,11 +149,15 @@ def _decide(
 
 @dataclass(frozen=True, slots=True)
 class Itinerary:
-    """A fitted configuration: follow it on any data set, or write it down as tables."""
+    """A fitted configuration: follow it on any data set, or write it down as tables.
+
+    ``weights`` are those of the stops that average.
+    """
 
     placement: Placement
     penalty: float
     stops: dict[Stop, _FittedStop]
+    weights: Weights = field(default_factory=dict)
 
     @classmethod
     def of(cls, gear: Gear, tiers: tuple[str, ...], labels: tuple[str, ...]) -> Itinerary:
@@ -352,18 +177,34 @@ class Itinerary:
             stops[stop] = _read_table(table, tiers)
         reached = {tier for stop in stops for tier in stop}
         placement = Placement((*sorted(reached), len(tiers) - 1), skips=True, races=True)
-        return cls(placement, gear.penalty, stops)
+        weights = {
+            tuple(tiers.index(tier) for tier in agreed.tiers): agreed.weights
+            for agreed in gear.averages
+        }
+        return cls(placement, gear.penalty, stops, weights)
 
     def follow(self, stage: Stage) -> Journeys:
-        """Where the examples of a data set end, with the price of the lowest tier paid by all."""
+        """Where the examples of a data set end, with the price of the lowest tier paid by all.
+
+        Raises:
+            PolicyError: the configuration averages and the data set has no beliefs.
+        """
+        stage = stage.averaging(self.weights)
         after: dict[Stop, Journeys] = {}
         for stop in sorted(self.stops, key=lambda stop: -stop[-1]):
             fitted = self.stops[stop]
-            cells = stage.cells(stop, fitted)
+            cells = stage.cells(stop, fitted.rows, fitted.grid)
             after[stop] = _decide(stage, stop, fitted, cells, penalty=self.penalty, after=after)
         first = after[self.placement.tiers[:1]]
         first.cost[:] += stage.price[self.placement.tiers[0]]
         return first
+
+    def averages(self, names: Sequence[str]) -> tuple[Average, ...]:
+        """How much each tier counts where tiers average."""
+        return tuple(
+            Average(tuple(names[tier] for tier in stop), self.weights[stop])
+            for stop in sorted(self.weights, key=lambda stop: (len(stop), stop))
+        )
 
     def tables(self, names: Sequence[str]) -> tuple[DecisionTable, ...]:
         """What tiers look up; choices that are never the best are left out."""
@@ -422,15 +263,3 @@ def _read_table(table: DecisionTable, tiers: tuple[str, ...]) -> _FittedStop:
             for choice in table.choices
         ),
     )
-
-
-def straight_to_the_top(stage: Stage) -> Journeys:
-    """What asking the top tier always, and nobody else, comes to."""
-    top = len(stage.price) - 1
-    result = stage.stays(top)
-    result.cost[:] = 1.0
-    if stage.timing is not None:
-        reach = stage.timing.hop_ms[1:].sum(axis=0) + stage.timing.service_ms[top]
-        result.late[:] = reach > stage.timing.budget_ms
-        result.correct[result.late] = 0.0
-    return result

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_zoo.calibrate import chance_error
-from model_zoo.policies.journeys import Stage
 from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.stages import Stage
 from model_zoo.policies.tables import Floats
 from runtime.policy import Score
 

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_zoo.policies.journeys import (
-    Itinerary,
-    Journeys,
-    Learner,
-    Placement,
-    Stage,
-    placements,
-)
+from model_zoo.policies.journeys import Itinerary, Learner
+from model_zoo.policies.placements import Placement, placements
+from model_zoo.policies.stages import Journeys, Stage
 from model_zoo.policies.tables import Ints
 from runtime.policy import Targets
 
@@ -79,7 +74,11 @@ def explore(
 ) -> list[Estimate]:
     """Estimates of all placements at all penalties."""
     if chosen is None:
-        chosen = placements(len(stage.price), with_races=stage.timing is not None)
+        chosen = placements(
+            len(stage.price),
+            with_races=stage.timing is not None,
+            with_averages=stage.predictions.beliefs is not None,
+        )
     partitions = [_partition(stage, seed + number) for number in range(NUM_PARTITIONS)]
     found = []
     for placement in chosen:

@@ -2,7 +2,7 @@
 
 ``label`` (n), ``service`` (k), ``price`` (k), ``predicted`` and ``confidence`` (k, n) are needed,
 all else is optional, so that published predictions of other people's services can be used as they
-are.
+are. ``beliefs`` (k, n, c) is what averages are made of (``runtime.core.beliefs``).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from model_zoo.policies.predictions import (
     check,
 )
 from runtime.adapters.artifacts import write_artifact
+from runtime.core.beliefs import WHOLE, Belief, is_belief
 from runtime.errors import PolicyError
 from runtime.policy import Score
 
@@ -105,6 +106,7 @@ def read_predictions(path: Path, *, services: Sequence[int] | None = None) -> Pr
         example_id=_example_ids(arrays, path, label.size),
         scores=_scores(arrays, (len(names), label.size), chosen, path),
         service_ms=_service_ms(arrays, shape, chosen, path),
+        beliefs=_beliefs(arrays, (*shape, len(label_names)), chosen, path),
         models=_models(arrays, names, chosen, tiers, path=path),
         source=path.name,
     )
@@ -130,6 +132,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     if predictions.scores:
         arrays["score_kinds"] = np.asarray(list(predictions.scores))
         arrays["scores"] = np.stack(list(predictions.scores.values()))
+    if predictions.beliefs is not None:
+        arrays["beliefs"] = predictions.beliefs
     if predictions.service_ms is not None:
         arrays["service_ms"] = predictions.service_ms
     buffer = io.BytesIO()
@@ -271,6 +275,23 @@ def _scores(
         raise PolicyError(f"{path}: scores must be a finite number for every kind and answer")
     known: tuple[Score, ...] = get_args(Score)
     return {kind: scores[kinds.index(kind)][chosen] for kind in known if kind in kinds}
+
+
+def _beliefs(
+    arrays: dict[str, npt.NDArray[np.generic]],
+    shape: tuple[int, int, int],
+    chosen: list[int],
+    path: Path,
+) -> Belief | None:
+    values = arrays.get("beliefs")
+    if values is None:
+        return None
+    beliefs = values.astype("<u2") if values.dtype.kind == "u" else None
+    is_whole = beliefs is not None and np.array_equal(beliefs, values)
+    if beliefs is None or values.shape != shape or not is_whole or not is_belief(beliefs):
+        raise PolicyError(f"{path}: beliefs must be {WHOLE} parted over the classes; {REMEDY}")
+    found: Belief = beliefs[chosen]
+    return found
 
 
 def _models(

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from runtime.core.beliefs import Belief
 from runtime.errors import PolicyError
 from runtime.policy import Name, Score
 
@@ -33,7 +34,8 @@ class Predictions:
     ``service_ms`` (k, n) or None; ``example_id`` (n,) tells examples apart, so that splits which
     overlap are seen. ``models`` are digests by tier, empty where unknown. ``kinds`` says by tier
     which kind of score is in use (empty: all are probabilities); ``scores`` are all kinds that were
-    collected, (k, n) each, rising with sureness.
+    collected, (k, n) each, rising with sureness. ``beliefs`` (k, n, c) are all probabilities, as
+    tiers tell them to one another; None where they were not collected.
     """
 
     tiers: tuple[str, ...]
@@ -48,6 +50,11 @@ class Predictions:
     source: str = ""
     kinds: tuple[Score, ...] = ()
     scores: dict[Score, Floats] = field(default_factory=dict)
+    beliefs: Belief | None = None
+
+    def without_beliefs(self) -> Predictions:
+        """The same with nothing to average."""
+        return replace(self, beliefs=None)
 
     def kind_at(self, tier: int) -> Score:
         """The kind of score in use at a tier."""
@@ -105,6 +112,7 @@ class Predictions:
             predicted=self.predicted[:, chosen],
             score=self.score[:, chosen],
             scores={kind: scores[:, chosen] for kind, scores in self.scores.items()},
+            beliefs=None if self.beliefs is None else self.beliefs[:, chosen],
             example_id=self.example_id[chosen],
             service_ms=None if self.service_ms is None else self.service_ms[:, chosen],
         )

@@ -23,6 +23,7 @@ from model_zoo.policies.tables import Floats, Ints
 from runtime.adapters.replay_log import RecordedRequest
 from runtime.core.gears import weigh
 from runtime.core.seen import Seen
+from runtime.errors import PolicyError
 from runtime.policy import Gear, Interval, Policy
 
 Bools = npt.NDArray[np.bool_]
@@ -106,7 +107,17 @@ def replay(policy: Policy, records: Sequence[RecordedRequest]) -> Replay:
     """Estimates of what ``policy`` would have done with the recorded requests.
 
     A request whose budget is below every gear's is decided by nobody and has no support.
+
+    Raises:
+        PolicyError: the policy averages; what tiers hold likely is in no log.
     """
+    averaging = [gear.name for gear in policy.gears if gear.averages]
+    if averaging:
+        raise PolicyError(
+            f"{policy.name} averages the answers of tiers (gear {averaging[0]}), and logs hold "
+            "labels and scores, no probabilities: judge it on labelled examples with "
+            "`tierwise policy eval --policy`"
+        )
     num = len(records)
     if not num:
         nothing = Interval(0.0, 0.0, 1.0)

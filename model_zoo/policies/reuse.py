@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_zoo.policies.averaging import can_average
 from model_zoo.policies.predictions import Predictions
 from runtime.adapters.policy_file import read_policy
 from runtime.errors import PolicyError
@@ -30,12 +31,13 @@ def check_unused(
             policy.train.digest == train.digest
             and policy.targets == targets
             and policy.models == calibration.models
+            and policy.with_averages == can_average(train, calibration)
         )
         if not is_repeated:
             raise PolicyError(
-                f"{calibration.source} has certified {path} already, with other targets, models or "
-                "training examples; choosing on it twice voids the guarantee: label new examples, "
-                "or repeat the fit as it was"
+                f"{calibration.source} has certified {path} already, with other targets, models, "
+                "training examples or averages; choosing on it twice voids the guarantee: label "
+                "new examples, or repeat the fit as it was"
             )
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from model_zoo.policies.journeys import Bools, Itinerary, Journeys, Stage
+from model_zoo.policies.journeys import Itinerary
+from model_zoo.policies.stages import Bools, Journeys, Stage
 from model_zoo.policies.tables import Floats, Grid, Ints, Placed, label_rows
 from runtime.errors import PolicyError
 from runtime.policy import Gear, Review

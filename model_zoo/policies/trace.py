@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_zoo.policies.journeys import Timing
 from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.stages import Timing
 from model_zoo.policies.tables import Floats
 from runtime.errors import PolicyError
 

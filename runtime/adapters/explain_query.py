@@ -230,6 +230,7 @@ def _explained(
         guarantee=record.guarantee,
         rule=record.rule,
         rule_when=() if rule is None else tuple(map(str, rule.when)),
+        averaged=known is not None and _is_averaged(record, known),
     )
     if record.decided_because == Reason.REVIEW and known is not None and _follows(record, known):
         facts = with_review(facts, known.policy.gear_named(record.gear))
@@ -242,6 +243,18 @@ def _rule_of(record: DecisionRecord, known: KnownPolicy | None) -> Rule | None:
     if known is None or not _follows(record, known):
         return None
     return next((rule for rule in known.policy.rules if rule.name == record.rule), None)
+
+
+def _is_averaged(record: DecisionRecord, known: KnownPolicy) -> bool:
+    """Whether a tier decided on an average: where its gear has one, and it is not among the seen.
+
+    What a tier says by itself is logged as seen, but for a batch, which has no label.
+    """
+    gear = known.policy.gear_named(record.gear) if _follows(record, known) else None
+    if gear is None or record.label is None or record.confidence is None:
+        return False
+    has_average = any(agreed.tiers[-1] == record.tier for agreed in gear.averages)
+    return has_average and record.tier not in _all_seen((record,))
 
 
 def _own_label(record: DecisionRecord, seen: dict[str, Seen]) -> int | None:

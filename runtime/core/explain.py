@@ -23,6 +23,7 @@ from runtime.policy import Gear
 _ESCALATE = "escalate"
 # Of these the tier wanted to ask, and something was in the way.
 _OBSTACLES = (Reason.RESIDENCY, Reason.NO_UPSTREAM, Reason.NO_TIME, Reason.UNLIKELY_IN_TIME)
+_AVERAGED = "That is the average of its probabilities with those of the tiers before it."
 _KINDS = {
     "probability": "probability",
     "margin": "a margin of",
@@ -41,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``came_back`` is the tier whose answer was taken, ``end_reason`` why the answer is what it is.
     ``rule`` is the policy's rule that decided, ``rule_when`` its conditions in words.
     ``stands_from`` is the score from which on nobody would have been asked to review.
+    ``averaged`` says that label and probability are of an average with the tiers below.
     """
 
     tier: str
@@ -72,6 +74,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule: str = ""
     rule_when: tuple[str, ...] = ()
     stands_from: float | None = None
+    averaged: bool = False
 
 
 class Explanation(Facts, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +106,7 @@ def facts_of_hop(hop: Hop) -> Facts:
         service_us=hop.service_us,
         queue_us=hop.queue_us,
         rule=hop.rule,
+        averaged=hop.averaged,
     )
 
 
@@ -137,8 +141,13 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
     found = () if place is None else turns(place)
     name = reasons.plain(label_name(facts.label, labels))
     words = (
-        _choice(facts, name), _weighed(facts), _rule(facts), _reason(facts), _what_came_back(facts)
-    )  # fmt: skip
+        _choice(facts, name),
+        _AVERAGED if facts.averaged else "",
+        _weighed(facts),
+        _rule(facts),
+        _reason(facts),
+        _what_came_back(facts),
+    )
     otherwise = _beside_the_table(facts)
     if otherwise is None:
         otherwise = _otherwise(facts, place, found)

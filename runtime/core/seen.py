@@ -38,6 +38,9 @@ def seen_in(hops: Iterable[Hop], *, above: Tier) -> dict[str, Seen]:
     height = above.height
     for hop in hops:
         score = hop.confidence if hop.score is None else hop.score
+        # An average is not what the tier answers by itself.
+        if hop.averaged:
+            continue
         if hop.tier.height > height and is_seen(hop.label, score):
             found[hop.tier.value] = Seen(hop.label or 0, float(score or 0.0))
             height = hop.tier.height

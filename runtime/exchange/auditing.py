@@ -109,6 +109,7 @@ class Auditor:
             route=self._gearbox.above,
             gear=travels,
             earlier=((tier, label),) if travels else (),
+            beliefs=(),
             audit=True,
         )
         task = asyncio.get_running_loop().create_task(

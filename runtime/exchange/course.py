@@ -45,9 +45,10 @@ class Course:
 
     ``own`` says why there is no result where there is none; ``Reason.ROUTED`` where none was
     needed. ``reply`` is None when nobody was asked, ``chance`` when nobody could be. ``is_top``
-    says that the gear has no tier above this one. ``ruling`` is that of a rule of the policy, which
-    decided instead of a gear, and ``given`` the outputs that a rule gave instead of the model.
-    ``review`` is what was weighed where a person is to look at the answer.
+    says that the gear has no tier above this one, ``lacks_beliefs`` that it averages here and that
+    what the tiers below hold likely did not come along. ``ruling`` is that of a rule of the policy,
+    which decided instead of a gear, and ``given`` the outputs that a rule gave instead of the
+    model. ``review`` is what was weighed where a person is to look at the answer.
     """
 
     request: InferenceRequest
@@ -64,6 +65,7 @@ class Course:
     ruling: Ruling | None = None
     given: Tensors | None = None
     review: Weighed | None = None
+    lacks_beliefs: bool = False
 
     @property
     def result(self) -> LocalResult | None:
@@ -84,7 +86,9 @@ class Course:
             return {}
         seen: dict[str, Seen] = {}
         result, score = self.result, self.own_score
-        if result is not None and is_seen(result.confidence.label, score):
+        # An average is not what the tier answers by itself, which is what a replay goes by.
+        is_own = result is not None and not result.averaged
+        if is_own and result is not None and is_seen(result.confidence.label, score):
             seen[tier.value] = Seen(result.confidence.label or 0, float(score or 0.0))
         if self.reply is not None and self.reply.answer is not None:
             seen |= seen_in(self.reply.answer.hops, above=tier)
@@ -109,6 +113,8 @@ class Course:
             return self.decision.is_as_fitted
         result = self.result
         if result is None or result.left_out or not result.confidence.is_valid:
+            return False
+        if self.lacks_beliefs:
             return False
         if self.request.route and tier not in self.request.route:
             # The route left this tier out, and then its model had to answer.
@@ -243,6 +249,7 @@ def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
         queue_us=result.queue_us if result else 0,
         score=None if score == probability else score,
         rule="" if ruling is None else ruling.rule,
+        averaged=bool(result and result.averaged),
     )
 
 

@@ -1,24 +1,31 @@
-"""How a tier tells the next one what to follow: ``route``, ``gear`` and ``earlier`` as text.
+"""How a tier tells the next one what to follow: ``route``, ``gear``, ``earlier`` and ``beliefs``.
 
-All three come from whoever may publish, so they are bounded and checked before anything is done
-with them; what is malformed is refused as a whole.
+They are text and come from whoever may publish, so they are bounded and checked before anything is
+done with them; what is malformed is refused as a whole.
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from runtime import topics
+from runtime.core.beliefs import BYTES_PER_CLASS, is_belief
 from runtime.errors import MalformedBodyError
 from runtime.messages import Tier
 
 # More than six tiers can fill; nothing longer is even looked at.
 MAX_CHARACTERS = 160
+# Five tiers of 64 classes, with their names.
+MAX_BELIEFS_CHARACTERS = 1024
 MAX_LABEL = 2**31
 # What stands for the label of a batch.
 NO_LABEL = "*"
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _GEAR = re.compile(r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -67,9 +74,40 @@ def parse_earlier(text: str) -> tuple[tuple[Tier, int | None], ...]:
     return tuple(zip(tiers, (_label(label) for _, _, label in parts), strict=True))
 
 
-def _is_stated(text: str, name: str) -> bool:
-    if len(text) > MAX_CHARACTERS:
-        raise MalformedBodyError(f"{name} is over {MAX_CHARACTERS} characters")
+def beliefs_text(beliefs: Sequence[tuple[Tier, bytes]]) -> str:
+    """What tiers hold likely as a property, such as ``edge=AAAA0v8t``."""
+    return ",".join(
+        f"{tier.value}={base64.urlsafe_b64encode(shares).decode().rstrip('=')}"
+        for tier, shares in beliefs
+    )
+
+
+def parse_beliefs(text: str) -> tuple[tuple[Tier, bytes], ...]:
+    """What each tier below holds likely, lowest first.
+
+    Raises:
+        MalformedBodyError: as for ``parse_earlier``, or shares that are no probabilities.
+    """
+    if not _is_stated(text, topics.BELIEFS, MAX_BELIEFS_CHARACTERS):
+        return ()
+    parts = [part.partition("=") for part in text.split(",")]
+    tiers = _tiers([name for name, _, _ in parts], topics.BELIEFS)
+    return tuple(zip(tiers, (_shares(shares) for _, _, shares in parts), strict=True))
+
+
+def _shares(text: str) -> bytes:
+    # Four characters are three bytes, so of one left over nothing can be made.
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise MalformedBodyError(f"{topics.BELIEFS} are base64url; not {text[:40]!r}")
+    shares = base64.urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}")
+    if len(shares) % BYTES_PER_CLASS or not is_belief(np.frombuffer(shares, "<u2")):
+        raise MalformedBodyError(f"{topics.BELIEFS} has no probabilities: {text[:40]!r}")
+    return shares
+
+
+def _is_stated(text: str, name: str, max_characters: int = MAX_CHARACTERS) -> bool:
+    if len(text) > max_characters:
+        raise MalformedBodyError(f"{name} is over {max_characters} characters")
     return bool(text)
 
 

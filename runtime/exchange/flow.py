@@ -48,6 +48,7 @@ from runtime.errors import (
     UnknownModelError,
 )
 from runtime.exchange.auditing import Auditor
+from runtime.exchange.averaging import told, weigh_in
 from runtime.exchange.course import (
     Course,
     Identity,
@@ -68,6 +69,7 @@ from runtime.messages import (
     Outcome,
     Reason,
     Tensors,
+    Tier,
 )
 from runtime.ports import Clock, DecisionLog
 from runtime.tensors import check_fit, num_examples
@@ -134,7 +136,7 @@ class RequestFlow:
             )
         if any(named.height < tier.height for named in request.route):
             raise MalformedBodyError(f"the route names a tier below {tier.value}")
-        if any(answered.height >= tier.height for answered, _ in request.earlier):
+        if any(other.height >= tier.height for other, _ in (*request.earlier, *request.beliefs)):
             raise MalformedBodyError(f"no tier below {tier.value} has answered so")
         check_fit(request.inputs, manifest.inputs)
         known = {spec.name for spec in manifest.outputs}
@@ -202,12 +204,16 @@ class RequestFlow:
     async def _look_first(self, question: _Question) -> Course:
         """Runs our own model, and asks above when its answer does not stand."""
         request, engaged = question.request, question.engaged
-        own = await self._infer(request.inputs, question.deadline)
+        alone = await self._infer(request.inputs, question.deadline)
+        here = request, engaged, self.identity.tier, self.model.manifest
+        weighed = weigh_in(alone, *here)
+        own = weighed.own
         confidence = own.confidence if isinstance(own, LocalResult) else None
         situation, prospect = self._situation(question, confidence)
         advised = None
-        is_weighed = not request.audit and not request.stands
-        if confidence is not None and confidence.is_valid and is_weighed:
+        # What a table says of averages, it does not say of this tier's answer alone.
+        goes_alone = request.audit or request.stands or weighed.lacks_beliefs
+        if confidence is not None and confidence.is_valid and not goes_alone:
             advised = self.gearbox.advise(
                 engaged,
                 confidence,
@@ -222,7 +228,9 @@ class RequestFlow:
         decision = decide(self.policy, situation, advice)
         reply = None
         if decision.action is Action.ESCALATE and prospect.gateway:
-            reply = await self._ask(question, confidence, decision, prospect.gateway)
+            reply = await self._ask(
+                question, confidence, decision, prospect.gateway, told(alone, *here)
+            )
             settlement = self._settle(question, own, decision, reply)
         else:
             settlement = stands(decision, own)
@@ -238,6 +246,7 @@ class RequestFlow:
             advice=advice,
             score=score,
             is_top=is_top,
+            lacks_beliefs=weighed.lacks_beliefs,
         )
 
     async def _follow_route(self, question: _Question) -> Course:
@@ -258,7 +267,7 @@ class RequestFlow:
             own = await self._infer(request.inputs, question.deadline)
             settlement = self._keep(own, decision.reason)
         else:
-            asking = self._ask(question, None, decision, prospect.gateway)
+            asking = self._ask(question, None, decision, prospect.gateway, request.beliefs)
             if self.identity.tier in request.route:
                 async with asyncio.TaskGroup() as both:
                     # In this order: the request is on its way before our model works.
@@ -312,6 +321,7 @@ class RequestFlow:
         confidence: Confidence | None,
         decision: Decision,
         gateway: str,
+        beliefs: tuple[tuple[Tier, bytes], ...],
     ) -> UpstreamReply:
         """Asks above, with the gear that all tiers follow and what has been answered so far."""
         if self._uplink is None:
@@ -321,7 +331,11 @@ class RequestFlow:
         if confidence is not None and confidence.is_valid:
             earlier = (*earlier, (self.identity.tier, confidence.label))
         onward = msgspec.structs.replace(
-            request, route=decision.route, gear=travels, earlier=earlier if travels else ()
+            request,
+            route=decision.route,
+            gear=travels,
+            earlier=earlier if travels else (),
+            beliefs=beliefs if travels else (),
         )
         if not request.audit:
             self._metrics.count_route(decision.route)

@@ -316,7 +316,8 @@ class Ingress:
 def _question_digest(message: Message) -> bytes:
     """Tells questions apart that have the same id; how it was to be answered is part of one."""
     digest = hashlib.blake2b(message.payload, digest_size=16)
-    for name in (topics.ROUTE, topics.GEAR, topics.EARLIER, topics.AUDIT, topics.STANDS):
+    directions = (topics.ROUTE, topics.GEAR, topics.EARLIER, topics.BELIEFS)
+    for name in (*directions, topics.AUDIT, topics.STANDS):
         # No text of a property holds a NUL (MQTT 5, 1.5.4).
         digest.update(b"\0" + message.property(name).encode())
     return digest.digest()

@@ -28,7 +28,9 @@ from runtime.deadline import expiry_s
 from runtime.errors import MalformedBodyError, TierwiseError, describe
 from runtime.exchange.directions import (
     MAX_LABEL,
+    beliefs_text,
     earlier_text,
+    parse_beliefs,
     parse_earlier,
     parse_gear,
     parse_route,
@@ -90,6 +92,7 @@ def request_message(
         (topics.ROUTE, route_text(request.route)),
         (topics.GEAR, request.gear),
         (topics.EARLIER, earlier_text(request.earlier)),
+        (topics.BELIEFS, beliefs_text(request.beliefs)),
         (topics.AUDIT, "1" if request.audit else ""),
         (topics.STANDS, "1" if request.stands else ""),
     )
@@ -144,6 +147,7 @@ def parse_request(
         route=parse_route(message.property(topics.ROUTE)),
         gear=parse_gear(message.property(topics.GEAR)),
         earlier=parse_earlier(message.property(topics.EARLIER)),
+        beliefs=parse_beliefs(message.property(topics.BELIEFS)),
         audit=_flag(message.property(topics.AUDIT), topics.AUDIT),
         stands=_flag(message.property(topics.STANDS), topics.STANDS),
     ), body

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model_zoo.policies.predictions import Predictions
+from runtime.core.beliefs import believed
 
 NAMES = ("edge", "regional", "metro", "cloud")
 DIGITS = 3
@@ -69,4 +70,37 @@ def sampled(
         example_id=np.asarray([f"{seed}-{row}" for row in range(num_examples)], np.bytes_),
         models={tier: f"{index:064x}" for index, tier in enumerate(names_of(len(price)), 1)},
         source=f"made-up-{seed}.npz",
+    )
+
+
+def believing(
+    seed: int,
+    num_examples: int,
+    *,
+    strength: Sequence[float] = (1.4, 1.4, 1.6),
+    price: Sequence[float] = (0.02, 0.3, 1.0),
+    num_labels: int = 5,
+) -> Predictions:
+    """Tiers that know nothing of one another's mistakes, with all their probabilities.
+
+    Each sees every class through noise of its own, the right one ``strength`` higher, and says what
+    follows from that; so its probabilities are right, and two see more than one.
+    """
+    random = np.random.default_rng(seed)
+    label = random.integers(0, num_labels, num_examples)
+    shape = (len(price), num_examples, num_labels)
+    signal = np.asarray(strength)[:, None, None] * (np.arange(num_labels) == label[:, None])
+    powers = np.exp(np.asarray(strength)[:, None, None] * (signal + random.normal(size=shape)))
+    shares = powers / powers.sum(axis=2, keepdims=True)
+    return Predictions(
+        tiers=names_of(len(price)),
+        label_names=tuple(f"class{index}" for index in range(num_labels)),
+        label=label,
+        price=np.asarray(price, np.float64),
+        predicted=shares.argmax(axis=2),
+        score=shares.max(axis=2),
+        example_id=np.asarray([f"{seed}-{row}" for row in range(num_examples)], np.bytes_),
+        beliefs=believed(shares),
+        models={tier: f"{index:064x}" for index, tier in enumerate(names_of(len(price)), 1)},
+        source=f"believing-{seed}.npz",
     )

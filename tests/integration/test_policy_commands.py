@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fakes.decisions import audit, decision, write_log
-from fakes.labelled import sampled
+from fakes.labelled import believing, sampled
 from model_zoo.policies.prediction_files import read_predictions, write_predictions
 from runtime.ports import AuditRecord, DecisionRecord
 from tierwise.cli import main
@@ -120,6 +120,25 @@ class TestFit:
         assert "certified" in out
         assert "escalation.policy=" in out
         assert output.read_bytes() == policy.read_bytes()
+
+    def test_what_is_averaged_is_told_unless_it_is_left_out(
+        self, capsys: Output, tmp_path: Path
+    ) -> None:
+        words = []
+        for seed, name in enumerate(("train", "cal"), start=1):
+            write_predictions(tmp_path / f"{name}.npz", believing(seed, 1500))
+            words += [f"--{name}", str(tmp_path / f"{name}.npz")]
+        fit = ["policy", "fit", *words, "--max-loss", "0.02", "--output"]
+
+        assert main([*fit, str(tmp_path / "with.json")]) == 0
+        told = capsys.readouterr().out
+        assert main([*fit, str(tmp_path / "without.json"), "--no-average"]) == 0
+        plain = capsys.readouterr().out
+
+        assert "+average" in told
+        assert "any: regional answers on 0." in told
+        assert "+average" not in plain
+        assert "answers on" not in plain
 
     def test_another_use_of_the_calibration_set_is_refused(
         self, capsys: Output, splits: dict[str, Path], policy: Path, tmp_path: Path

@@ -12,9 +12,10 @@ import pytest
 from fakes.labelled import sampled
 from model_zoo.policies.certify import Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
-from model_zoo.policies.journeys import Journeys, Placement, Stage
 from model_zoo.policies.path import Step, explore, fit_steps, front
+from model_zoo.policies.placements import Placement
 from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.stages import Journeys, Stage
 from model_zoo.policies.tables import Floats
 from runtime.messages import Guarantee
 from runtime.policy import Targets

@@ -7,13 +7,13 @@ import pytest
 
 from fakes.labelled import by_hand, sampled
 from model_zoo.policies.evaluate import Evaluation, evaluate
-from model_zoo.policies.journeys import Stage
 from model_zoo.policies.measures import (
     calibration_error,
     excess_aurc,
     generalized_aurc,
     oracle_cost,
 )
+from model_zoo.policies.stages import Stage
 from runtime.errors import PolicyError
 from runtime.policy import Targets
 

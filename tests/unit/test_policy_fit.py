@@ -13,9 +13,9 @@ from fakes.labelled import sampled
 from model_zoo.policies.evaluate import judge
 from model_zoo.policies.feasibility import ImpossibleError
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
-from model_zoo.policies.journeys import Stage
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.reuse import check_fits, check_unused
+from model_zoo.policies.stages import Stage
 from model_zoo.policies.trace import read_trace
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee

@@ -11,17 +11,10 @@ import numpy as np
 import pytest
 
 from fakes.labelled import by_hand, names_of, sampled
-from model_zoo.policies.journeys import (
-    Itinerary,
-    Journeys,
-    Learner,
-    Placement,
-    Stage,
-    Timing,
-    placements,
-    straight_to_the_top,
-)
+from model_zoo.policies.journeys import Itinerary, Learner
+from model_zoo.policies.placements import Placement, placements
 from model_zoo.policies.predictions import Predictions
+from model_zoo.policies.stages import Journeys, Stage, Timing, straight_to_the_top
 from model_zoo.policies.tables import Floats
 from runtime.core.gears import weigh
 from runtime.errors import PolicyError

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_zoo.policies.journeys import Placement
 from model_zoo.policies.path import (
     COST_HEADROOM,
     LATE_HEADROOM,
@@ -18,6 +17,7 @@ from model_zoo.policies.path import (
     Estimate,
     front,
 )
+from model_zoo.policies.placements import Placement
 from runtime.policy import Targets
 
 TARGETS = Targets(max_loss=0.01, delta=0.1)

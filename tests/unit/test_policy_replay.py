@@ -9,9 +9,9 @@ from fakes.labelled import sampled
 from model_zoo.policies.by_hand import policy_by_hand, read_thresholds
 from model_zoo.policies.evaluate import judge
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
-from model_zoo.policies.journeys import Stage
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.replay import follow, replay
+from model_zoo.policies.stages import Stage
 from runtime.adapters.replay_log import RecordedRequest
 from runtime.core.seen import Seen
 from runtime.errors import PolicyError

@@ -13,8 +13,8 @@ from fakes.gears import gear, table
 from fakes.labelled import sampled
 from fakes.reviews import ASKED_BELOW, REVIEW, reviewed
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
-from model_zoo.policies.journeys import Stage
 from model_zoo.policies.review import ReviewTerms, reviewed_share, with_review
+from model_zoo.policies.stages import Stage
 from runtime.core.explain import Facts, explain
 from runtime.core.explain import with_review as facts_with_review
 from runtime.core.review import Weighed, stands_from, weigh_review
@@ -158,7 +158,7 @@ def test_the_share_that_is_promised_is_that_of_the_rule(splits: Splits, with_peo
     assert 0 < with_people.promise.reviewed < with_people.promise.answered_by["cloud"]
     assert review.latency_ms == 3_600_000
     everything = gear(review=review, penalty=with_people.penalty)
-    ends = stage.stays(len(held.tiers) - 1)
+    ends = stage.stays((len(held.tiers) - 1,))
     assert reviewed_share(everything, stage, ends) == pytest.approx(np.mean(worth))
     assert reviewed_share(gear(), stage, ends) == 0
 

@@ -46,6 +46,12 @@ def test_answers_of_tiers_above_are_taken_from_the_provenance() -> None:
     assert seen_in(hops, above=Tier.REGIONAL) == {"cloud": Seen(4, 0.9)}
 
 
+def test_an_average_is_not_what_a_tier_answers_by_itself() -> None:
+    averaged = Hop(Tier.REGIONAL, "s", "m", "1", Reason.UNSURE, 1, 0.5, averaged=True)
+
+    assert seen_in((averaged, hop(Tier.CLOUD)), above=Tier.EDGE) == {"cloud": Seen(1, 0.5)}
+
+
 @pytest.mark.parametrize(
     "strange",
     [

@@ -205,6 +205,11 @@ def _add_fit(group: Subparsers) -> None:
         "costs, as --price has it, within how many seconds (default: 3600), and how often people "
         "are right (default: 0.98)",
     )
+    parser.add_argument(
+        "--no-average",
+        action="store_true",
+        help="let every tier decide on its own answer alone, also where probabilities are known",
+    )
     parser.add_argument("--name", default="policy", help="of the policy (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of folds (default: %(default)s)")
     parser.add_argument(

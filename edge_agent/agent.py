@@ -28,6 +28,7 @@ from runtime.exchange.station import (
     birth_of,
     bus_of,
     escalation_policy,
+    pilot_of,
     station,
     uplink_settings,
 )
@@ -137,7 +138,8 @@ class Agent:
                 ),
                 epoch=parts.epoch,
             )
-        auditor = auditor_of(parts, settings.escalation, uplink) if uplink else None
+        pilot = pilot_of(parts, settings.escalation) if uplink else None
+        auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         self._flow = RequestFlow(
             self.identity,
             model=model,
@@ -148,6 +150,7 @@ class Agent:
             gearbox=parts.gearbox,
             uplink=uplink,
             auditor=auditor,
+            pilot=pilot,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(

@@ -23,6 +23,8 @@ from runtime.messages import Guarantee
 
 MAX_POLICY_BYTES = 16 << 20
 MIN_TIERS = 2
+# Between the name of a gear and the number of one of its safer steps.
+SAFER = ".safer-"
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -82,7 +84,8 @@ class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``loss`` is the top tier's accuracy less the cascade's, ``late`` the share of answers whose
     climb did not return in time, ``savings_captured`` the saved cost as a share of what an oracle
-    saves.
+    saves. ``disagreement`` is the share of final answers that are not the top tier's, which is what
+    audits can tell without labels.
     """
 
     answered_by: dict[Name, Share]
@@ -92,13 +95,29 @@ class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
     late: Share = 0.0
     savings_captured: float = 0.0
     p_value: float = 1.0
+    disagreement: Interval | None = None
+
+
+class SaferStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dearer configuration that the walk certified on its way to a gear.
+
+    ``cost`` and ``loss`` are what was found on the calibration split.
+    """
+
+    penalty: float
+    tables: Annotated[tuple[DecisionTable, ...], msgspec.Meta(min_length=1)]
+    cost: float
+    loss: float
+    placement: str = ""
 
 
 class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
     """One certified configuration, for requests with at least ``budget_ms`` and up to ``load``.
 
     ``load`` multiplies the round-trip times of the trace. ``penalty`` is what one unit of cost
-    must win in accuracy. A gear without tables asks the top tier at once.
+    must win in accuracy. A gear without tables asks the top tier at once. ``safer`` are what to
+    follow instead while traffic is not what the gear was fitted on, the safest last; under the same
+    guarantee, as all of them were certified.
     """
 
     name: Name
@@ -109,6 +128,7 @@ class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
     budget_ms: float = 0.0
     load: float = 1.0
     placement: str = ""
+    safer: Annotated[tuple[SaferStep, ...], msgspec.Meta(max_length=8)] = ()
 
     def table_at(self, tiers: tuple[str, ...]) -> DecisionTable | None:
         """The table for a request that these tiers have answered, the last one deciding."""
@@ -121,6 +141,26 @@ class SplitFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     num_examples: Count
     source: str = ""
+
+
+class TraceFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The trace that was used; ``median_ms`` is the median round trip of the hop to each tier."""
+
+    digest: str
+    num_rows: Count
+    median_ms: dict[Name, float] = {}
+
+
+class ScoreReference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the scores of ``tier`` were on the calibration split, to tell when they no longer are.
+
+    ``quantiles`` are the order statistics at ``0, 1/m, .. 1`` of ``num_examples`` scores.
+    """
+
+    tier: Name
+    kind: Score
+    num_examples: Annotated[int, msgspec.Meta(ge=1)]
+    quantiles: Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=10_001)]
 
 
 class Targets(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,6 +191,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     models: dict[str, str] = {}
     method: str = ""
     software: str = ""
+    trace: TraceFacts | None = None
+    scores: ScoreReference | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -165,21 +207,21 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         _check_finite("a price", self.prices)
         asked = msgspec.structs.astuple(self.targets)
         _check_finite("a target", (number for number in asked if number is not None))
-        names = [gear.name for gear in self.gears]
+        names = [name for gear in self.gears for name in (gear.name, *step_names(gear))]
         if len(set(names)) != len(names):
-            raise ValueError("a gear is there twice")
+            raise ValueError("a gear is there twice, or is called as a safer step of another")
+        _check_live(self)
         for gear in self.gears:
             _check_finite("a gear's number", (gear.penalty, gear.budget_ms, gear.load))
             _check_finite("a promise", _numbers_of(gear.promise))
-            stops = [table.tiers for table in gear.tables]
-            if len(set(stops)) != len(stops):
-                raise ValueError(f"gear {gear.name} has two tables for the same tiers")
-            for table in gear.tables:
-                _check_table(table, self.tiers, len(self.labels))
-
-    def gear_named(self, name: str) -> Gear | None:
-        """The gear of this name."""
-        return next((gear for gear in self.gears if gear.name == name), None)
+            for step in gear.safer:
+                _check_finite("a safer step's number", (step.penalty, step.cost, step.loss))
+            for tables in (gear.tables, *(step.tables for step in gear.safer)):
+                stops = [table.tiers for table in tables]
+                if len(set(stops)) != len(stops):
+                    raise ValueError(f"gear {gear.name} has two tables for the same tiers")
+                for table in tables:
+                    _check_table(table, self.tiers, len(self.labels))
 
     def gear_for(self, budget_ms: float, load: float = 1.0) -> Gear | None:
         """The gear for a request: of the largest budget it has, the least load that covers it.
@@ -195,13 +237,40 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         return next((gear for gear in same if gear.load >= load), same[-1])
 
 
+def step_names(gear: Gear) -> list[str]:
+    """What the safer steps of a gear are called where requests name theirs, the safest last.
+
+    The last one is not in the policy: everything goes to the top tier. A gear that does so itself
+    has no steps.
+    """
+    num_steps = len(gear.safer) + 1 if gear.tables else 0
+    return [f"{gear.name}{SAFER}{number}" for number in range(1, num_steps + 1)]
+
+
+def _check_live(policy: Policy) -> None:
+    """What traffic is compared with."""
+    if policy.trace is not None:
+        _check_finite("a median of the trace", policy.trace.median_ms.values())
+        if any(ms < 0 for ms in policy.trace.median_ms.values()):
+            raise ValueError("a median of the trace is below 0")
+    if policy.scores is not None:
+        quantiles = policy.scores.quantiles
+        _check_finite("a quantile of the scores", quantiles)
+        if policy.scores.tier != policy.tiers[0]:
+            raise ValueError("the scores to compare with are not those of the lowest tier")
+        if any(left > right for left, right in itertools.pairwise(quantiles)):
+            raise ValueError("the quantiles of the scores fall")
+
+
 def _check_finite(what: str, numbers: Iterable[float]) -> None:
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"{what} is not finite")
 
 
 def _numbers_of(promise: Promise) -> Iterable[float]:
-    for interval in (promise.cost, promise.loss, promise.accuracy):
+    for interval in (promise.cost, promise.loss, promise.accuracy, promise.disagreement):
+        if interval is None:
+            continue
         yield from (interval.mean, interval.low, interval.high)
     yield from (promise.savings_captured, promise.p_value, promise.late)
     yield from promise.answered_by.values()

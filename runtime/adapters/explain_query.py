@@ -17,6 +17,7 @@ from typing import Any
 from runtime.adapters.log_file import columns_of, reading
 from runtime.adapters.policy_file import KnownPolicy
 from runtime.core.explain import Explanation, Facts, explain
+from runtime.core.ladder import gear_named
 from runtime.core.reasons import plain
 from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
@@ -245,7 +246,7 @@ def _place(
 
     Where the log leaves several rows, one of them serves if all say the same.
     """
-    gear = known.policy.gear_named(record.gear) if _follows(record, known) else None
+    gear = gear_named(known.policy, record.gear) if _follows(record, known) else None
     if gear is None or record.score is None or record.gain is None or record.cost is None:
         return None
     below = [tier for tier in known.policy.tiers if height(tier) < height(record.tier)]

@@ -34,6 +34,7 @@ from runtime.core.escalation import (
     settle,
 )
 from runtime.core.gearbox import Engaged, Gearbox
+from runtime.core.live import AS_IT_WAS_FITTED
 from runtime.deadline import Deadline
 from runtime.errors import (
     BackendError,
@@ -54,6 +55,7 @@ from runtime.exchange.course import (
     with_own_reason,
 )
 from runtime.exchange.explaining import explained
+from runtime.exchange.pilot import Pilot
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -96,11 +98,12 @@ class RequestFlow:
         gearbox: Gearbox | None = None,
         uplink: Uplink | None = None,
         auditor: Auditor | None = None,
+        pilot: Pilot | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
-        self._auditor = auditor
+        self._auditor, self._pilot = auditor, pilot
 
     def check(self, request: InferenceRequest) -> None:
         """Refuses what this tier may not see and what its model cannot take.
@@ -142,6 +145,7 @@ class RequestFlow:
             remaining_ms=request.remaining_ms,
             num_examples=num_examples(request),
             hop=request.hop,
+            standing=self._pilot.standing(request) if self._pilot else AS_IT_WAS_FITTED,
         )
         if engaged.label != engaged.travels:
             self._metrics.count_unknown_gear()
@@ -344,5 +348,7 @@ class RequestFlow:
         )
         self._log.append(decided)
         self._metrics.count_decision_log_drops(self._log.num_dropped)
+        if self._pilot:
+            self._pilot.note(course, answer, draw.chance)
         if self._auditor and draw.is_drawn:
             self._auditor.start(course, decided)

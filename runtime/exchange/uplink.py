@@ -70,12 +70,16 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamReply:
-    """How asking ended; ``answer`` is there when a reply could be read."""
+    """How asking ended; ``answer`` is there when a reply could be read.
+
+    ``elapsed_ms`` is how long it was waited for, None when nothing was sent.
+    """
 
     outcome: Outcome
     reason: Reason
     answer: Answer | None = None
     sent_bytes: int = 0
+    elapsed_ms: float | None = None
 
 
 class Uplink:
@@ -193,19 +197,25 @@ class Uplink:
                 now_s = self._clock.monotonic_s()
                 link.note_lost(now_s, waits_ms)
                 self._failed_at_s[gateway] = now_s
-            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=sent_bytes)
+            return UpstreamReply(
+                Outcome.FAILED,
+                Reason.UPSTREAM_TIMEOUT,
+                sent_bytes=sent_bytes,
+                elapsed_ms=waits_ms,
+            )
         except asyncio.CancelledError:
             self._cancel_above(request.request_id, topic, correlation)
             raise
         finally:
             waiting.resolve(correlation)
+        now_s = self._clock.monotonic_s()
+        elapsed_ms = (now_s - sent_s) * 1000
         if reply is not None and link is not None:
-            now_s = self._clock.monotonic_s()
-            link.note_reply(now_s, (now_s - sent_s) * 1000)
+            link.note_reply(now_s, elapsed_ms)
             self._failed_at_s.pop(gateway, None)
-        return self._read(reply, sent_bytes)
+        return self._read(reply, sent_bytes, elapsed_ms)
 
-    def _read(self, reply: Message | None, sent_bytes: int) -> UpstreamReply:
+    def _read(self, reply: Message | None, sent_bytes: int, elapsed_ms: float) -> UpstreamReply:
         if reply is None:
             return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM, sent_bytes=sent_bytes)
         try:
@@ -214,7 +224,7 @@ class Uplink:
             _log.warning("reply.not_understood", error=str(error))
             self._metrics.count_ignored("undecodable")
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=sent_bytes)
-        return UpstreamReply(answer.outcome, answer.reason, answer, sent_bytes)
+        return UpstreamReply(answer.outcome, answer.reason, answer, sent_bytes, elapsed_ms)
 
     def _cancel_above(self, request_id: str, topic: str, correlation: bytes) -> None:
         try:

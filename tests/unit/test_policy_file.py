@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.core.ladder import gear_named
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
 from runtime.policy import (
@@ -176,8 +177,8 @@ def test_patterns_are_the_ways_in_which_tiers_below_agree() -> None:
 
 
 def test_a_gear_is_found_by_name_and_its_table_by_who_has_answered() -> None:
-    assert POLICY.gear_named("100ms-x1") is POLICY.gears[0]
-    assert POLICY.gear_named("other") is None
+    assert gear_named(POLICY, "100ms-x1") is POLICY.gears[0]
+    assert gear_named(POLICY, "other") is None
     assert GEAR.table_at(("edge", "regional")) is AT_REGIONAL
     assert GEAR.table_at(("regional",)) is None
 

@@ -1,0 +1,57 @@
+"""The safer steps of a gear, as gears of their own that requests can name and all tiers follow."""
+
+from __future__ import annotations
+
+import msgspec
+
+from runtime.messages import Guarantee
+from runtime.policy import SAFER, Gear, Policy, Targets, step_names
+
+
+def ladder(gear: Gear, targets: Targets) -> tuple[Gear, ...]:
+    """The gear and its safer steps, the safest last: there the top tier answers everything."""
+    names = step_names(gear)
+    if not names:
+        return (gear,)
+    steps = [
+        msgspec.structs.replace(
+            gear,
+            name=name,
+            penalty=step.penalty,
+            tables=step.tables,
+            placement=step.placement,
+            safer=(),
+        )
+        for name, step in zip(names[:-1], gear.safer, strict=True)
+    ]
+    top = msgspec.structs.replace(
+        gear,
+        name=names[-1],
+        guarantee=_of_the_top_tier(gear, targets),
+        penalty=0.0,
+        tables=(),
+        placement="",
+        safer=(),
+    )
+    return (gear, *steps, top)
+
+
+def _of_the_top_tier(gear: Gear, targets: Targets) -> Guarantee:
+    """The top tier loses nothing against itself; all else was not tested for it."""
+    others = (targets.max_late, targets.min_accuracy, targets.max_cost)
+    is_sure = gear.budget_ms == 0 and not any(target is not None for target in others)
+    return gear.guarantee if is_sure else Guarantee.NONE
+
+
+def step_of(name: str) -> int:
+    """Which safer step a gear's name is; 0 for the gear itself."""
+    _, found, number = name.rpartition(SAFER)
+    return int(number) if found and number.isdecimal() else 0
+
+
+def gear_named(policy: Policy, name: str) -> Gear | None:
+    """The gear or safer step of this name."""
+    for gear in policy.gears:
+        if name == gear.name or name in step_names(gear):
+            return next(step for step in ladder(gear, policy.targets) if step.name == name)
+    return None

@@ -1,0 +1,123 @@
+"""What live traffic says about the gears: which load, how many steps safer, and what is promised.
+
+Rules of this file:
+  * it belongs to the tier where journeys begin; the tiers above follow the gear that they are told;
+  * whatever is noted, the answer is one of the certified configurations of the gear;
+  * only steps towards safety: nothing here makes a gear cheaper than it was certified;
+  * facts that the policy does not hold switch off what needs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from runtime.core.drift import ScoreDrift
+from runtime.core.ladder import ladder
+from runtime.core.load import AS_FITTED, LoadEstimator
+from runtime.core.recalibration import RecalibrationDetector
+from runtime.core.steering import Steering
+from runtime.messages import Residency, Tier
+from runtime.policy import Gear, Policy, Score
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds for the next request.
+
+    ``tau``, 0 to 1, is the share of the safer steps to go, ``depth`` how many more. The last step,
+    where the top tier answers everything, is no help where ``can_ask_top`` is False.
+    """
+
+    load: float = AS_FITTED
+    tau: float = 0.0
+    depth: int = 0
+    is_suspended: bool = False
+    can_ask_top: bool = True
+
+    def step(self, num_steps: int) -> int:
+        """Which of a gear's safer steps to take; 0 is the gear itself."""
+        wanted = int(self.tau * num_steps + _ROUNDING) + self.depth
+        return max(0, min(wanted, num_steps if self.can_ask_top else num_steps - 1))
+
+
+AS_IT_WAS_FITTED = Standing()
+
+
+class LiveControl:
+    """Everything that is noted while a policy is in force; ``audit_rate`` is that of the audits."""
+
+    def __init__(self, policy: Policy, *, audit_rate: float) -> None:
+        self.score_kind: Score | None = policy.scores.kind if policy.scores else None
+        self.top = Tier(policy.tiers[-1])
+        self.drift = ScoreDrift(policy.scores) if policy.scores else None
+        self.load = LoadEstimator(
+            policy.trace.median_ms if policy.trace else {}, [gear.load for gear in policy.gears]
+        )
+        self.steering = Steering(audit_rate)
+        self.recalibration = RecalibrationDetector(audit_rate)
+        self._targets: dict[str, float] = {}
+        for gear in policy.gears:
+            target = allowed_disagreement(gear, policy.targets.max_loss)
+            if target is not None:
+                self._targets |= {step.name: target for step in ladder(gear, policy.targets)}
+        self._standing = AS_IT_WAS_FITTED
+
+    def standing(self, now_s: float, residency: Residency = Residency.CLOUD) -> Standing:
+        """What holds for a request that comes in now."""
+        load = self.load.load_at(now_s)
+        if load != self._standing.load:
+            self._standing = replace(self._standing, load=load)
+        if residency.allows(self.top):
+            return self._standing
+        return replace(self._standing, can_ask_top=False)
+
+    def note_score(self, score: float) -> bool:
+        """The lowest tier's score of any request; whether a shift was found, or has ended."""
+        has_changed = self.drift is not None and self.drift.note(score)
+        if has_changed:
+            self._refresh()
+        return has_changed
+
+    def note_answer(self, gear: str, *, disagrees: bool | None, is_auditable: bool) -> None:
+        """An answer under a gear, or a step of it.
+
+        Args:
+            gear: its name.
+            disagrees: with the top tier's answer; None where that is not known.
+            is_auditable: whether an audit could have been drawn, and so speaks for this answer.
+        """
+        target = self._targets.get(gear)
+        if target is None or (disagrees is None and not is_auditable):
+            return
+        self.steering.note_answer(target, disagrees=bool(disagrees))
+        self.recalibration.note_answer(target, disagrees=bool(disagrees))
+        self._refresh()
+
+    def note_audit(self, gear: str, chance: float, *, agrees: bool | None) -> bool:
+        """An audit that ended; whether it shows for the first time that the promise is broken."""
+        target = self._targets.get(gear)
+        if target is None or not chance > 0:
+            return False
+        self.steering.note_audit(target, chance, agrees=agrees)
+        is_alarm = self.recalibration.note_audit(target, chance, agrees=agrees)
+        self._refresh()
+        return is_alarm
+
+    def _refresh(self) -> None:
+        depth = self.drift.depth if self.drift else 0
+        is_suspended = depth > 0 or self.recalibration.is_alarmed
+        now = self._standing
+        if (now.tau, now.depth, now.is_suspended) != (self.steering.tau, depth, is_suspended):
+            self._standing = replace(
+                now, tau=self.steering.tau, depth=depth, is_suspended=is_suspended
+            )
+
+
+def allowed_disagreement(gear: Gear, max_loss: float) -> float | None:
+    """How often final answers may differ from the top tier's; None where the fit did not say."""
+    found = gear.promise.disagreement
+    if found is None or not gear.tables:
+        return None
+    return found.mean + max(0.0, max_loss - gear.promise.loss.mean)

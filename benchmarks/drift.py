@@ -2,8 +2,8 @@
 
 A third of the examples teaches, ``--labels`` of the next third certify, the last third is traffic,
 drawn with replacement. After the shift examples that the lowest tier gets wrong come ``--times`` as
-often. Every run goes through ``runtime.core.live`` as a device does, with audits that return at once.
-Regret is the top tier's accuracy less that of the answers given; costs are in prices of the top tier.
+often. Every run goes through ``runtime.core.live`` as a device does; audits return at once. Regret
+is the top tier's accuracy less that of the answers given; costs are in prices of the top tier.
 
     python benchmarks/drift.py PREDICTIONS.npz --json
 """
@@ -11,9 +11,11 @@ Regret is the top tier's accuracy less that of the answers given; costs are in p
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +30,17 @@ from model_zoo.policies.predictions import Predictions
 from runtime.core.audit import AuditDraws, AuditSettings
 from runtime.core.drift import ScoreDrift
 from runtime.core.ladder import ladder
-from runtime.core.live import AS_IT_WAS_FITTED, LiveControl
+from runtime.core.live import LiveControl
+from runtime.core.seen import Seen
 from runtime.policy import Policy, ScoreReference, Targets
 
 BEFORE, AFTER = 100_000, 300_000
 EARLY, LATE = 50_000, 200_000
 QUIET = 500_000
+# Costs are sums of prices, but for rounding.
+CENT = 1e-9
+# The step of an audit, which asks all.
+ALL_TIERS = -1
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,6 +55,7 @@ class Outcomes:
     differs: npt.NDArray[np.bool_]
     confidence: Floats
     score: Floats
+    seen: Callable[[int, int], dict[str, Seen]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,29 @@ def outcomes_of(policy: Policy, traffic: Predictions) -> Outcomes:
         is_top=answered_by == top,
         differs=traffic.predicted[answered_by, everyone] != traffic.predicted[-1],
         confidence=traffic.score[answered_by, everyone],
+        seen=lambda step, example: _seen(
+            stage.predictions,
+            float(stage.price.sum()) if step == ALL_TIERS else float(rows[step].cost[example]),
+            example,
+        ),
         score=stage.predictions.score[0],
     )
+
+
+def _seen(traffic: Predictions, cost: float, example: int) -> dict[str, Seen]:
+    """What the tiers answered that were paid for; the lowest one always answers."""
+    price = traffic.relative_price
+    paid = next(
+        asked
+        for asked in itertools.product((False, True), repeat=len(price) - 1)
+        if abs(price[0] + float(price[1:] @ np.asarray(asked)) - cost) < CENT
+        or abs(float(price[1:] @ np.asarray(asked)) - cost) < CENT
+    )
+    return {
+        name: Seen(int(traffic.predicted[tier, example]), float(traffic.score[tier, example]))
+        for tier, name in enumerate(traffic.tiers)
+        if tier == 0 or paid[tier - 1]
+    }
 
 
 def run(
@@ -98,14 +127,16 @@ def run(
             by_score.append(number)
         differs = bool(outcomes.differs[step, example])
         if outcomes.is_top[step, example]:
-            live.note_answer(names[step], disagrees=False, is_auditable=False)
+            seen = outcomes.seen(step, example) if step else None
+            live.note_answer(names[step], disagrees=False, is_auditable=False, seen=seen)
             continue
         confidence = float(outcomes.confidence[step, example])
         draw = draws.draw(confidence, can_ask=True, num_in_progress=0)
         live.note_answer(names[step], disagrees=None, is_auditable=draw.chance > 0)
         if draw.is_drawn:
             num_audits += 1
-            if live.note_audit(names[step], draw.chance, agrees=not differs):
+            seen = outcomes.seen(ALL_TIERS, example)
+            if live.note_audit(names[step], draw.chance, agrees=not differs, seen=seen):
                 by_audit.append(number)
     return Run(
         outcomes.regret[steps, drawn],

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from runtime.core import reasons
+from runtime.core.ladder import step_of
 from runtime.core.turning import Place, Turn, chance_to_ask, turns
 from runtime.messages import Hop, Reason
 
@@ -115,7 +116,13 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
         facts = _with_gear(facts, place)
     found = () if place is None else turns(place)
     name = reasons.plain(label_name(facts.label, labels))
-    words = (_choice(facts, name), _weighed(facts), _reason(facts), _what_came_back(facts))
+    words = (
+        _choice(facts, name),
+        _safer(facts),
+        _weighed(facts),
+        _reason(facts),
+        _what_came_back(facts),
+    )
     return Explanation(
         **msgspec.structs.asdict(facts),
         label_name=name,
@@ -204,6 +211,18 @@ def _threshold(facts: Facts, reason: Reason | None) -> str:
         gear = reasons.plain(facts.gear)
         return f"The gear {gear} has no table for the tiers before it: its threshold{how} decided."
     return f"No gear was followed: its threshold{how} decided."
+
+
+def _safer(facts: Facts) -> str:
+    """That the gear is a safer one than budget and load ask for; as each tier tells it."""
+    num_steps = step_of(facts.gear or "")
+    if not num_steps:
+        return ""
+    return (
+        f"It followed {reasons.plain(facts.gear or '')}, {num_steps} "
+        f"step{'s' if num_steps > 1 else ''} safer than the gear: scores or audits said that "
+        "traffic is not what was fitted on."
+    )
 
 
 def _reason(facts: Facts) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from runtime.core.gears import weigh
+from runtime.core.seen import Seen
 from runtime.messages import Guarantee
 from runtime.policy import SAFER, Gear, Policy, Targets, step_names
 
@@ -54,4 +58,26 @@ def gear_named(policy: Policy, name: str) -> Gear | None:
     for gear in policy.gears:
         if name == gear.name or name in step_names(gear):
             return next(step for step in ladder(gear, policy.targets) if step.name == name)
+    return None
+
+
+def label_under(gear: Gear, tiers: tuple[str, ...], seen: Mapping[str, Seen]) -> int | None:
+    """The final label under a gear of a request whose answers are ``seen``, over a good link.
+
+    None where an answer is needed that is not among them.
+    """
+    if not gear.tables:
+        return seen[tiers[-1]].label if tiers[-1] in seen else None
+    stop = tiers[:1]
+    while stop[-1] in seen:
+        here, table = seen[stop[-1]], gear.table_at(stop)
+        if table is None:
+            return here.label
+        earlier = [seen[tier].label for tier in stop[:-1]]
+        choice = weigh(gear, table, label=here.label, score=here.score, earlier=earlier).choice
+        if choice is None:
+            return here.label
+        if choice.answer:
+            return seen[choice.answer].label
+        stop = (*stop, choice.to[-1])
     return None

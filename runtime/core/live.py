@@ -4,17 +4,21 @@ Rules of this file:
   * it belongs to the tier where journeys begin; the tiers above follow the gear that they are told;
   * whatever is noted, the answer is one of the certified configurations of the gear;
   * only steps towards safety: nothing here makes a gear cheaper than it was certified;
+  * steering looks at the answers that were given; whether to fit again, at those that the gear
+    itself would have given, or else safer steps would hide that it is outdated;
   * facts that the policy does not hold switch off what needs them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from runtime.core.drift import ScoreDrift
-from runtime.core.ladder import ladder
+from runtime.core.ladder import label_under, ladder
 from runtime.core.load import AS_FITTED, LoadEstimator
 from runtime.core.recalibration import RecalibrationDetector
+from runtime.core.seen import Seen
 from runtime.core.steering import Steering
 from runtime.messages import Residency, Tier
 from runtime.policy import Gear, Policy, Score
@@ -26,8 +30,8 @@ _ROUNDING = 1e-9
 class Standing:
     """What holds for the next request.
 
-    ``tau``, 0 to 1, is the share of the safer steps to go, ``depth`` how many more. The last step,
-    where the top tier answers everything, is no help where ``can_ask_top`` is False.
+    ``tau``, 0 to 1, says how far to go towards safety, ``depth`` how many steps more. The last
+    step, where the top tier answers everything, is no help where ``can_ask_top`` is False.
     """
 
     load: float = AS_FITTED
@@ -37,8 +41,11 @@ class Standing:
     can_ask_top: bool = True
 
     def step(self, num_steps: int) -> int:
-        """Which of a gear's safer steps to take; 0 is the gear itself."""
-        wanted = int(self.tau * num_steps + _ROUNDING) + self.depth
+        """Which of a gear's safer steps to take; 0 is the gear itself.
+
+        Gear and steps share the range of ``tau`` evenly, so that the last one is kept for a while.
+        """
+        wanted = min(num_steps, int(self.tau * (num_steps + 1) + _ROUNDING)) + self.depth
         return max(0, min(wanted, num_steps if self.can_ask_top else num_steps - 1))
 
 
@@ -57,11 +64,16 @@ class LiveControl:
         )
         self.steering = Steering(audit_rate)
         self.recalibration = RecalibrationDetector(audit_rate)
+        self._tiers = policy.tiers
         self._targets: dict[str, float] = {}
+        # Of every safer step the gear that it is one of.
+        self._fitted: dict[str, Gear] = {}
         for gear in policy.gears:
             target = allowed_disagreement(gear, policy.targets.max_loss)
             if target is not None:
-                self._targets |= {step.name: target for step in ladder(gear, policy.targets)}
+                steps = ladder(gear, policy.targets)
+                self._targets |= {step.name: target for step in steps}
+                self._fitted |= {step.name: gear for step in steps[1:]}
         self._standing = AS_IT_WAS_FITTED
 
     def standing(self, now_s: float, residency: Residency = Residency.CLOUD) -> Standing:
@@ -80,30 +92,61 @@ class LiveControl:
             self._refresh()
         return has_changed
 
-    def note_answer(self, gear: str, *, disagrees: bool | None, is_auditable: bool) -> None:
+    def note_answer(
+        self,
+        gear: str,
+        *,
+        disagrees: bool | None,
+        is_auditable: bool,
+        seen: Mapping[str, Seen] | None = None,
+    ) -> None:
         """An answer under a gear, or a step of it.
 
         Args:
             gear: its name.
             disagrees: with the top tier's answer; None where that is not known.
             is_auditable: whether an audit could have been drawn, and so speaks for this answer.
+            seen: what the tiers answered, to know what the gear would have answered.
         """
         target = self._targets.get(gear)
         if target is None or (disagrees is None and not is_auditable):
             return
         self.steering.note_answer(target, disagrees=bool(disagrees))
-        self.recalibration.note_answer(target, disagrees=bool(disagrees))
+        is_known = disagrees is not None
+        fitted = is_known and self._would_disagree(gear, seen, disagrees=bool(disagrees))
+        self.recalibration.note_answer(target, disagrees=fitted)
         self._refresh()
 
-    def note_audit(self, gear: str, chance: float, *, agrees: bool | None) -> bool:
+    def note_audit(
+        self,
+        gear: str,
+        chance: float,
+        *,
+        agrees: bool | None,
+        seen: Mapping[str, Seen] | None = None,
+    ) -> bool:
         """An audit that ended; whether it shows for the first time that the promise is broken."""
         target = self._targets.get(gear)
         if target is None or not chance > 0:
             return False
         self.steering.note_audit(target, chance, agrees=agrees)
+        if agrees is not None:
+            agrees = not self._would_disagree(gear, seen, disagrees=not agrees)
         is_alarm = self.recalibration.note_audit(target, chance, agrees=agrees)
         self._refresh()
         return is_alarm
+
+    def _would_disagree(
+        self, name: str, seen: Mapping[str, Seen] | None, *, disagrees: bool
+    ) -> bool:
+        """Whether the gear's own answer is not the top tier's; False where that is not known."""
+        gear = self._fitted.get(name)
+        if gear is None:
+            return disagrees
+        if seen is None or self.top.value not in seen:
+            return False
+        label = label_under(gear, self._tiers, seen)
+        return label is not None and label != seen[self.top.value].label
 
     def _refresh(self) -> None:
         depth = self.drift.depth if self.drift else 0

@@ -20,7 +20,7 @@ ETA = 0.05
 
 
 class Steering:
-    """``tau`` is 0 for the fitted gear and 1 for the last of its safer steps.
+    """``tau`` goes from 0, the fitted gear, to 1, the last of its safer steps.
 
     ``rate`` is the mean chance of an audit; without audits nothing is steered.
     """

@@ -148,18 +148,17 @@ class Auditor:
             # A degraded reply is that of a tier below the top, or of half an ensemble.
             if reply.outcome is Outcome.ANSWERED and set(self._gearbox.above) <= above.keys():
                 agrees = above[self._gearbox.above[-1]].label == decided.label
-        self._log.append(
-            AuditRecord(
-                wall_s=decided.wall_s,
-                request_id=decided.request_id,
-                site=decided.site,
-                policy=decided.policy,
-                gear=decided.gear,
-                chance=decided.audit_chance,
-                seen=text,
-                agrees=agrees,
-            )
+        ended = AuditRecord(
+            wall_s=decided.wall_s,
+            request_id=decided.request_id,
+            site=decided.site,
+            policy=decided.policy,
+            gear=decided.gear,
+            chance=decided.audit_chance,
+            seen=text,
+            agrees=agrees,
         )
+        self._log.append(ended)
         if agrees is None:
             self._metrics.count_audit("failed")
         else:
@@ -167,7 +166,7 @@ class Auditor:
         self._loss.note_audit(decided.audit_chance, agrees=agrees)
         self._metrics.set_audit_loss(self._loss.value)
         if self._pilot:
-            self._pilot.note_audit(decided, agrees=agrees)
+            self._pilot.note_audit(ended, decided.seen)
 
     async def close(self) -> None:
         """Ends what runs; it is written down as not come back."""

@@ -14,7 +14,7 @@ from runtime.exchange.course import Course, num_examples
 from runtime.exchange.uplink import UpstreamReply
 from runtime.messages import Answer, InferenceRequest, Outcome, Reason, Tier
 from runtime.policy import Policy
-from runtime.ports import Clock, DecisionRecord
+from runtime.ports import AuditRecord, Clock
 
 _log = structlog.get_logger()
 
@@ -36,37 +36,42 @@ class Pilot:
     ) -> None:
         self._tier, self._clock, self._metrics = tier, clock, metrics
         is_lowest = policy is not None and policy.tiers[0] == tier.value
-        self._live = LiveControl(policy, audit_rate=audit_rate) if policy and is_lowest else None
+        self.live = LiveControl(policy, audit_rate=audit_rate) if policy and is_lowest else None
 
     def standing(self, request: InferenceRequest) -> Standing:
         """What holds for a request."""
-        if self._live is None or request.hop or request.gear:
+        if self.live is None or request.hop or request.gear:
             return AS_IT_WAS_FITTED
-        return self._live.standing(self._clock.monotonic_s(), request.residency)
+        return self.live.standing(self._clock.monotonic_s(), request.residency)
 
     def note(self, course: Course, answer: Answer, audit_chance: float) -> None:
         """A request that was answered here; ``audit_chance`` is 0 where no audit could be drawn."""
         request = course.request
-        if self._live is None or request.audit or request.hop or num_examples(request) != 1:
+        if self.live is None or request.audit or request.hop or num_examples(request) != 1:
             return
-        self._note_score(self._live, course)
+        self._note_score(self.live, course)
         if course.reply is not None:
-            self._note_reply(self._live, course.reply, course.decision.route)
+            self._note_reply(self.live, course.reply, course.decision.route)
         if answer.outcome is Outcome.ANSWERED:
-            top = course.seen(self._tier).get(self._live.top.value)
-            self._live.note_answer(
+            seen = course.seen(self._tier)
+            top = seen.get(self.live.top.value)
+            self.live.note_answer(
                 course.engaged.label.partition("/")[2],
                 disagrees=None if top is None else top.label != answer.label,
                 is_auditable=audit_chance > 0,
+                seen=seen,
             )
-        self._show(self._live, course)
+        self._show(self.live, course)
 
-    def note_audit(self, audited: DecisionRecord, *, agrees: bool | None) -> None:
-        """An audit that ended."""
+    def note_audit(self, audited: AuditRecord, before: str) -> None:
+        """An audit that ended; ``before`` is what had been seen with the answer."""
+        live = self.live
         # What the top tier said at once has been noted with the answer.
-        if self._live is None or self._live.top.value in parse_seen(audited.seen):
+        if live is None or live.top.value in parse_seen(before):
             return
-        if self._live.note_audit(audited.gear, audited.audit_chance, agrees=agrees):
+        if live.note_audit(
+            audited.gear, audited.chance, agrees=audited.agrees, seen=parse_seen(audited.seen)
+        ):
             self._metrics.count_drift_alarm("audits")
             _log.warning(
                 "policy.outdated",

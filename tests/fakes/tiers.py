@@ -25,6 +25,7 @@ from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
+from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import Presence
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
@@ -134,6 +135,7 @@ class FakeTier:
         inline: bool = False,
         gearbox: Gearbox | None = None,
         audits: AuditSettings | None = None,
+        live: bool = False,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -151,6 +153,7 @@ class FakeTier:
         self.bus = MemoryBus(broker, client_id=f"{tier.value}-{site}", link=link)
         self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
         self.uplink = self._uplink(above) if above else None
+        self.pilot = self._pilot(audits, gearbox) if live else None
         self.auditor = self._auditor(audits, gearbox) if audits else None
         self.flow = RequestFlow(
             self.identity,
@@ -162,6 +165,7 @@ class FakeTier:
             gearbox=gearbox,
             uplink=self.uplink,
             auditor=self.auditor,
+            pilot=self.pilot,
         )
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)
@@ -196,6 +200,16 @@ class FakeTier:
             metrics=self.metrics,
             log=self.log,
             chooser=random.Random(1),
+            pilot=self.pilot,
+        )
+
+    def _pilot(self, audits: AuditSettings | None, gearbox: Gearbox | None) -> Pilot:
+        return Pilot(
+            self.identity.tier,
+            gearbox.policy if gearbox else None,
+            audit_rate=audits.rate if audits else 0.0,
+            clock=self.clock,
+            metrics=self.metrics,
         )
 
     def _birth(self) -> Birth:

@@ -21,12 +21,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from runtime.policy import ScoreReference
 
+Floats = npt.NDArray[np.float64]
+
 # Below this the series does not converge, and the tail is 1 to the last digit.
 _LEAST = 0.2
-_TERMS = 100
+_NEGLIGIBLE = 1e-15
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +44,21 @@ class DriftSettings:
     deepens_by: float = 0.15
 
 
-def distance(sample: Sequence[float], reference: ScoreReference) -> float:
+def distance(sample: Sequence[float] | Floats, quantiles: Sequence[float] | Floats) -> float:
     """How far the shares below any score are apart at least, 0 to 1."""
-    scores = np.sort(np.nan_to_num(np.asarray(sample, np.float64), nan=-math.inf, neginf=-math.inf))
+    scores = np.sort(np.nan_to_num(sample, nan=-math.inf, posinf=math.inf, neginf=-math.inf))
     if not len(scores):
         return 0.0
-    quantiles = np.asarray(reference.quantiles)
-    num = len(quantiles) - 1
+    num, places = len(quantiles) - 1, np.arange(len(scores))
     # The reference's share up to a score is at most that of the next quantile ...
     most = np.minimum(np.searchsorted(quantiles, scores, side="right") / num, 1.0)
     # ... and its share below the score at least that of the last quantile below.
     least = np.maximum(np.searchsorted(quantiles, scores, side="left") - 1, 0) / num
-    up_to = np.searchsorted(scores, scores, side="right") / len(scores)
-    below = np.searchsorted(scores, scores, side="left") / len(scores)
-    return max(0.0, float((up_to - most).max()), float((least - below).max()))
+    # Of equal scores the last has all of them up to it and the first none of them below; those
+    # between say less, and do no harm.
+    above = float(((places + 1) / len(scores) - most).max())
+    below = float((least - places / len(scores)).max())
+    return max(0.0, above, below)
 
 
 def p_value(apart: float, num_sample: int, num_reference: int) -> float:
@@ -63,15 +67,21 @@ def p_value(apart: float, num_sample: int, num_reference: int) -> float:
     scaled = apart * math.sqrt(size)
     if scaled < _LEAST:
         return 1.0
-    terms = ((-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, _TERMS))
-    return min(1.0, max(0.0, 2 * math.fsum(terms)))
+    total, k, term = 0.0, 0, 1.0
+    while term > _NEGLIGIBLE:
+        k += 1
+        term = math.exp(-2 * (k * scaled) ** 2)
+        total += term if k % 2 else -term
+    return min(1.0, max(0.0, 2 * total))
 
 
 class ScoreDrift:
     """Watches scores; ``depth`` is how many steps safer to go, 0 while nothing is wrong."""
 
     def __init__(self, reference: ScoreReference, settings: DriftSettings | None = None) -> None:
-        self._reference, self._settings = reference, settings or DriftSettings()
+        self._settings = settings or DriftSettings()
+        self._num_reference = reference.num_examples
+        self._quantiles = np.asarray(reference.quantiles)
         self._window: deque[float] = deque(maxlen=self._settings.window)
         self._num_new = 0
         self._num_calm = 0
@@ -89,8 +99,8 @@ class ScoreDrift:
         if self._num_new < due or len(self._window) < settings.window:
             return False
         self._num_new = 0
-        apart = distance(self._window, self._reference)
-        self.p_value = p_value(apart, len(self._window), self._reference.num_examples)
+        apart = distance(np.asarray(self._window), self._quantiles)
+        self.p_value = p_value(apart, len(self._window), self._num_reference)
         return self._judge(apart, self.p_value)
 
     def _judge(self, apart: float, p: float) -> bool:

@@ -223,7 +223,7 @@ def guarantee_of(engaged: Engaged, *, is_as_fitted: bool, climb: Climb | None) -
     if climb is None:
         return promised
     if climb.outcome is Outcome.FAILED or climb.guarantee is None:
-        is_late = climb.reason is Reason.UPSTREAM_TIMEOUT
+        is_late = climb.outcome is Outcome.FAILED and climb.reason is Reason.UPSTREAM_TIMEOUT
         return promised if is_late and engaged.expects_late else Guarantee.SUSPENDED
     if climb.guarantee in (Guarantee.NONE, Guarantee.SUSPENDED):
         return climb.guarantee

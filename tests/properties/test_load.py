@@ -72,6 +72,16 @@ def test_a_reply_is_compared_with_the_hops_that_it_crossed_less_the_work_there()
     assert load.ratio == pytest.approx(2.0)
 
 
+def test_the_highest_tier_counts_in_whatever_order_they_are_told() -> None:
+    one, other = estimator(), estimator()
+
+    for _ in range(8):
+        one.note_reply(0.0, 100.0, CLOUD)
+        other.note_reply(0.0, 100.0, list(reversed(CLOUD)))
+
+    assert one.ratio == other.ratio == 2.0
+
+
 def test_a_reply_that_crossed_no_known_hop_says_nothing() -> None:
     load = LoadEstimator({"cloud": 30.0}, LOADS)
 

@@ -16,6 +16,8 @@ from runtime.policy import ScoreReference, TraceFacts
 MAX_STEPS = 3
 # Cost of a gear that asks nobody, for ratios of costs.
 LEAST_COST = 0.01
+# From here on a step is hardly another one than the last resort, which needs no tables.
+NEAR_TOP = 0.95
 NUM_QUANTILES = 200
 
 
@@ -27,10 +29,10 @@ def spread(costs: Sequence[float]) -> list[int]:
     if not costs:
         return []
     *earlier, last = costs
-    dearer = [index for index, cost in enumerate(earlier) if cost > last]
+    dearer = [index for index, cost in enumerate(earlier) if last < cost < NEAR_TOP]
     if not dearer:
         return []
-    low, high = max(last, LEAST_COST), max(*costs, LEAST_COST)
+    low, high = (max(cost, LEAST_COST) for cost in (last, max(costs[index] for index in dearer)))
     wanted = np.geomspace(low, high, MAX_STEPS + 1)[1:]
     distances = np.abs(np.asarray(costs)[dearer][:, None] - wanted)
     nearest = {dearer[position] for position in distances.argmin(axis=0).tolist()}

@@ -40,7 +40,7 @@ class Pilot:
 
     def standing(self, request: InferenceRequest) -> Standing:
         """What holds for a request."""
-        if self.live is None or request.hop or request.gear:
+        if self.live is None or request.hop:
             return AS_IT_WAS_FITTED
         return self.live.standing(self._clock.monotonic_s(), request.residency)
 

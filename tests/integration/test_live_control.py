@@ -15,6 +15,7 @@ from fakes.waiting import eventually
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.core.audit import AuditSettings
 from runtime.core.ladder import step_of
+from runtime.core.seen import parse_seen
 from runtime.messages import Guarantee, Residency, Tier
 from runtime.policy import Policy
 
@@ -206,3 +207,22 @@ async def test_a_policy_without_facts_of_its_fit_is_followed_as_ever() -> None:
 
     assert {record.gear for record in device.log.records} == {"g"}
     assert {record.guarantee for record in device.log.records} == {"certified"}
+
+
+async def test_what_the_top_tier_said_at_once_is_not_counted_again_by_its_audit() -> None:
+    followed = watched(gear(table("edge", to=("cloud",))))
+    async with AsyncExitStack() as stack:
+        tiers = device, _, _ = hierarchy(followed, device=NumbersBackend(UNSURE), audits=ALWAYS)
+        await online(stack, *tiers)
+        pilot = device.pilot
+        assert pilot is not None
+        assert pilot.live is not None
+        pilot.live.steering.tau = 0.1
+        await ask(device)
+        noted = pilot.live.steering.tau
+
+        await eventually(lambda: device.log.audits)
+
+    assert list(parse_seen(device.log.records[0].seen)) == ["edge", "cloud"]
+    assert noted < 0.1
+    assert pilot.live.steering.tau == noted

@@ -151,11 +151,9 @@ class LiveControl:
     def _refresh(self) -> None:
         depth = self.drift.depth if self.drift else 0
         is_suspended = depth > 0 or self.recalibration.is_alarmed
-        now = self._standing
-        if (now.tau, now.depth, now.is_suspended) != (self.steering.tau, depth, is_suspended):
-            self._standing = replace(
-                now, tau=self.steering.tau, depth=depth, is_suspended=is_suspended
-            )
+        now, tau = self._standing, self.steering.tau
+        if now.tau != tau or now.depth != depth or now.is_suspended != is_suspended:
+            self._standing = Standing(now.load, tau, depth, is_suspended)
 
 
 def allowed_disagreement(gear: Gear, max_loss: float) -> float | None:

@@ -49,6 +49,8 @@ class LoadEstimator:
         self._ratios: deque[tuple[float, float]] = deque(maxlen=self._settings.window)
         self._load = AS_FITTED
         self._stale_at_s = math.inf
+        # The median of what was last looked at; None where that was too little.
+        self.ratio: float | None = None
 
     def note_reply(self, now_s: float, elapsed_ms: float, hops: Iterable[Hop]) -> None:
         """A reply came after ``elapsed_ms``; ``hops`` are those of the tiers above."""
@@ -85,23 +87,16 @@ class LoadEstimator:
             self._refresh(now_s)
         return self._load
 
-    @property
-    def ratio(self) -> float | None:
-        """The median of what was last looked at; None where that was too little."""
-        if len(self._ratios) < self._settings.least:
-            return None
-        return statistics.median(ratio for _, ratio in self._ratios)
-
     def _refresh(self, now_s: float) -> None:
         while self._ratios and now_s - self._ratios[0][0] >= self._settings.max_age_s:
             self._ratios.popleft()
         self._stale_at_s = (
             self._ratios[0][0] + self._settings.max_age_s if self._ratios else math.inf
         )
-        ratio = self.ratio
-        if ratio is None:
-            self._load = AS_FITTED
+        if len(self._ratios) < self._settings.least:
+            self._load, self.ratio = AS_FITTED, None
             return
+        ratio = self.ratio = statistics.median(ratio for _, ratio in self._ratios)
         if ratio > self._load * self._settings.up_at:
             self._load = self._covering(ratio / self._settings.up_at)
         else:

@@ -35,6 +35,8 @@ class Pilot:
         metrics: TierMetrics,
     ) -> None:
         self._tier, self._clock, self._metrics = tier, clock, metrics
+        # What the metrics say; setting them costs more than comparing.
+        self._shown: tuple[int, float, float | None, float | None] | None = None
         is_lowest = policy is not None and policy.tiers[0] == tier.value
         self.live = LiveControl(policy, audit_rate=audit_rate) if policy and is_lowest else None
 
@@ -103,10 +105,9 @@ class Pilot:
             live.load.note_lost(now_s, reply.elapsed_ms, route[-1] if route else None)
 
     def _show(self, live: LiveControl, course: Course) -> None:
-        drift = live.drift
-        self._metrics.set_live(
-            step=step_of(course.engaged.label),
-            steering=live.steering.tau,
-            load=live.load.ratio,
-            score_p=drift.p_value if drift else None,
-        )
+        p_value = live.drift.p_value if live.drift else None
+        shown = step_of(course.engaged.label), live.steering.tau, live.load.ratio, p_value
+        if shown != self._shown:
+            self._shown = shown
+            step, steering, load, score_p = shown
+            self._metrics.set_live(step=step, steering=steering, load=load, score_p=score_p)

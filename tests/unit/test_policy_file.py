@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.core.ladder import gear_named
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
 from runtime.policy import (
@@ -24,15 +23,11 @@ from runtime.policy import (
     Interval,
     Policy,
     Promise,
-    SaferStep,
-    ScoreReference,
     SplitFacts,
     Targets,
-    TraceFacts,
     decode_policy,
     digest_of,
     encode_policy,
-    step_names,
 )
 
 # Three labels share two rows; two tiers agree or not; the last row is for batches.
@@ -63,8 +58,6 @@ AT_EDGE = DecisionTable(
         Choice(gain=((0.2, 0.0), (0.3,)), cost=((1.3, 1.3), (1.3,)), to=("regional", "cloud")),
     ),
 )
-SAFER_STEP = SaferStep(penalty=0.05, tables=(AT_EDGE,), cost=0.5, loss=0.001)
-SCORES = ScoreReference("edge", "probability", 1000, (0.2, 0.9, 1.0, 1.0))
 PROMISE = Promise(
     answered_by={"edge": 0.7, "regional": 0.2, "cloud": 0.1},
     cost=Interval(0.3, 0.28, 0.32),
@@ -182,32 +175,9 @@ def test_patterns_are_the_ways_in_which_tiers_below_agree() -> None:
     assert AT_REGIONAL.num_patterns == 2
 
 
-def test_a_gear_is_found_by_name_and_its_table_by_who_has_answered() -> None:
-    assert gear_named(POLICY, "100ms-x1") is POLICY.gears[0]
-    assert gear_named(POLICY, "other") is None
+def test_a_table_is_found_by_who_has_answered() -> None:
     assert GEAR.table_at(("edge", "regional")) is AT_REGIONAL
     assert GEAR.table_at(("regional",)) is None
-
-
-def test_steps_are_named_after_their_gear_and_end_at_the_top_tier() -> None:
-    one = msgspec.structs.replace(GEAR, safer=(SAFER_STEP, SAFER_STEP))
-
-    assert step_names(one) == ["100ms-x1.safer-1", "100ms-x1.safer-2", "100ms-x1.safer-3"]
-    assert step_names(msgspec.structs.replace(GEAR, tables=())) == []
-
-
-def test_what_live_control_needs_is_kept_in_the_file() -> None:
-    promise = msgspec.structs.replace(PROMISE, disagreement=Interval(0.03, 0.02, 0.04))
-    known = msgspec.structs.replace(
-        POLICY,
-        gears=(msgspec.structs.replace(GEAR, safer=(SAFER_STEP,), promise=promise),),
-        trace=TraceFacts("t", 3, {"regional": 20.0}),
-        scores=SCORES,
-    )
-
-    assert decode_policy(encode_policy(known), "policy.json") == known
-    # A policy of before is the same policy still.
-    assert b"safer" not in encode_policy(POLICY)
 
 
 def with_conditions(*conditions: tuple[float, float]) -> Policy:
@@ -277,22 +247,6 @@ def of_choice(**changed: Any) -> Callable[[], Policy]:
     return lambda: with_choice(**changed)
 
 
-def of_gears(*names: str) -> Callable[[], Policy]:
-    return lambda: with_gears(*(msgspec.structs.replace(GEAR, name=name) for name in names))
-
-
-def of_step(**changed: Any) -> Callable[[], Policy]:
-    return of_gear(safer=(msgspec.structs.replace(SAFER_STEP, **changed),))
-
-
-def of_trace(ms: float) -> Callable[[], Policy]:
-    return of_policy(trace=TraceFacts("t", 1, {"cloud": ms}))
-
-
-def of_scores(**changed: Any) -> Callable[[], Policy]:
-    return of_policy(scores=msgspec.structs.replace(SCORES, **changed))
-
-
 NAN, INF = math.nan, math.inf
 CONTRADICTIONS: list[tuple[str, Callable[[], Policy], str]] = [
     ("a tier twice", of_policy(tiers=("edge", "cloud", "edge")), "a tier is there twice"),
@@ -330,25 +284,6 @@ CONTRADICTIONS: list[tuple[str, Callable[[], Policy], str]] = [
     ("a row more", of_choice(cost=((0.0, 0.0), (0.0,), (0.0,))), "not one number for every bin"),
     ("a gain that is none", of_choice(gain=((NAN, 0.0), (0.0,))), "of a table is not finite"),
     ("an endless cost", of_choice(cost=((0.0, INF), (0.0,))), "of a table is not finite"),
-    ("a gear called as a step", of_gears("g", "g.safer-1"), "called as a safer step of another"),
-    ("a step's price that is none", of_step(penalty=NAN), "a safer step's number is not finite"),
-    ("a step that loses for ever", of_step(loss=INF), "a safer step's number is not finite"),
-    ("two tables of a step", of_step(tables=(AT_EDGE, AT_EDGE)), "two tables for the same tiers"),
-    (
-        "a step of other labels",
-        of_step(tables=(msgspec.structs.replace(AT_EDGE, rows=(0, 0)),)),
-        "2 rows for 3 labels",
-    ),
-    (
-        "a disagreement that is none",
-        of_promise(disagreement=Interval(NAN, 0, 1)),
-        "a promise is not finite",
-    ),
-    ("an endless round trip", of_trace(INF), "a median of the trace is not finite"),
-    ("a reply before its request", of_trace(-1.0), "a median of the trace is below 0"),
-    ("scores that fall", of_scores(quantiles=(0.2, 0.1)), "the quantiles of the scores fall"),
-    ("scores that are none", of_scores(quantiles=(0.2, NAN)), "of the scores is not finite"),
-    ("scores of another tier", of_scores(tier="cloud"), "not those of the lowest tier"),
 ]
 
 

@@ -2,13 +2,15 @@
 
 All steps run round-robin in one process, so that what disturbs one disturbs all. Printed are the
 medians of CPU time over rounds, and the ratio to the bare engine. The decision overhead
-(confidence, gear, look-up in its table, decision) is also timed call by call, for percentiles.
+(confidence, gear, look-up in its table, decision, live control) is also timed call by call, for
+percentiles.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import logging
 import statistics
 import tempfile
@@ -35,6 +37,7 @@ from runtime.common_settings import EscalationSettings, StateSettings
 from runtime.core.confidence import Floats, confidence_of_batch
 from runtime.core.escalation import EscalationPolicy, Situation, decide
 from runtime.core.gearbox import Gearbox
+from runtime.core.live import LiveControl
 from runtime.deadline import Deadline
 from runtime.messages import Guarantee, Residency, Tensors, Tier
 from runtime.policy import (
@@ -44,6 +47,7 @@ from runtime.policy import (
     Interval,
     Policy,
     Promise,
+    ScoreReference,
     SplitFacts,
     Targets,
 )
@@ -112,12 +116,18 @@ def _parts(picture: Pixels, run: Callable[[Tensors], Tensors]) -> dict[str, Step
 
 def decision_of(logits: Floats) -> Callable[[], object]:
     """All that is done between the model's output and knowing what to do, under a policy."""
-    box = Gearbox(Tier.EDGE, wide_policy(logits.shape[1]), "0" * 64)
+    followed = wide_policy(logits.shape[1])
+    box = Gearbox(Tier.EDGE, followed, "0" * 64)
+    live = LiveControl(followed, audit_rate=0.01)
+    # As it is: nothing has shifted, and audits have steered a little.
+    live.steering.tau = 0.1
+    scores = itertools.cycle(np.linspace(0, 1, 499).tolist())
     policy = EscalationPolicy(accept_at=0.8)
 
     def decide_all() -> object:
         sure = confidence_of_batch(logits, 1.3)
-        engaged = box.engage("", remaining_ms=100.0, num_examples=1)
+        standing = live.standing(1.0)
+        engaged = box.engage("", remaining_ms=100.0, num_examples=1, standing=standing)
         advised = box.advise(engaged, sure, (), residency=Residency.CLOUD, chance=0.9)
         situation = Situation(
             confidence=sure,
@@ -128,7 +138,10 @@ def decision_of(logits: Floats) -> Callable[[], object]:
             chance_in_time=0.9,
             probe_is_due=False,
         )
-        return decide(policy, situation, advised[0] if advised else None)
+        decision = decide(policy, situation, advised[0] if advised else None)
+        live.note_score(next(scores))
+        live.note_answer("g100", disagrees=None, is_auditable=True)
+        return decision
 
     return decide_all
 
@@ -142,7 +155,8 @@ def wide_policy(num_labels: int) -> Policy:
     rows = tuple(range(num_labels))
     table = DecisionTable(("edge",), rows, (edges,) * (num_labels + 1), choices)
     none = Interval(0.0, 0.0, 0.0)
-    promise = Promise(answered_by={}, cost=none, loss=none, accuracy=none)
+    promise = Promise(answered_by={}, cost=none, loss=none, accuracy=none, disagreement=none)
+    evenly = tuple(position / 200 for position in range(201))
     return Policy(
         name="bench",
         tiers=("edge", "regional", "cloud"),
@@ -155,6 +169,7 @@ def wide_policy(num_labels: int) -> Policy:
             Gear(f"g{budget_ms}", Guarantee.CERTIFIED, 0.1, (table,), promise, budget_ms)
             for budget_ms in (20, 50, 100, 200)
         ),
+        scores=ScoreReference("edge", "probability", 5000, evenly),
     )
 
 

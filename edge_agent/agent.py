@@ -30,6 +30,7 @@ from runtime.exchange.station import (
     birth_of,
     bus_of,
     escalation_policy,
+    pilot_of,
     station,
     uplink_settings,
 )
@@ -140,7 +141,8 @@ class Agent:
                 ),
                 epoch=parts.epoch,
             )
-        auditor = auditor_of(parts, settings.escalation, uplink) if uplink else None
+        pilot = pilot_of(parts, settings.escalation) if uplink else None
+        auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         self._flow = RequestFlow(
             self.identity,
             model=model,
@@ -152,6 +154,7 @@ class Agent:
             uplink=uplink,
             auditor=auditor,
             reviewer=parts.reviewer,
+            pilot=pilot,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(

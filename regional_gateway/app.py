@@ -14,6 +14,7 @@ from runtime.exchange.station import (
     auditor_of,
     bus_of,
     escalation_policy,
+    pilot_of,
     station,
     uplink_settings,
 )
@@ -37,7 +38,8 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         AsyncExitStack() as stack,
     ):
         uplink = await _uplink(settings, parts, stack)
-        auditor = auditor_of(parts, settings.escalation, uplink) if uplink else None
+        pilot = pilot_of(parts, settings.escalation) if uplink else None
+        auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         if auditor is not None:
             stack.push_async_callback(auditor.close)
         flow = RequestFlow(
@@ -51,6 +53,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             uplink=uplink,
             auditor=auditor,
             reviewer=parts.reviewer,
+            pilot=pilot,
         )
         await answer_until(
             stop,

@@ -238,3 +238,10 @@ class EscalationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     max_audits: Annotated[
         int, Meta(description="Audits in progress; further ones do not take place.", ge=1)
     ] = 2
+    live_control: Annotated[
+        bool,
+        Meta(
+            description="Whether load, scores and audits choose among the gears of the policy and "
+            "their safer steps; false: by the latency budget alone."
+        ),
+    ] = True

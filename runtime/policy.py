@@ -11,20 +11,20 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.averages import AVERAGED_SCORES, Average, check_averages
+from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
-from runtime.policy_rules import Rules, check_rules
+from runtime.policy_checks import check_policy
+from runtime.policy_rules import Rules
 
 MAX_POLICY_BYTES = 16 << 20
 MIN_TIERS = 2
+# Between the name of a gear and the number of one of its safer steps.
+SAFER = ".safer-"
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -102,7 +102,8 @@ class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
     ``loss`` is the top tier's accuracy less the cascade's, ``late`` the share of answers whose
     climb did not return in time, ``savings_captured`` the saved cost as a share of what an oracle
     saves. ``reviewed`` is the share of requests whose answer a person is to look at, which is not
-    part of ``cost``.
+    part of ``cost``; ``disagreement`` that of final answers which are not the top tier's, which is
+    what audits can tell without labels.
     """
 
     answered_by: dict[Name, Share]
@@ -113,6 +114,21 @@ class Promise(msgspec.Struct, frozen=True, omit_defaults=True):
     savings_captured: float = 0.0
     p_value: float = 1.0
     reviewed: Share = 0.0
+    disagreement: Interval | None = None
+
+
+class SaferStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dearer configuration that the walk certified on its way to a gear.
+
+    ``cost`` and ``loss`` are what was found on the calibration split.
+    """
+
+    penalty: float
+    tables: Annotated[tuple[DecisionTable, ...], msgspec.Meta(min_length=1)]
+    cost: float
+    loss: float
+    placement: str = ""
+    averages: tuple[Average, ...] = ()
 
 
 class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,7 +136,9 @@ class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``load`` multiplies the round-trip times of the trace. ``penalty`` is what one unit of cost
     must win in accuracy. A gear without tables asks the top tier at once. At the stops of
-    ``averages``, tables are about the average of the tiers' probabilities.
+    ``averages``, tables are about the average of the tiers' probabilities. ``safer`` are what to
+    follow instead while traffic is not what the gear was fitted on, the safest last; under the same
+    guarantee, as all of them were certified.
     """
 
     name: Name
@@ -133,6 +151,7 @@ class Gear(msgspec.Struct, frozen=True, omit_defaults=True):
     placement: str = ""
     review: Review | None = None
     averages: tuple[Average, ...] = ()
+    safer: Annotated[tuple[SaferStep, ...], msgspec.Meta(max_length=8)] = ()
 
     def average_at(self, tiers: tuple[str, ...]) -> Average | None:
         """The average for a request that these tiers have answered, the last one deciding."""
@@ -149,6 +168,26 @@ class SplitFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     num_examples: Count
     source: str = ""
+
+
+class TraceFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The trace that was used; ``median_ms`` is the median round trip of the hop to each tier."""
+
+    digest: str
+    num_rows: Count
+    median_ms: dict[Name, float] = {}
+
+
+class ScoreReference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the scores of ``tier`` were on the calibration split, to tell when they no longer are.
+
+    ``quantiles`` are the order statistics at ``0, 1/m, .. 1`` of ``num_examples`` scores.
+    """
+
+    tier: Name
+    kind: Score
+    num_examples: Annotated[int, msgspec.Meta(ge=1)]
+    quantiles: Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=10_001)]
 
 
 class Targets(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -183,6 +222,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     software: str = ""
     rules: Rules = ()
     with_averages: bool = False
+    trace: TraceFacts | None = None
+    scores: ScoreReference | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -190,32 +231,10 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         Raises:
             ValueError: parts of the policy contradict one another.
         """
-        if len(set(self.tiers)) != len(self.tiers):
-            raise ValueError("a tier is there twice")
-        if len(self.prices) != len(self.tiers):
-            raise ValueError(f"{len(self.prices)} prices for {len(self.tiers)} tiers")
-        _check_finite("a price", self.prices)
-        asked = msgspec.structs.astuple(self.targets)
-        _check_finite("a target", (number for number in asked if number is not None))
-        check_rules(self.rules, self.tiers, self.labels)
-        names = [gear.name for gear in self.gears]
+        names = [name for gear in self.gears for name in (gear.name, *step_names(gear))]
         if len(set(names)) != len(names):
-            raise ValueError("a gear is there twice")
-        for gear in self.gears:
-            _check_finite("a gear's number", (gear.penalty, gear.budget_ms, gear.load))
-            _check_finite("a promise", _numbers_of(gear.promise))
-            if gear.review is not None:
-                _check_review(gear.review, len(self.labels))
-            stops = [table.tiers for table in gear.tables]
-            if len(set(stops)) != len(stops):
-                raise ValueError(f"gear {gear.name} has two tables for the same tiers")
-            for table in gear.tables:
-                _check_table(table, self.tiers, len(self.labels))
-            _check_averaging(gear, self.tiers, len(self.labels))
-
-    def gear_named(self, name: str) -> Gear | None:
-        """The gear of this name."""
-        return next((gear for gear in self.gears if gear.name == name), None)
+            raise ValueError("a gear is there twice, or is called as a safer step of another")
+        check_policy(self)
 
     def gear_for(self, budget_ms: float, load: float = 1.0) -> Gear | None:
         """The gear for a request: of the largest budget it has, the least load that covers it.
@@ -231,76 +250,14 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
         return next((gear for gear in same if gear.load >= load), same[-1])
 
 
-def _check_finite(what: str, numbers: Iterable[float]) -> None:
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{what} is not finite")
+def step_names(gear: Gear) -> list[str]:
+    """What the safer steps of a gear are called where requests name theirs, the safest last.
 
-
-def _numbers_of(promise: Promise) -> Iterable[float]:
-    for interval in (promise.cost, promise.loss, promise.accuracy):
-        yield from (interval.mean, interval.low, interval.high)
-    yield from (promise.savings_captured, promise.p_value, promise.late)
-    yield from promise.answered_by.values()
-
-
-def _check_table(table: DecisionTable, tiers: tuple[str, ...], num_labels: int) -> None:
-    if [tier for tier in tiers if tier in table.tiers] != list(table.tiers):
-        raise ValueError(f"a table of {table.tiers} in a policy of {tiers}")
-    if len(table.rows) != num_labels:
-        raise ValueError(f"{len(table.rows)} rows for {num_labels} labels")
-    num_rows = (max(table.rows) + 1) * table.num_patterns + 1
-    if len(table.edges) != num_rows:
-        raise ValueError(f"{len(table.edges)} rows of edges where {num_rows} are needed")
-    _check_edges(table.edges)
-    above = tiers[tiers.index(table.tiers[-1]) + 1 :]
-    for choice in table.choices:
-        _check_choice(choice, table, above)
-
-
-def _check_edges(rows: Cells) -> None:
-    for edges in rows:
-        _check_finite("an edge", edges)
-        if any(left >= right for left, right in itertools.pairwise(edges)):
-            raise ValueError("the edges of a row do not rise")
-
-
-def _check_review(review: Review, num_labels: int) -> None:
-    _check_finite("a number of a review", (review.price, review.latency_ms))
-    if len(review.rows) != num_labels:
-        raise ValueError(f"{len(review.rows)} rows of a review for {num_labels} labels")
-    if len(review.edges) != max(review.rows) + 2:
-        raise ValueError(f"{len(review.edges)} rows of edges in a review")
-    _check_edges(review.edges)
-    if [len(row) for row in review.chance] != [len(edges) + 1 for edges in review.edges]:
-        raise ValueError("a review has not one chance for every bin")
-    if not all(0 <= chance <= 1 for row in review.chance for chance in row):
-        raise ValueError("a chance of a review is none")
-
-
-def _check_averaging(gear: Gear, tiers: tuple[str, ...], num_labels: int) -> None:
-    check_averages(gear.averages, tiers, num_labels)
-    for table in gear.tables:
-        if gear.average_at(table.tiers) and table.score not in AVERAGED_SCORES:
-            raise ValueError(f"a table of {table.tiers} looks up the {table.score} of an average")
-        # Whoever races answers before the others can be heard.
-        if gear.averages and any(len(choice.to) > 1 for choice in table.choices):
-            raise ValueError(f"gear {gear.name} averages and asks two tiers at once")
-
-
-def _check_choice(choice: Choice, table: DecisionTable, above: tuple[str, ...]) -> None:
-    if bool(choice.to) == bool(choice.answer):
-        raise ValueError("a choice either asks tiers or gives an earlier answer")
-    # In the order of the tiers: of several answers that of the last is preferred.
-    if [tier for tier in above if tier in choice.to] != list(choice.to):
-        raise ValueError(f"{table.tiers[-1]} cannot ask {choice.to}")
-    if choice.answer and choice.answer not in table.tiers[:-1]:
-        raise ValueError(f"no earlier answer of {choice.answer!r}")
-    widths = [len(edges) + 1 for edges in table.edges]
-    for cells in (choice.gain, choice.cost):
-        if [len(row) for row in cells] != widths:
-            raise ValueError("a choice has not one number for every bin")
-        for row in cells:
-            _check_finite("a number of a table", row)
+    The last one is not in the policy: everything goes to the top tier. A gear that does so itself
+    has no steps.
+    """
+    num_steps = len(gear.safer) + 1 if gear.tables else 0
+    return [f"{gear.name}{SAFER}{number}" for number in range(1, num_steps + 1)]
 
 
 _DECODER = msgspec.json.Decoder(Policy)

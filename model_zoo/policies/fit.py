@@ -16,6 +16,7 @@ import numpy as np
 from model_zoo.policies.averaging import averaged_kind, can_average
 from model_zoo.policies.certify import MIN_CERTIFIED, Walk, p_value_of, walk, walk_in_expectation
 from model_zoo.policies.feasibility import check_possible
+from model_zoo.policies.live_facts import score_reference, spread, trace_facts
 from model_zoo.policies.measures import best_scores, oracle_cost
 from model_zoo.policies.path import Estimate, Step, explore, fit_steps, front
 from model_zoo.policies.placements import Placement
@@ -33,6 +34,7 @@ from runtime.policy import (
     Interval,
     Policy,
     Promise,
+    SaferStep,
     Score,
     SplitFacts,
     Targets,
@@ -128,6 +130,8 @@ def fit_policy(
         method=f"{METHOD} {EXPECTATION_METHOD}" if is_expected else METHOD,
         software=software(),
         with_averages=with_averages,
+        trace=None if conditions.trace is None else trace_facts(conditions.trace, train.tiers),
+        scores=score_reference(calibration.using({train.tiers[0]: train.kind_at(0)})),
     )
 
 
@@ -256,19 +260,41 @@ def _gear(
         )
     step, ends = steps[found.last], path[found.last]
     averages = step.itinerary.averages(held.predictions.tiers)
+    # In expectation, a dearer step that misses the cost is passed by, so it is not certified.
+    has_steps = not is_expected or targets.max_cost is None
+    costs = [float(one.cost.mean()) for one in path[: found.last + 1]] if has_steps else []
     return Gear(
         name=name,
         guarantee=Guarantee.EXPECTATION if is_expected else Guarantee.CERTIFIED,
         penalty=step.itinerary.penalty,
-        tables=tuple(
-            msgspec.structs.replace(table, score=_kind_of(held.predictions, table, averages))
-            for table in step.itinerary.tables(held.predictions.tiers)
-        ),
+        tables=_tables(step, held),
         promise=promise_of(held, ends, targets),
         budget_ms=budget_ms,
         load=load,
         placement=step.itinerary.placement.describe(held.predictions.tiers),
         averages=averages,
+        safer=tuple(_safer(steps[index], path[index], held) for index in spread(costs)),
+    )
+
+
+def _tables(step: Step, held: Stage) -> tuple[DecisionTable, ...]:
+    tiers = held.predictions.tiers
+    averages = step.itinerary.averages(tiers)
+    return tuple(
+        msgspec.structs.replace(table, score=_kind_of(held.predictions, table, averages))
+        for table in step.itinerary.tables(tiers)
+    )
+
+
+def _safer(step: Step, ends: Journeys, held: Stage) -> SaferStep:
+    """A step that was certified on the way; its tables are its own, as they price what follows."""
+    return SaferStep(
+        penalty=step.itinerary.penalty,
+        tables=_tables(step, held),
+        cost=float(ends.cost.mean()),
+        loss=float((held.correct[-1] - ends.correct).mean()),
+        placement=step.itinerary.placement.describe(held.predictions.tiers),
+        averages=step.itinerary.averages(held.predictions.tiers),
     )
 
 
@@ -292,7 +318,16 @@ def promise_of(stage: Stage, ends: Journeys, targets: Targets) -> Promise:
         late=float(ends.late.mean()),
         savings_captured=(1 - float(ends.cost.mean())) / saved if saved > 0 else 0.0,
         p_value=p_value_of(stage.correct[-1], ends, targets, targets.delta),
+        disagreement=interval_of(_differs(stage, ends)),
     )
+
+
+def _differs(stage: Stage, ends: Journeys) -> Floats:
+    """(n,) 1 where the final answer is not the top tier's."""
+    predicted = stage.predictions.predicted
+    final = predicted[ends.answered_by, np.arange(stage.num)]
+    differs: Floats = (final != predicted[-1]).astype(np.float64)
+    return differs
 
 
 def interval_of(values: Floats) -> Interval:

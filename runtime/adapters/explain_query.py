@@ -17,6 +17,7 @@ from typing import Any
 from runtime.adapters.log_file import columns_of, reading
 from runtime.adapters.policy_file import KnownPolicy
 from runtime.core.explain import Explanation, Facts, explain, with_review
+from runtime.core.ladder import gear_named
 from runtime.core.reasons import plain
 from runtime.core.seen import Seen, parse_seen
 from runtime.core.story import Ending, Story, height, tell
@@ -233,7 +234,7 @@ def _explained(
         averaged=known is not None and _is_averaged(record, known),
     )
     if record.decided_because == Reason.REVIEW and known is not None and _follows(record, known):
-        facts = with_review(facts, known.policy.gear_named(record.gear))
+        facts = with_review(facts, gear_named(known.policy, record.gear))
     place = None if known is None else _place(record, known, own, seen)
     return explain(facts, labels=labels, place=place)
 
@@ -250,7 +251,7 @@ def _is_averaged(record: DecisionRecord, known: KnownPolicy) -> bool:
 
     What a tier says by itself is logged as seen, but for a batch, which has no label.
     """
-    gear = known.policy.gear_named(record.gear) if _follows(record, known) else None
+    gear = gear_named(known.policy, record.gear) if _follows(record, known) else None
     if gear is None or record.label is None or record.confidence is None:
         return False
     has_average = any(agreed.tiers[-1] == record.tier for agreed in gear.averages)
@@ -271,7 +272,7 @@ def _place(
 
     Where the log leaves several rows, one of them serves if all say the same.
     """
-    gear = known.policy.gear_named(record.gear) if _follows(record, known) else None
+    gear = gear_named(known.policy, record.gear) if _follows(record, known) else None
     if gear is None or record.score is None or record.gain is None or record.cost is None:
         return None
     below = [tier for tier in known.policy.tiers if height(tier) < height(record.tier)]

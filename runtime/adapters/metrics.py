@@ -20,6 +20,7 @@ from runtime.ports import ReviewResult
 
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
+DriftSign = Literal["scores", "audits"]
 
 _LATENCY_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -152,6 +153,34 @@ class TierMetrics:
             ("result",),
             registry=registry,
         )
+        self._drift_alarms = Counter(
+            f"{name}_drift_alarms_total",
+            "Times that traffic was found not to be what the policy was fitted on, by what said so",
+            ("sign",),
+            registry=registry,
+        )
+        self._safer_steps = Gauge(
+            f"{name}_safer_steps",
+            "Steps that the last request was safer than its gear",
+            registry=registry,
+        )
+        self._steering = Gauge(
+            f"{name}_steering_ratio",
+            "Share of the safer steps that audits ask for",
+            registry=registry,
+        )
+        self._load = Gauge(
+            f"{name}_load_ratio",
+            "Round trips above, in those of the trace that the policy was fitted on",
+            registry=registry,
+        )
+        self._score_p = Gauge(
+            f"{name}_score_shift_p_ratio",
+            "Chance of scores like the latest ones in traffic like that of the fit",
+            registry=registry,
+        )
+        self._load.set(nan)
+        self._score_p.set(nan)
         self._log_drops_seen = 0
 
     def observe_answer(
@@ -208,6 +237,19 @@ class TierMetrics:
     def set_audit_loss(self, loss: float | None) -> None:
         """Says how often the top tier is thought to disagree; not a number while unknown."""
         self._audit_loss.set(nan if loss is None else loss)
+
+    def count_drift_alarm(self, sign: DriftSign) -> None:
+        """Counts a time that traffic was found to have changed, or to have changed further."""
+        self._drift_alarms.labels(sign).inc()
+
+    def set_live(
+        self, *, step: int, steering: float, load: float | None, score_p: float | None
+    ) -> None:
+        """Says what live control makes of traffic; not a number while unknown."""
+        self._safer_steps.set(step)
+        self._steering.set(steering)
+        self._load.set(nan if load is None else load)
+        self._score_p.set(nan if score_p is None else score_p)
 
     def add_uplink_bytes(self, num_bytes: int) -> None:
         """Adds bytes that were sent to the tier above."""

@@ -15,6 +15,7 @@ import msgspec
 
 from runtime.core import reasons
 from runtime.core.explain_rules import chose_by_rule, ruled, without_rule
+from runtime.core.ladder import step_of
 from runtime.core.review import stands_from
 from runtime.core.turning import Place, Turn, chance_to_ask, turns
 from runtime.messages import Hop, Reason, Tier
@@ -143,6 +144,7 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
     words = (
         _choice(facts, name),
         _AVERAGED if facts.averaged else "",
+        _safer(facts),
         _weighed(facts),
         _rule(facts),
         _reason(facts),
@@ -256,6 +258,18 @@ def _rule(facts: Facts) -> str:
         above=_asked(facts),
         asked=facts.action == _ESCALATE,
         has_own=facts.probability is not None,
+    )
+
+
+def _safer(facts: Facts) -> str:
+    """That the gear is a safer one than budget and load ask for; as each tier tells it."""
+    num_steps = step_of(facts.gear or "")
+    if not num_steps:
+        return ""
+    return (
+        f"It followed {reasons.plain(facts.gear or '')}, {num_steps} "
+        f"step{'s' if num_steps > 1 else ''} safer than the gear: scores or audits said that "
+        "traffic is not what was fitted on."
     )
 
 

@@ -5,7 +5,8 @@ Rules of this file:
     name travel with the request, and all tiers follow that gear;
   * a tier that does not have it uses its own policy's gear for the budget that is left, and
     promises nothing;
-  * a request without a gear is decided by thresholds, wherever it comes to.
+  * a request without a gear is decided by thresholds, wherever it comes to;
+  * what live traffic says chooses among gears and their safer steps, at the lowest tier only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 from runtime.core.confidence import Confidence
 from runtime.core.gears import Advice, weigh
+from runtime.core.ladder import ladder
+from runtime.core.live import AS_IT_WAS_FITTED, Standing
 from runtime.core.rules import Rules
 from runtime.messages import USUAL_TIERS, Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Choice, DecisionTable, Gear, Policy, Score
@@ -34,7 +37,8 @@ class Engaged:
     """The gear that one request follows at one tier; without one, thresholds decide.
 
     ``travels`` is what the tiers above are told. ``guarantee`` holds for an answer that comes about
-    as fitted; it is ``none`` for a batch and under another policy than the one below.
+    as fitted; it is ``none`` for a batch and under another policy than the one below, ``suspended``
+    while traffic is not what was fitted on.
     ``label`` is the digest and name of the gear that this tier looks things up in; it differs from
     ``travels`` where this tier has another policy. ``expects_late`` says that the fit counted
     answers which come too late. ``score`` is what this tier's tables of the gear look up.
@@ -66,13 +70,15 @@ class Gearbox:
     """
 
     def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
-        self.tier = tier
+        self.tier, self.policy = tier, policy
         self.digest = digest[:DIGEST_CHARACTERS]
         self._gears: dict[str, Gear] = {}
         self._tables: dict[tuple[str, tuple[str, ...]], DecisionTable] = {}
         self._scores: dict[str, Score] = {}
+        self._ladders: dict[str, tuple[Gear, ...]] = {}
         self._budgets: list[float] = []
-        self._by_budget: list[Gear] = []
+        # For every budget the gear for each load.
+        self._by_budget: list[dict[float, Gear]] = []
         # Without a policy every journey begins where it comes in, and goes up to the top.
         self._is_lowest = policy is None
         self.above = tuple(other for other in USUAL_TIERS if other.height > tier.height)
@@ -89,19 +95,30 @@ class Gearbox:
         above = (other for other in Tier if other.height > tier.height)
         self.above = tuple(other for other in above if other.value in policy.tiers)
         self.has_reviews = self.is_top and any(gear.review for gear in policy.gears)
-        self._gears = {gear.name: gear for gear in policy.gears}
-        for gear in policy.gears:
+        self._ladders = {gear.name: ladder(gear, policy.targets) for gear in policy.gears}
+        self._gears = {gear.name: gear for steps in self._ladders.values() for gear in steps}
+        for gear in self._gears.values():
             for table in gear.tables:
                 self._tables[gear.name, table.tiers] = table
                 if table.tiers[-1] == tier.value:
                     self._scores.setdefault(gear.name, table.score)
         self._budgets = sorted({gear.budget_ms for gear in policy.gears})
-        self._by_budget = [found for ms in self._budgets if (found := policy.gear_for(ms))]
+        loads = {AS_IT_WAS_FITTED.load, *(gear.load for gear in policy.gears)}
+        self._by_budget = [
+            {load: found for load in loads if (found := policy.gear_for(ms, load))}
+            for ms in self._budgets
+        ]
         self._expects_late = policy.targets.max_late is not None
         self._to_the_top = Choice(gain=(), cost=(), to=policy.tiers[-1:])
 
     def engage(
-        self, travels: str, *, remaining_ms: float, num_examples: int, hop: int = 0
+        self,
+        travels: str,
+        *,
+        remaining_ms: float,
+        num_examples: int,
+        hop: int = 0,
+        standing: Standing = AS_IT_WAS_FITTED,
     ) -> Engaged:
         """The gear of a request.
 
@@ -110,9 +127,10 @@ class Gearbox:
             remaining_ms: its budget as it was stated to this tier.
             num_examples: fits are about single examples; a batch follows the gear unpromised.
             hop: how many tiers passed it on; a journey begins where none did.
+            standing: what live traffic says, where this request's journey begins.
         """
         if not travels:
-            gear = self._gear_for(remaining_ms) if self.begins(hop) else None
+            gear = self._gear_for(remaining_ms, standing) if self.begins(hop) else None
             if gear is None:
                 return Engaged()
             travels = f"{self.digest}/{gear.name}"
@@ -120,12 +138,15 @@ class Gearbox:
             digest, _, name = travels.partition("/")
             gear = self._gears.get(name) if digest == self.digest else None
             if gear is None:
-                ours = self._gear_for(remaining_ms)
+                ours = self._gear_for(remaining_ms, AS_IT_WAS_FITTED)
                 return self._replaced(ours, travels)
+        promised = gear.guarantee if num_examples == 1 else Guarantee.NONE
+        if standing.is_suspended and promised is not Guarantee.NONE:
+            promised = Guarantee.SUSPENDED
         return Engaged(
             gear,
             travels,
-            gear.guarantee if num_examples == 1 else Guarantee.NONE,
+            promised,
             label=travels,
             expects_late=self._expects_late or gear.promise.late > 0,
             score=self._scores.get(gear.name, "probability"),
@@ -142,10 +163,17 @@ class Gearbox:
         """Whether the journey of a request that ``hop`` tiers have passed on begins here."""
         return self._is_lowest and hop == 0
 
-    def _gear_for(self, budget_ms: float) -> Gear | None:
-        """As ``Policy.gear_for`` has it for the load of the fit, without going through all."""
+    def _gear_for(self, budget_ms: float, standing: Standing) -> Gear | None:
+        """As ``Policy.gear_for`` has it, without going through all; or a safer step of that."""
         position = bisect_right(self._budgets, budget_ms)
-        return self._by_budget[position - 1] if position else None
+        if not position:
+            return None
+        by_load = self._by_budget[position - 1]
+        gear = by_load.get(standing.load) or by_load[AS_IT_WAS_FITTED.load]
+        if not (standing.depth or standing.tau):
+            return gear
+        steps = self._ladders[gear.name]
+        return steps[standing.step(len(steps) - 1)]
 
     def advise(
         self,

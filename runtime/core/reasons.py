@@ -73,7 +73,8 @@ GUARANTEES = {
     Guarantee.EXPECTATION: "all went as the gear was fitted, which holds on average on data like "
     "that of the fit; there is no bound for it.",
     Guarantee.SUSPENDED: "a gear was followed, but the link, the residency, the load or a failure "
-    "made it go otherwise, so its promise says nothing about this answer.",
+    "made it go otherwise, or traffic was not what the gear was fitted on, so its promise says "
+    "nothing about this answer.",
     Guarantee.NONE: "nothing is promised: no gear was followed, or not the same one at all tiers, "
     "or the request was a batch.",
 }

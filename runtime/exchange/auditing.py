@@ -31,6 +31,7 @@ from runtime.core.gearbox import Gearbox
 from runtime.core.seen import parse_seen, seen_in, seen_text
 from runtime.deadline import Deadline
 from runtime.exchange.course import Course, Identity
+from runtime.exchange.pilot import Pilot
 from runtime.exchange.uplink import Uplink, UpstreamReply
 from runtime.messages import Answer, InferenceRequest, Outcome, Reason
 from runtime.ports import AuditRecord, Clock, DecisionLog, DecisionRecord
@@ -55,10 +56,12 @@ class Auditor:
         metrics: TierMetrics,
         log: DecisionLog,
         chooser: random.Random | None = None,
+        pilot: Pilot | None = None,
     ) -> None:
         self._identity, self._settings, self._gearbox = identity, settings, gearbox
         self._min_chance, self._uplink = min_chance, uplink
         self._clock, self._metrics, self._log = clock, metrics, log
+        self._pilot = pilot
         # Nobody gains by guessing which request is audited.
         self._draws = AuditDraws(settings, chooser or random.Random())  # noqa: S311
         self._loss = LossEstimate()
@@ -147,24 +150,25 @@ class Auditor:
             # A degraded reply is that of a tier below the top, or of half an ensemble.
             if reply.outcome is Outcome.ANSWERED and set(self._gearbox.above) <= above.keys():
                 agrees = above[self._gearbox.above[-1]].label == decided.label
-        self._log.append(
-            AuditRecord(
-                wall_s=decided.wall_s,
-                request_id=decided.request_id,
-                site=decided.site,
-                policy=decided.policy,
-                gear=decided.gear,
-                chance=decided.audit_chance,
-                seen=text,
-                agrees=agrees,
-            )
+        ended = AuditRecord(
+            wall_s=decided.wall_s,
+            request_id=decided.request_id,
+            site=decided.site,
+            policy=decided.policy,
+            gear=decided.gear,
+            chance=decided.audit_chance,
+            seen=text,
+            agrees=agrees,
         )
+        self._log.append(ended)
         if agrees is None:
             self._metrics.count_audit("failed")
         else:
             self._metrics.count_audit("agreed" if agrees else "disagreed")
         self._loss.note_audit(decided.audit_chance, agrees=agrees)
         self._metrics.set_audit_loss(self._loss.value)
+        if self._pilot:
+            self._pilot.note_audit(ended, decided.seen)
 
     async def close(self) -> None:
         """Ends what runs; it is written down as not come back."""

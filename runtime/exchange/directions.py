@@ -26,7 +26,8 @@ MAX_LABEL = 2**31
 # What stands for the label of a batch.
 NO_LABEL = "*"
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
-_GEAR = re.compile(r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A gear's name, and which of its safer steps.
+_GEAR = re.compile(r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}(\.safer-[0-9]{1,2})?")
 
 
 def route_text(route: Sequence[Tier]) -> str:

@@ -37,16 +37,14 @@ from runtime.core.escalation import (
     settle,
 )
 from runtime.core.gearbox import Engaged, Gearbox
+from runtime.core.live import AS_IT_WAS_FITTED
 from runtime.core.rules import Ruling
 from runtime.deadline import Deadline
 from runtime.errors import (
     BackendError,
-    InvalidTensorError,
-    MalformedBodyError,
-    ResidencyError,
     TooLateError,
-    UnknownModelError,
 )
+from runtime.exchange.acceptance import check_request
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.averaging import told, weigh_in
 from runtime.exchange.course import (
@@ -58,6 +56,7 @@ from runtime.exchange.course import (
     with_own_reason,
 )
 from runtime.exchange.explaining import explained
+from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
@@ -72,7 +71,7 @@ from runtime.messages import (
     Tier,
 )
 from runtime.ports import Clock, DecisionLog
-from runtime.tensors import check_fit, num_examples
+from runtime.tensors import num_examples
 
 _log = structlog.get_logger()
 _NOWHERE = Prospect(None, 0.0, probe_is_due=False)
@@ -105,44 +104,21 @@ class RequestFlow:
         uplink: Uplink | None = None,
         auditor: Auditor | None = None,
         reviewer: Reviewer | None = None,
+        pilot: Pilot | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
-        self._auditor, self._reviewer = auditor, reviewer
+        self._auditor, self._reviewer, self._pilot = auditor, reviewer, pilot
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
 
     def check(self, request: InferenceRequest) -> None:
         """Refuses what this tier may not see and what its model cannot take.
 
         Raises:
-            ResidencyError: the payload must stay below this tier.
-            UnknownModelError: another model or version is asked for.
-            InvalidTensorError: inputs do not fit, or an unknown output is asked for.
-            MalformedBodyError: its route ends below this tier, or a tier from here on has answered.
+            RequestError: as ``check_request`` has it.
         """
-        manifest, tier = self.model.manifest, self.identity.tier
-        if not request.residency.allows(tier):
-            raise ResidencyError(f"residency {request.residency.value} does not reach {tier.value}")
-        if request.model_name not in ("", manifest.name):
-            raise UnknownModelError(
-                f"{request.model_name[:80]!r} is not served here; {manifest.name!r} is"
-            )
-        # Each tier has versions of its own: only the tier that was asked directly checks them.
-        if request.hop == 0 and request.model_version not in ("", manifest.version):
-            raise UnknownModelError(
-                f"version {request.model_version[:80]!r} of {manifest.name!r} is not served here; "
-                f"{manifest.version!r} is"
-            )
-        if any(named.height < tier.height for named in request.route):
-            raise MalformedBodyError(f"the route names a tier below {tier.value}")
-        if any(other.height >= tier.height for other, _ in (*request.earlier, *request.beliefs)):
-            raise MalformedBodyError(f"no tier below {tier.value} has answered so")
-        check_fit(request.inputs, manifest.inputs)
-        known = {spec.name for spec in manifest.outputs}
-        unknown = [name for name in request.outputs if name not in known]
-        if unknown:
-            raise InvalidTensorError(f"the model gives {sorted(known)}, not {unknown[0][:80]!r}")
+        check_request(request, self.identity.tier, self.model.manifest)
 
     def needed_ms(self, request: InferenceRequest) -> float:
         """What this tier's model would take, with the work before it; 0 where it need not run."""
@@ -162,6 +138,7 @@ class RequestFlow:
             remaining_ms=request.remaining_ms,
             num_examples=num_examples(request.inputs),
             hop=request.hop,
+            standing=self._pilot.standing(request) if self._pilot else AS_IT_WAS_FITTED,
         )
         if engaged.label != engaged.travels:
             self._metrics.count_unknown_gear()
@@ -408,5 +385,7 @@ class RequestFlow:
         )
         self._log.append(decided)
         self._metrics.count_decision_log_drops(self._log.num_dropped)
+        if self._pilot:
+            self._pilot.note(course, answer, draw.chance)
         if self._auditor and draw.is_drawn:
             self._auditor.start(course, decided)

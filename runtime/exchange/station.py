@@ -29,6 +29,7 @@ from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
+from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.uplink import Uplink, UplinkSettings
@@ -199,7 +200,22 @@ def uplink_settings(
     )
 
 
-def auditor_of(parts: Station, escalation: EscalationSettings, uplink: Uplink) -> Auditor:
+def pilot_of(parts: Station, escalation: EscalationSettings) -> Pilot | None:
+    """Who lets traffic choose among gears and their safer steps; None where that is off."""
+    if not escalation.live_control:
+        return None
+    return Pilot(
+        parts.identity.tier,
+        parts.gearbox.policy,
+        audit_rate=escalation.audit_rate,
+        clock=parts.clock,
+        metrics=parts.metrics,
+    )
+
+
+def auditor_of(
+    parts: Station, escalation: EscalationSettings, uplink: Uplink, pilot: Pilot | None
+) -> Auditor:
     """Who audits the answers that stand here; to be closed before the uplink is."""
     return Auditor(
         parts.identity,
@@ -214,6 +230,7 @@ def auditor_of(parts: Station, escalation: EscalationSettings, uplink: Uplink) -
         clock=parts.clock,
         metrics=parts.metrics,
         log=parts.log,
+        pilot=pilot,
     )
 
 

@@ -68,12 +68,16 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamReply:
-    """How asking ended; ``answer`` is there when a reply could be read."""
+    """How asking ended; ``answer`` is there when a reply could be read.
+
+    ``elapsed_ms`` is how long it was waited for, None when nothing was sent.
+    """
 
     outcome: Outcome
     reason: Reason
     answer: Answer | None = None
     sent_bytes: int = 0
+    elapsed_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,10 @@ class Uplink:
         """The first reply that is no failure; of one gateway, or of a second one beside it."""
         waiting = list(attempts)
         last = UpstreamReply(
-            Outcome.FAILED, Reason.UPSTREAM_TIMEOUT, sent_bytes=attempts[0].sent_bytes
+            Outcome.FAILED,
+            Reason.UPSTREAM_TIMEOUT,
+            sent_bytes=attempts[0].sent_bytes,
+            elapsed_ms=deadline.remaining_ms(attempts[0].sent_s),
         )
         may_ask_a_second = not request.audit
         while waiting:
@@ -299,11 +306,12 @@ class Uplink:
             _log.warning("reply.not_understood", error=str(error))
             self._metrics.count_ignored("undecodable")
             answer = None
+        now_s = self._clock.monotonic_s()
+        elapsed_ms = (now_s - attempt.sent_s) * 1000
         if not request.audit:
-            now_s = self._clock.monotonic_s()
             self.upstreams.link(attempt.gateway).note_reply(
                 now_s,
-                (now_s - attempt.sent_s) * 1000,
+                elapsed_ms,
                 num_bytes=attempt.num_bytes,
                 remote_ms=answer.latency_ms if answer is not None and answer.hops else None,
             )
@@ -314,7 +322,7 @@ class Uplink:
             return UpstreamReply(
                 Outcome.FAILED, Reason.UPSTREAM_FAILED, sent_bytes=attempt.sent_bytes
             )
-        return UpstreamReply(answer.outcome, answer.reason, answer, attempt.sent_bytes)
+        return UpstreamReply(answer.outcome, answer.reason, answer, attempt.sent_bytes, elapsed_ms)
 
     def _give_up(self, request: InferenceRequest, silent: Sequence[_Attempt]) -> None:
         """Nobody waits for these any more; what they still say teaches the link estimate."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from fakes.tiers import LABELS
 from runtime.core.gearbox import Gearbox
 from runtime.messages import USUAL_TIERS, Guarantee, Tier
@@ -14,8 +16,11 @@ from runtime.policy import (
     Interval,
     Policy,
     Promise,
+    SaferStep,
+    ScoreReference,
     SplitFacts,
     Targets,
+    TraceFacts,
     digest_of,
     encode_policy,
 )
@@ -84,3 +89,19 @@ RACE = policy(gear(table("edge", to=("regional", "cloud"))))
 # The region finds that the device's answer is the better one.
 LOWER = policy(gear(table("edge", to=("regional",)), table("edge", "regional", answer="edge")))
 STRAIGHT = policy(gear())
+
+# A gear with a safer step, and all that live control needs to know of the fit.
+_ALL_SURE = ScoreReference("edge", "probability", 5000, (0.9, 1.0))
+_TRACE = TraceFacts("t", 100, {"regional": 1.0, "cloud": 1.0})
+_WATCHED = msgspec.structs.replace(PROMISE, disagreement=Interval(0.01, 0.0, 0.02))
+
+
+def watched(*gears: Gear, **fields: Any) -> Policy:
+    """A policy of gears that ask the region where unsure, and the cloud one step further."""
+    step = SaferStep(penalty=0.01, tables=(table("edge", to=("cloud",)),), cost=0.5, loss=0.0)
+    followed = [
+        msgspec.structs.replace(one, promise=_WATCHED, safer=(step,) if one.tables else ())
+        for one in gears or CHAIN.gears
+    ]
+    known: dict[str, Any] = {"scores": _ALL_SURE, "trace": _TRACE}
+    return policy(*followed, **(known | fields))

@@ -25,6 +25,7 @@ from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
+from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import Presence
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.uplink import Uplink, UplinkSettings
@@ -138,6 +139,7 @@ class FakeTier:
         hedge_share: float = 0.02,
         chooser: random.Random | None = None,
         reviews: ReviewQueue | None = None,
+        live: bool = False,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -155,6 +157,7 @@ class FakeTier:
         self.bus = MemoryBus(broker, client_id=f"{tier.value}-{site}", link=link)
         self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
         self.uplink = self._uplink(above, hedge_share, chooser) if above else None
+        self.pilot = self._pilot(audits, gearbox) if live else None
         self.auditor = self._auditor(audits, gearbox) if audits else None
         reviewer = None
         if reviews is not None:
@@ -172,6 +175,7 @@ class FakeTier:
             uplink=self.uplink,
             auditor=self.auditor,
             reviewer=reviewer,
+            pilot=self.pilot,
         )
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)
@@ -208,6 +212,16 @@ class FakeTier:
             metrics=self.metrics,
             log=self.log,
             chooser=random.Random(1),
+            pilot=self.pilot,
+        )
+
+    def _pilot(self, audits: AuditSettings | None, gearbox: Gearbox | None) -> Pilot:
+        return Pilot(
+            self.identity.tier,
+            gearbox.policy if gearbox else None,
+            audit_rate=audits.rate if audits else 0.0,
+            clock=self.clock,
+            metrics=self.metrics,
         )
 
     def _birth(self) -> Birth:

@@ -31,7 +31,7 @@ def policy() -> Policy:
 def test_it_is_of_the_bundled_models_and_classes(policy: Policy) -> None:
     manifests = {tier: open_model(bundled_model(tier)).manifest for tier in USUAL_TIERS}
 
-    assert policy.tiers == tuple(Tier)
+    assert policy.tiers == tuple(USUAL_TIERS)
     assert policy.labels == LABELS
     assert policy.models == {tier: model_digest(manifests[tier]) for tier in USUAL_TIERS}
 

@@ -25,7 +25,9 @@ tiers = st.lists(st.sampled_from(Tier), unique=True).map(
     lambda chosen: tuple(sorted(chosen, key=lambda tier: tier.height))
 )
 labels = st.none() | st.integers(0, 2**31 - 1)
-gears = st.from_regex(r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True)
+gears = st.from_regex(
+    r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}(\.safer-[0-9])?", fullmatch=True
+)
 GEAR = "0123456789ab/g"
 
 

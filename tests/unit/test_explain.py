@@ -308,3 +308,12 @@ def test_a_story_survives_json() -> None:
 
     assert read == story
     assert isinstance(read.tiers[0], Explanation)
+
+
+def test_a_safer_step_is_told() -> None:
+    facts = Facts(tier="edge", reason="unsure", action="escalate", gear="any.safer-2", gain=0.1)
+
+    (one, two) = (explain(facts), explain(msgspec.structs.replace(facts, gear="any")))
+
+    assert "any.safer-2, 2 steps safer than the gear" in " ".join(one.words)
+    assert "safer" not in " ".join(two.words)

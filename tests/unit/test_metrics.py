@@ -133,3 +133,18 @@ def test_audits_are_counted_by_result_and_the_loss_is_unknown_at_first(
     assert sample(metrics, "tierwise_edge_audit_loss_ratio") == 0.02
     metrics.set_audit_loss(None)
     assert math.isnan(sample(metrics, "tierwise_edge_audit_loss_ratio"))
+
+
+def test_what_live_control_says_is_shown_once_it_is_known(metrics: TierMetrics) -> None:
+    unknown = sample(metrics, "tierwise_edge_load_ratio")
+    metrics.set_live(step=2, steering=0.4, load=1.5, score_p=0.03)
+    metrics.count_drift_alarm("scores")
+
+    assert math.isnan(unknown)
+    assert sample(metrics, "tierwise_edge_safer_steps") == 2
+    assert sample(metrics, "tierwise_edge_steering_ratio") == 0.4
+    assert sample(metrics, "tierwise_edge_load_ratio") == 1.5
+    assert sample(metrics, "tierwise_edge_score_shift_p_ratio") == 0.03
+    assert sample(metrics, "tierwise_edge_drift_alarms_total", sign="scores") == 1
+    metrics.set_live(step=0, steering=0.0, load=None, score_p=None)
+    assert math.isnan(sample(metrics, "tierwise_edge_score_shift_p_ratio"))

@@ -175,9 +175,7 @@ def test_patterns_are_the_ways_in_which_tiers_below_agree() -> None:
     assert AT_REGIONAL.num_patterns == 2
 
 
-def test_a_gear_is_found_by_name_and_its_table_by_who_has_answered() -> None:
-    assert POLICY.gear_named("100ms-x1") is POLICY.gears[0]
-    assert POLICY.gear_named("other") is None
+def test_a_table_is_found_by_who_has_answered() -> None:
     assert GEAR.table_at(("edge", "regional")) is AT_REGIONAL
     assert GEAR.table_at(("regional",)) is None
 

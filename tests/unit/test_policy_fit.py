@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 from fakes.labelled import sampled
+from model_zoo.policies.certify import p_value_of
 from model_zoo.policies.evaluate import judge
 from model_zoo.policies.feasibility import ImpossibleError
 from model_zoo.policies.fit import Conditions, Splits, fit_policy
+from model_zoo.policies.live_facts import spread, trace_facts
 from model_zoo.policies.predictions import Predictions
 from model_zoo.policies.reuse import check_fits, check_unused
 from model_zoo.policies.stages import Stage
 from model_zoo.policies.trace import read_trace
+from runtime.core.drift import distance
+from runtime.core.ladder import ladder
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
 from runtime.policy import Policy, Targets, decode_policy, encode_policy
@@ -252,3 +256,77 @@ class TestScores:
     def test_a_kind_that_was_not_collected_is_refused(self) -> None:
         with pytest.raises(PolicyError, match="no energy scores"):
             TRAIN.using({"edge": "energy"})
+
+
+class TestFactsForLiveControl:
+    def test_safer_steps_are_dearer_and_were_certified(self, policy: Policy) -> None:
+        gear = policy.gears[0]
+
+        steps = ladder(gear, policy.targets)[1:-1]
+
+        costs = [gear.promise.cost.mean, *(step.cost for step in gear.safer)]
+        assert 1 <= len(steps) <= 3
+        assert costs == sorted(set(costs))
+        for step, found in zip(steps, gear.safer, strict=True):
+            ends = judge(step, Stage(CALIBRATION))
+            lost = SPLITS.calibration.correct[-1] - ends.correct
+            assert float(ends.cost.mean()) == pytest.approx(found.cost, abs=1e-12)
+            assert float(lost.mean()) == pytest.approx(found.loss, abs=1e-12)
+            p_value = p_value_of(
+                CALIBRATION.correct[-1].astype(float), ends, TARGETS, TARGETS.delta
+            )
+            assert p_value <= TARGETS.delta
+
+    def test_disagreement_is_that_of_the_final_answers(self, policy: Policy) -> None:
+        promise = policy.gears[0].promise
+        ends = judge(policy.gears[0], Stage(CALIBRATION))
+        final = CALIBRATION.predicted[ends.answered_by, np.arange(CALIBRATION.num_examples)]
+
+        assert promise.disagreement is not None
+        assert promise.disagreement.mean == pytest.approx(
+            float((final != CALIBRATION.predicted[-1]).mean())
+        )
+        # What is lost, is lost where answers differ.
+        assert promise.disagreement.mean >= promise.loss.mean
+
+    def test_calibration_scores_are_no_shift(self, policy: Policy) -> None:
+        reference = policy.scores
+        assert reference is not None
+        scores = CALIBRATION.using({"edge": reference.kind}).score[0]
+
+        assert (reference.tier, reference.num_examples) == ("edge", len(scores))
+        assert distance(scores, reference.quantiles) == 0
+        assert distance(scores / 2, reference.quantiles) > 0.3
+
+    def test_medians_of_the_trace_are_kept_but_of_hops_that_are_mostly_lost(self) -> None:
+        trace = np.column_stack([TRACE[:, 0], np.where(np.arange(41) < 25, np.inf, 30.0)])
+
+        facts = trace_facts(trace, ("edge", "regional", "cloud"))
+
+        assert (facts.num_rows, facts.median_ms) == (41, {"regional": 30.0})
+        assert facts.digest != trace_facts(TRACE, ("edge", "regional", "cloud")).digest
+
+    def test_what_only_holds_in_expectation_has_steps_unless_cost_is_bounded(self) -> None:
+        few = Splits(TRAIN, CALIBRATION.take(np.arange(400)))
+
+        free = fit_policy(few, Targets(0.05, 0.1), Conditions(), name="few")
+        bounded = fit_policy(few, Targets(0.05, 0.1, max_cost=0.9), Conditions(), name="few")
+
+        assert free.gears[0].safer
+        assert bounded.gears[0].safer == ()
+
+
+@pytest.mark.parametrize(
+    ("costs", "kept"),
+    [
+        ([], []),
+        ([0.3], []),
+        ([0.9, 0.3], [0]),
+        ([0.1, 0.3], []),
+        ([1.0, 0.96, 0.3], []),
+        ([1.0, 0.9, 0.8, 0.5, 0.4, 0.35, 0.3], [4, 3, 1]),
+        ([0.5, 0.4, 0.0], [1, 0]),
+    ],
+)
+def test_steps_are_spread_over_the_costs(costs: list[float], kept: list[int]) -> None:
+    assert spread(costs) == kept

@@ -71,6 +71,10 @@ class LoadEstimator:
         if 0 < self._usual_ms(to) <= waited_ms:
             self._note(now_s, math.inf)
 
+    def note_refused(self, now_s: float) -> None:
+        """A tier above has too much to do, or too little time for what it has."""
+        self._note(now_s, math.inf)
+
     def _usual_ms(self, highest: Tier | None) -> float:
         if highest is None:
             return 0.0

@@ -10,6 +10,7 @@ from runtime.adapters.metrics import TierMetrics
 from runtime.core.ladder import step_of
 from runtime.core.live import AS_IT_WAS_FITTED, LiveControl, Standing
 from runtime.core.seen import parse_seen
+from runtime.errors import OverloadedError, TooLateError
 from runtime.exchange.course import Course
 from runtime.exchange.uplink import UpstreamReply
 from runtime.messages import Answer, InferenceRequest, Outcome, Reason, Tier
@@ -17,6 +18,7 @@ from runtime.policy import Policy
 from runtime.ports import AuditRecord, Clock
 from runtime.tensors import num_examples
 
+_TOO_MUCH = (OverloadedError.code, TooLateError.code)
 _log = structlog.get_logger()
 
 
@@ -100,7 +102,9 @@ class Pilot:
         if reply.elapsed_ms is None:
             return
         now_s = self._clock.monotonic_s()
-        if reply.answer is not None:
+        if reply.answer is not None and reply.answer.error_code in _TOO_MUCH:
+            live.load.note_refused(now_s)
+        elif reply.answer is not None:
             live.load.note_reply(now_s, reply.elapsed_ms, reply.answer.hops)
         elif reply.reason is Reason.UPSTREAM_TIMEOUT:
             live.load.note_lost(now_s, reply.elapsed_ms, route[-1] if route else None)

@@ -70,7 +70,7 @@ def measured_of(tier: Tier) -> Measured:
     return measured
 
 
-@pytest.fixture(scope="module", params=list(Tier))
+@pytest.fixture(scope="module", params=list(USUAL_TIERS))
 def tier(request: pytest.FixtureRequest) -> Tier:
     return Tier(request.param)
 

@@ -307,6 +307,10 @@ def _tell(policy: Policy, *, is_review_asked: bool = False) -> None:
             shares = zip(agreed.tiers, agreed.weights, strict=True)
             parts = " + ".join(f"{weight:.3f} {tier}" for tier, weight in shares)
             say(f"{gear.name}: {agreed.tiers[-1]} answers on {parts}")
+    for gear in policy.gears:
+        if gear.safer:
+            costs = ", ".join(f"{step.cost:.3f}" for step in gear.safer)
+            say(f"{gear.name}: safer steps cost {costs}, and at last everything asks the top tier")
     if any(gear.guarantee == "none" for gear in policy.gears):
         say(
             "A gear without a guarantee sends everything to the top tier: its loss could not be "

@@ -24,9 +24,12 @@ class Relaxation:
 
 
 class ImpossibleError(PolicyError):
-    """No placement meets all targets; ``relaxations`` are the single ones that would help."""
+    """No placement meets all targets; ``relaxations`` are the single ones that would help.
 
-    def __init__(self, because: str, relaxations: tuple[Relaxation, ...]) -> None:
+    ``gear`` names the budget and load that it is about; empty where there is only one.
+    """
+
+    def __init__(self, because: str, relaxations: tuple[Relaxation, ...], gear: str = "") -> None:
         self.because, self.relaxations = because, relaxations
         options = "".join(
             f"\n  possible with {one.target} {one.possible:.4g} instead of {one.asked:.4g}: "
@@ -35,13 +38,15 @@ class ImpossibleError(PolicyError):
             for one in relaxations
         )
         super().__init__(
-            f"impossible, because {because}"
+            f"impossible{f' for gear {gear}' if gear else ''}, because {because}"
             + (options or "\n  no single target that gives way makes it possible")
         )
 
 
-def check_possible(estimates: Sequence[Estimate], targets: Targets, tiers: tuple[str, ...]) -> None:
-    """Refuses targets that not even the training split's estimates meet.
+def check_possible(
+    estimates: Sequence[Estimate], targets: Targets, tiers: tuple[str, ...], *, gear: str = ""
+) -> None:
+    """Refuses targets that not even the training split's estimates meet; for one ``gear``.
 
     Raises:
         ImpossibleError: with what could be had instead.
@@ -64,7 +69,7 @@ def check_possible(estimates: Sequence[Estimate], targets: Targets, tiers: tuple
                     cost=best.cost,
                 )
             )
-    raise ImpossibleError(_because(estimates, targets, tiers), tuple(relaxations))
+    raise ImpossibleError(_because(estimates, targets, tiers), tuple(relaxations), gear)
 
 
 def _asked(targets: Targets) -> dict[str, float]:

@@ -193,7 +193,12 @@ def _fit_gear(
 
     train = stage_of(splits.train, seed)
     estimates = explore(train, seed=seed, progress=lambda step: progress(f"gear {name}: {step}"))
-    check_possible([*estimates, _estimate_of_top(train)], targets, splits.train.tiers)
+    check_possible(
+        [*estimates, _estimate_of_top(train)],
+        targets,
+        splits.train.tiers,
+        gear="" if conditions.trace is None else name,
+    )
     steps = fit_steps(train, front(estimates, targets))
     progress(f"gear {name}: walk {len(steps)} steps")
     # Only now, when the path is fixed.

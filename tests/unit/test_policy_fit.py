@@ -136,7 +136,7 @@ class TestImpossible:
     def test_a_budget_that_no_reply_keeps_gives_way_to_accuracy(self) -> None:
         targets = Targets(0.001, 0.1, max_late=0.001)
 
-        with pytest.raises(ImpossibleError) as got:
+        with pytest.raises(ImpossibleError, match="for gear 5ms-x1") as got:
             fitted(targets, budgets_ms=(5.0,), trace=TRACE)
 
         (relaxation,) = got.value.relaxations

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,7 @@ from runtime.adapters.clock import SystemClock
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission, Urgency
 from runtime.deadline import Deadline, check_budget_ms
-from runtime.errors import InvalidBudgetError
+from runtime.errors import InvalidBudgetError, TierwiseError
 from runtime.exchange.context import check_context
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
@@ -223,8 +223,8 @@ class Agent:
             OverloadedError: too many requests are in progress.
         """
         budget_ms = self.settings.request.default_budget_ms if budget_ms is None else budget_ms
-        return await self.answer(
-            InferenceRequest(
+        with self.counting():
+            request = InferenceRequest(
                 request_id=check_request_id(request_id or uuid.uuid4().hex),
                 model_name=model,
                 inputs={name: native(array) for name, array in inputs.items()},
@@ -235,7 +235,25 @@ class Agent:
                 explain=explain,
                 context=check_context(context or {}),
             )
-        )
+            return await self.answer(request)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Counts a request that arrived, and how it ended where it gets no answer."""
+        self.metrics.count_received()
+        ended = TierwiseError.code
+        try:
+            yield
+            ended = ""
+        except TierwiseError as error:
+            ended = error.code
+            raise
+        except asyncio.CancelledError:
+            ended = "cancelled"
+            raise
+        finally:
+            if ended:
+                self.metrics.count_refusal(ended)
 
     def now_s(self) -> float:
         """The instant on the clock of deadlines, for transports to stamp arrivals with."""

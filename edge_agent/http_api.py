@@ -126,24 +126,25 @@ class InferenceApi:
     async def infer(self, request: web.Request) -> web.Response:
         """One inference."""
         arrived_s = self._agent.now_s()
-        self._check_served(request)
-        body = await self._read(request)
-        answer = await self._agent.answer(
-            InferenceRequest(
-                request_id=check_request_id(body.id or uuid.uuid4().hex),
-                model_name=request.match_info["model"],
-                model_version=request.match_info.get("version", ""),
-                inputs=body.inputs,
-                outputs=body.outputs,
-                remaining_ms=self._budget_ms(body.parameters),
-                residency=parse_residency(body.parameters.get("residency", "cloud")),
-                priority=check_priority(body.parameters.get("priority", 0)),
-                traceparent=parse_traceparent(request.headers.get("traceparent", "")),
-                explain=_parse_explain(body.parameters.get("explain", False)),
-                context=parse_context(body.parameters),
-            ),
-            arrived_s=arrived_s,
-        )
+        with self._agent.counting():
+            self._check_served(request)
+            body = await self._read(request)
+            answer = await self._agent.answer(
+                InferenceRequest(
+                    request_id=check_request_id(body.id or uuid.uuid4().hex),
+                    model_name=request.match_info["model"],
+                    model_version=request.match_info.get("version", ""),
+                    inputs=body.inputs,
+                    outputs=body.outputs,
+                    remaining_ms=self._budget_ms(body.parameters),
+                    residency=parse_residency(body.parameters.get("residency", "cloud")),
+                    priority=check_priority(body.parameters.get("priority", 0)),
+                    traceparent=parse_traceparent(request.headers.get("traceparent", "")),
+                    explain=_parse_explain(body.parameters.get("explain", False)),
+                    context=parse_context(body.parameters),
+                ),
+                arrived_s=arrived_s,
+            )
         return _respond(answer, body)
 
     async def _read(self, request: web.Request) -> RequestBody:

@@ -37,6 +37,24 @@ class TierMetrics:
         self._registry = CollectorRegistry()
         name = f"tierwise_{Tier(tier).kind.value}"
         registry = self._registry
+        Gauge(f"{name}_tier_info", "Which tier this is", ("tier",), registry=registry).labels(
+            Tier(tier).value
+        ).set(1)
+        self._received = Counter(
+            f"{name}_received_requests_total",
+            "Requests that arrived here, copies among them, audits not",
+            registry=registry,
+        )
+        self._sent = Counter(
+            f"{name}_sent_requests_total",
+            "Requests passed up, hedges among them, audits not",
+            registry=registry,
+        )
+        self._unsent_replies = Counter(
+            f"{name}_unsent_replies_total",
+            "Replies that could not be sent; the asker's own timer ends its wait",
+            registry=registry,
+        )
         self._answers = Counter(
             f"{name}_answers_total",
             "Requests that ended here, each once",
@@ -189,6 +207,18 @@ class TierMetrics:
         """Counts a request that ended; ``answered_by`` is a tier, or empty when nobody answered."""
         self._answers.labels(outcome, reason, answered_by or "none").inc()
         self._latency.labels(outcome).observe(latency_ms / 1000)
+
+    def count_received(self) -> None:
+        """Counts a request that arrived, whatever becomes of it."""
+        self._received.inc()
+
+    def count_sent(self) -> None:
+        """Counts a request that was put on its way up."""
+        self._sent.inc()
+
+    def count_unsent_reply(self) -> None:
+        """Counts a reply that could not be sent."""
+        self._unsent_replies.inc()
 
     def count_guarantee(self, guarantee: Guarantee) -> None:
         """Counts an answer by its guarantee."""

@@ -139,11 +139,14 @@ class Ingress:
             self._on_control(addressed.agent, message)
             return
         own_topic = topics.agent_replies(addressed.region, addressed.agent)
+        is_audit = bool(message.property(topics.AUDIT))
+        if not is_audit:
+            self._metrics.count_received()
         try:
             self._take(addressed.agent, own_topic, message)
         except TierwiseError as error:
             _log.info("request.refused", asker=addressed.agent, code=error.code, error=str(error))
-            self._count_refusal(error.code, is_audit=bool(message.property(topics.AUDIT)))
+            self._count_refusal(error.code, is_audit=is_audit)
             self._send(
                 error_message(
                     error,
@@ -195,7 +198,8 @@ class Ingress:
         key = RequestKey(asker, request.request_id, _question_digest(message))
         arrival, reply = self._recent.arrive(key, message.correlation_data)
         if arrival is not Arrival.FRESH:
-            self._metrics.count_ignored("duplicate")
+            if not request.audit:
+                self._metrics.count_ignored("duplicate")
             if reply is not None:
                 self._send(replace(reply, correlation_data=message.correlation_data))
             return
@@ -254,8 +258,10 @@ class Ingress:
         self._places(work.request).leave(work.num_bytes, took_ms)
         self._metrics.set_pending(self.queue_len)
         if self._running.get(work.key) is not task:
-            # Its asker cancelled it; the key may belong to a younger task by now.
-            self._count_refusal("cancelled", is_audit=work.request.audit)
+            # Its asker cancelled it; the key may belong to a younger task by now. One that had
+            # its answer by then has been counted with it.
+            if task.cancelled() or task.exception() is not None:
+                self._count_refusal("cancelled", is_audit=work.request.audit)
             return
         del self._running[work.key]
         if task.cancelled():
@@ -276,6 +282,8 @@ class Ingress:
         error = task.exception()
         if error is None:
             return task.result()
+        code = error.code if isinstance(error, TierwiseError) else TierwiseError.code
+        self._count_refusal(code, is_audit=work.request.audit)
         if isinstance(error, TierwiseError):
             return error
         _log.error("request.crashed", request_id=work.request.request_id, exc_info=error)
@@ -310,7 +318,7 @@ class Ingress:
         except (NotConnectedError, PayloadTooLargeError, RequestError) as error:
             # The asker's own timer ends its wait; there is no other way to tell it.
             _log.warning("reply.not_sent", topic=message.topic, error=str(error))
-            self._metrics.count_refusal("reply_not_sent")
+            self._metrics.count_unsent_reply()
 
 
 def _question_digest(message: Message) -> bytes:

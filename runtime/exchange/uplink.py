@@ -219,6 +219,7 @@ class Uplink:
         self._metrics.add_uplink_bytes(sent_bytes)
         if not request.audit:
             link.note_sent(sent_s)
+            self._metrics.count_sent()
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         attempt = _Attempt(gateway, topic, correlation, sent_s, size, sent_bytes, future)
         waiting.add(correlation, Pending(sent_s, attempt))

@@ -385,7 +385,7 @@ async def test_an_answer_that_the_bus_cannot_take_is_counted(visitor: Visitor) -
 
     visitor.region.backends[0].release.set()
 
-    lost = 'tierwise_regional_refused_requests_total{code="reply_not_sent"}'
+    lost = "tierwise_regional_unsent_replies_total"
     await eventually(lambda: visitor.region.counted(lost) == 1)
     assert visitor.region.ingress.queue_len == 0
 

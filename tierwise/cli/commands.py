@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tierwise.cli import (
+    audit,
     completion,
     config,
     demo,
@@ -24,6 +25,7 @@ ADD_PARSERS = (
     doctor.add_parser,
     metrics.add_parser,
     explain.add_parser,
+    audit.add_parser,
     models.add_parser,
     policy.add_parser,
     review.add_parser,

@@ -29,6 +29,8 @@ _BANDWIDTH_GAIN = 0.2
 _MIN_OF_EACH = 4
 # A round trip is not known better than the fewest replies say.
 MIN_REPLIES = 8
+# So many in a row that did not come back in time are an outage and no bad luck.
+OUTAGE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Observed:
     num_bytes: int
     is_reply: bool
     remote_ms: float | None = None
+    was_given_up: bool = False
 
 
 class LinkEstimator:
@@ -82,13 +85,14 @@ class LinkEstimator:
         remote_ms: float | None = None,
     ) -> None:
         """A reply came back in time, ``elapsed_ms`` after its request of ``num_bytes`` was sent."""
+        self._forget_outage()
         self._note(Observed(now_s, elapsed_ms, num_bytes, is_reply=True, remote_ms=remote_ms))
         self._learn_usual(elapsed_ms - self._ms_per_byte * num_bytes)
         self._learn_bandwidth()
 
     def note_lost(self, now_s: float, waited_ms: float, *, num_bytes: int = 0) -> Observed:
         """No reply came while ``waited_ms`` went by; for ``note_late``, should it still come."""
-        lost = Observed(now_s, waited_ms, num_bytes, is_reply=False)
+        lost = Observed(now_s, waited_ms, num_bytes, is_reply=False, was_given_up=True)
         self._note(lost)
         return lost
 
@@ -98,6 +102,17 @@ class LinkEstimator:
             return
         lost.is_reply, lost.elapsed_ms = True, max(elapsed_ms, lost.elapsed_ms)
         self._learn_usual(elapsed_ms - self._ms_per_byte * lost.num_bytes)
+
+    def _forget_outage(self) -> None:
+        """What went wrong in a row says nothing about a link that is back."""
+        num_lost = 0
+        for observed in reversed(self._observed):
+            if not observed.was_given_up:
+                break
+            num_lost += 1
+        if num_lost >= OUTAGE:
+            for _ in range(num_lost):
+                self._observed.pop()
 
     def _note(self, observed: Observed) -> None:
         self._observed.append(observed)

@@ -173,3 +173,27 @@ def test_few_replies_are_no_quantile() -> None:
 
     assert estimator.travel_ms(0.5) is None
     assert estimator.elapsed_ms(0.5) is None
+
+
+def test_what_was_lost_in_an_outage_says_nothing_of_the_link_that_is_back() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(20):
+        estimator.note_reply(1.0, 20)
+    for _ in range(60):
+        estimator.note_lost(2.0, 50)
+    closed = estimator.chance(2.0, 50)
+
+    estimator.note_reply(2.1, 20)
+
+    assert closed < 0.25
+    assert estimator.chance(2.1, 50) > 0.5
+
+
+def test_bad_luck_now_and_then_is_no_outage() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(10):
+        estimator.note_lost(1.0, 50)
+        estimator.note_lost(1.0, 50)
+        estimator.note_reply(1.0, 20)
+
+    assert 0.2 < estimator.chance(1.0, 50) < 0.5

@@ -36,8 +36,8 @@ from runtime.ports import Clock, Message, MessageBus
 
 # Of what is left, the tiers above get at least this share, however slow the link is.
 MIN_WORK_SHARE = 0.2
-# What the way takes in three of four cases is kept back for it.
-TRAVEL_QUANTILE = 0.75
+# What the way usually takes is kept back for it: more would refuse what can be done as a rule.
+TRAVEL_QUANTILE = 0.5
 # Requests that were given up, and whose replies may still come.
 MAX_GIVEN_UP = 1024
 _log = structlog.get_logger()

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from chaos.network import Link, Network
@@ -35,9 +35,11 @@ TESTS = Path(__file__).parents[1]
 class Program:
     """A process in a namespace, which can be killed, frozen and started again."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> None:
         self.name, self._command, self._log = name, list(command), log
-        self.environment: dict[str, str] = {}
+        self._environment = environment
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -49,7 +51,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment | self.environment,
+                env={**environment, **self._environment},
             )
 
     @property
@@ -105,8 +107,16 @@ class Answered:
 class Fleet:
     """A device, a gateway, a cloud and two brokers."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, disk_mb: int = 0, own_clock: bool = False) -> None:
+        """Starts nothing yet.
+
+        Args:
+            folder: for settings, logs and state.
+            disk_mb: the agent's state is on a disk of its own, so small; 0: it is not.
+            own_clock: tiers have a clock that ``set_clock`` sets.
+        """
+        self.folder, self._disk_mb, self._own_clock = folder, disk_mb, own_clock
+        self._clock = folder / "clock"
         self._exits = ExitStack()
         self.programs: dict[str, Program] = {}
         self.near: Link
@@ -119,6 +129,9 @@ class Fleet:
             self._exits = stack
             self.near = self.network.link("dev", "reg", NEAR)
             self.far = self.network.link("reg", "cld", FAR)
+            self.set_clock(0)
+            if self._disk_mb:
+                self._mount(stack, self.folder / "state" / "edge")
             self._broker("region_broker", "reg")
             self._broker("cloud_broker", "cld")
             self.tier("cloud", "cld", "127.0.0.1")
@@ -135,10 +148,41 @@ class Fleet:
     ) -> None:
         self._exits.close()
 
-    def add(self, name: str, namespace: str, command: Sequence[str]) -> Program:
+    def _mount(self, stack: ExitStack, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        size = f"size={self._disk_mb}m"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+        stack.callback(subprocess.run, ["umount", "-l", str(folder)], check=True)
+
+    def fill_disk(self) -> None:
+        """Leaves no room on the agent's disk."""
+        ballast = self.folder / "state" / "edge" / "ballast"
+        with ballast.open("wb") as file, suppress(OSError):
+            while True:
+                file.write(bytes(65_536))
+                file.flush()
+
+    def empty_disk(self) -> None:
+        """Makes room again."""
+        (self.folder / "state" / "edge" / "ballast").unlink()
+
+    def set_clock(self, days_ahead: int) -> None:
+        """Sets the wall clock of the tiers; time goes on from there, monotonic time as ever."""
+        self._clock.write_text(f"{days_ahead:+d}d\n")
+
+    def add(
+        self,
+        name: str,
+        namespace: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Program:
         """Starts a program in a namespace; it ends with the fleet."""
         program = Program(
-            name, [*self.network.within(namespace), *command], self.folder / f"{name}.log"
+            name,
+            [*self.network.within(namespace), *command],
+            self.folder / f"{name}.log",
+            environment,
         )
         self.programs[name] = program
         self._exits.callback(program.close)
@@ -158,7 +202,18 @@ class Fleet:
         config = self.folder / f"{name}.toml"
         config.write_text(_settings(kind, self.folder / "state" / name, broker))
         command = [sys.executable, "-m", MODULES[kind], "--config", str(config)]
-        return self.add(name, namespace, command)
+        environment = {}
+        if self._own_clock:
+            library = faketime()
+            if library is None:
+                raise RuntimeError("libfaketime is not installed: apt-get install faketime")
+            environment = {
+                "LD_PRELOAD": str(library),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_CACHE_DURATION": "1",
+            }
+        return self.add(name, namespace, command, environment)
 
     def wait_ready(self) -> None:
         """Waits until a request climbs from the device to the cloud.
@@ -201,6 +256,11 @@ class Fleet:
         process, output = self.caller(requests, rate=rate, budget_ms=budget_ms, prefix=prefix)
         process.wait(requests / rate + READY_S)
         return answers_in(output)
+
+
+def faketime() -> Path | None:
+    """The library that sets the clock of a process; None where it is not installed."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 def answers_in(path: Path) -> list[Answered]:

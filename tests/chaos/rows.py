@@ -22,6 +22,8 @@ class Row:
     link: Sequence[str] = USUAL
     hurts_agent: bool = False
     is_in_ci: bool = False
+    disk_mb: int = 0
+    own_clock: bool = False
 
 
 def near(*commands: str) -> Act:
@@ -77,6 +79,11 @@ def frozen(name: str) -> tuple[tuple[float, Act], ...]:
     return ((0.3, freeze(name)), (0.6, thaw(name)))
 
 
+def clock(days_ahead: int) -> Act:
+    """Sets the wall clock of all tiers."""
+    return lambda fleet: fleet.set_clock(days_ahead)
+
+
 ROWS = (
     Row("usual link"),
     Row("cut, device to region", ((0.3, near("down")), (0.6, near("up"))), is_in_ci=True),
@@ -99,6 +106,8 @@ ROWS = (
     Row("a gateway that answers garbage", ((0.3, rogue("garbage")),)),
     Row("a gateway that answers twice", ((0.3, rogue("twice")),)),
     Row("a gateway that answers late", ((0.3, rogue("late")),)),
+    Row("full disk", ((0.3, Fleet.fill_disk), (0.6, Fleet.empty_disk)), disk_mb=8),
+    Row("clocks jump by a day", ((0.3, clock(1)), (0.6, clock(-1))), own_clock=True),
     Row("agent killed", ((0.3, kill("edge")), (0.32, restart("edge"))), hurts_agent=True),
     Row("agent frozen", ((0.3, freeze("edge")), (0.36, thaw("edge"))), hurts_agent=True),
 )

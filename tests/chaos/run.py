@@ -36,7 +36,7 @@ def run_row(row: Row, requests: int) -> dict[str, Any]:
     """One row of the table."""
     with tempfile.TemporaryDirectory(prefix="tw-") as name:
         folder = Path(name)
-        with Fleet(folder) as fleet:
+        with Fleet(folder, disk_mb=row.disk_mb, own_clock=row.own_clock) as fleet:
             fleet.wait_ready()
             fleet.near.set(*row.link)
             fleet.far.set(*row.link)
@@ -48,7 +48,9 @@ def run_row(row: Row, requests: int) -> dict[str, Any]:
             if caller.wait(requests / RATE + 60):
                 raise RuntimeError("the caller crashed")
             answers = answers_in(output)
-        effects = _effects(folder)
+            # So that its log is whole; and its disk may be gone with the fleet.
+            fleet.programs["edge"].close()
+            effects = _effects(folder)
     return judge(row, requests, answers, effects)
 
 

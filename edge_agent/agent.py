@@ -7,6 +7,7 @@ async with Agent(settings) as agent:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -65,6 +66,7 @@ class Agent:
         self.identity = Identity(Tier.EDGE, settings.agent, settings.region)
         self.metrics = TierMetrics(Tier.EDGE)
         self.http_base = ""
+        self._id_prefix, self._id_numbers = uuid.uuid4().hex, itertools.count()
         self._clock = SystemClock()
         self._bus = bus
         self._exits = AsyncExitStack()
@@ -225,7 +227,7 @@ class Agent:
         budget_ms = self.settings.request.default_budget_ms if budget_ms is None else budget_ms
         with self.counting():
             request = InferenceRequest(
-                request_id=check_request_id(request_id or uuid.uuid4().hex),
+                request_id=check_request_id(request_id or self.new_request_id()),
                 model_name=model,
                 inputs={name: native(array) for name, array in inputs.items()},
                 outputs=outputs,
@@ -254,6 +256,10 @@ class Agent:
         finally:
             if ended:
                 self.metrics.count_refusal(ended)
+
+    def new_request_id(self) -> str:
+        """An id that no other request has: of this start, and counted."""
+        return f"{self._id_prefix}-{next(self._id_numbers):x}"
 
     def now_s(self) -> float:
         """The instant on the clock of deadlines, for transports to stamp arrivals with."""

@@ -6,7 +6,6 @@ Errors are ``{"error": text}`` with the status of the error catalogue.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -131,7 +130,7 @@ class InferenceApi:
             body = await self._read(request)
             answer = await self._agent.answer(
                 InferenceRequest(
-                    request_id=check_request_id(body.id or uuid.uuid4().hex),
+                    request_id=check_request_id(body.id or self._agent.new_request_id()),
                     model_name=request.match_info["model"],
                     model_version=request.match_info.get("version", ""),
                     inputs=body.inputs,

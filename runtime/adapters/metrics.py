@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from math import nan
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from runtime.messages import Guarantee, Tier
 from runtime.ports import ReviewResult
 
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
 DriftSign = Literal["scores", "audits"]
@@ -200,13 +201,23 @@ class TierMetrics:
         self._load.set(nan)
         self._score_p.set(nan)
         self._log_drops_seen = 0
+        self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
 
     def observe_answer(
         self, outcome: str, reason: str, answered_by: str, latency_ms: float
     ) -> None:
         """Counts a request that ended; ``answered_by`` is a tier, or empty when nobody answered."""
-        self._answers.labels(outcome, reason, answered_by or "none").inc()
-        self._latency.labels(outcome).observe(latency_ms / 1000)
+        self._child(self._answers, outcome, reason, answered_by or "none").inc()
+        self._child(self._latency, outcome).observe(latency_ms / 1000)
+
+    def _child(self, metric: _Metric, *labels: str) -> _Metric:
+        """The series of these labels; remembered, as finding it costs more than counting."""
+        key = metric, labels
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        found: _Metric = child
+        return found
 
     def count_received(self) -> None:
         """Counts a request that arrived, whatever becomes of it."""
@@ -222,7 +233,7 @@ class TierMetrics:
 
     def count_guarantee(self, guarantee: Guarantee) -> None:
         """Counts an answer by its guarantee."""
-        self._guarantees.labels(guarantee.value).inc()
+        self._child(self._guarantees, guarantee.value).inc()
 
     def count_route(self, route: Sequence[Tier]) -> None:
         """Counts a request that is passed up; without named tiers, to the next one above."""
@@ -246,7 +257,7 @@ class TierMetrics:
 
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""
-        self._inference.labels(model).observe(service_us / 1_000_000)
+        self._child(self._inference, model).observe(service_us / 1_000_000)
 
     def count_escalation(self, result: str) -> None:
         """Counts an escalation by what came of it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import msgspec
 
@@ -39,7 +41,7 @@ class Identity:
     region: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Course:
     """What happened to one request here.
 
@@ -67,12 +69,12 @@ class Course:
     review: Weighed | None = None
     lacks_beliefs: bool = False
 
-    @property
+    @cached_property
     def result(self) -> LocalResult | None:
         """Our own model's result, if it gave one."""
         return self.own if isinstance(self.own, LocalResult) else None
 
-    @property
+    @cached_property
     def own_score(self) -> float | None:
         """How sure our own answer is, as it was or would be looked up; None where there is none."""
         result = self.result
@@ -80,8 +82,17 @@ class Course:
             return None
         return result.confidence.score(self.engaged.score) if self.score is None else self.score
 
-    def seen(self, tier: Tier) -> dict[str, Seen]:
+    @cached_property
+    def _seen(self) -> dict[Tier, Mapping[str, Seen]]:
+        return {}
+
+    def seen(self, tier: Tier) -> Mapping[str, Seen]:
         """What this tier and those above answered; nothing for a batch."""
+        if tier not in self._seen:
+            self._seen[tier] = self._see(tier)
+        return self._seen[tier]
+
+    def _see(self, tier: Tier) -> dict[str, Seen]:
         if num_examples(self.request.inputs) != 1:
             return {}
         seen: dict[str, Seen] = {}

@@ -32,7 +32,7 @@ from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import Member, ModelFile, ModelManifest
 from runtime.messages import Answer, Birth, InferenceRequest, Tensors, TensorSpec, Tier
-from runtime.ports import AuditRecord, DecisionRecord, ReviewQueue
+from runtime.ports import AuditRecord, Clock, DecisionRecord, ReviewQueue
 
 INPUTS = (TensorSpec("x", "FP32", (-1, 2)),)
 OUTPUTS = (TensorSpec("logits", "FP32", (-1, 3)),)
@@ -136,6 +136,7 @@ class FakeTier:
         inline: bool = False,
         gearbox: Gearbox | None = None,
         audits: AuditSettings | None = None,
+        clock: Clock | None = None,
         hedge_share: float = 0.02,
         chooser: random.Random | None = None,
         reviews: ReviewQueue | None = None,
@@ -143,7 +144,7 @@ class FakeTier:
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
-        self.clock = SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.metrics = TierMetrics(tier)
         self.log = ListLog()
         self.backends = backends or (NumbersBackend(),)

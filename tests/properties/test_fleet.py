@@ -59,6 +59,8 @@ class Fleet(RuleBasedStateMachine):
     def start(self, loss: float, duplication: float) -> None:
         self.link = LinkFaults(delay_s=0.01, jitter_s=0.02, loss=loss, duplication=duplication)
         self.loop.run(self._start())
+        # Until all know of one another; what happens before is for the rules to find.
+        self.loop.pass_time(1.0)
 
     async def _start(self) -> None:
         self.broker = MemoryBroker()
@@ -218,7 +220,7 @@ class Fleet(RuleBasedStateMachine):
 
 TestFleet = Fleet.TestCase
 TestFleet.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

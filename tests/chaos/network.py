@@ -18,16 +18,18 @@ def missing() -> str:
     """Why namespaces cannot be made here; empty when they can."""
     if os.geteuid() != 0:
         return "not root"
-    if not Path("/dev/net/tun").exists():
-        return "no /dev/net/tun"
-    probe = f"tw{os.getpid()}probe"
     try:
-        made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
-    except FileNotFoundError:
-        return "no iproute2"
-    if made.returncode:
-        return f"ip netns add: {made.stderr.decode().strip()}"
-    subprocess.run(["ip", "netns", "del", probe], check=True)
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/net/tun: {error.strerror}"
+    probe = f"tw{os.getpid()}probe"
+    for words in (["add", probe], ["exec", probe, "true"], ["del", probe]):
+        try:
+            done = subprocess.run(["ip", "netns", *words], capture_output=True, check=False)
+        except FileNotFoundError:
+            return "no iproute2"
+        if done.returncode:
+            return f"ip netns {words[0]}: {done.stderr.decode(errors='replace').strip()}"
     return ""
 
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -32,6 +32,7 @@ from runtime.exchange.station import (
     escalation_policy,
     pilot_of,
     station,
+    switch_of,
     uplink_settings,
 )
 from runtime.exchange.uplink import Uplink, payload_bytes
@@ -88,6 +89,11 @@ class Agent:
         """Whether the broker is connected; answers come either way."""
         return self._bus is not None and self._bus.is_connected
 
+    def control(self) -> dict[str, Any]:
+        """What operators have stopped, as plain values; empty before the agent is entered."""
+        switch = self._flow.switch if self._flow else None
+        return {} if switch is None else switch.shown()
+
     async def __aenter__(self) -> Self:
         """Loads the model and starts to connect; does not wait for the broker.
 
@@ -143,6 +149,9 @@ class Agent:
             )
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
+        switch = switch_of(parts, settings.state)
+        switch.listen(bus)
+        stack.push_async_callback(switch.close)
         self._flow = RequestFlow(
             self.identity,
             model=model,
@@ -155,10 +164,14 @@ class Agent:
             auditor=auditor,
             reviewer=parts.reviewer,
             pilot=pilot,
+            switch=switch,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
-            bus, self.identity, parts.epoch, lambda: birth_of(parts, http_base=self.http_base)
+            bus,
+            self.identity,
+            parts.epoch,
+            lambda: switch.stated(birth_of(parts, http_base=self.http_base)),
         )
         stack.push_async_callback(bus.close)
         if uplink is not None:

@@ -169,7 +169,7 @@ class Ingress:
 
         Raises:
             RequestError: it cannot be answered.
-            RefusedError: it is late or will be, or there is no room.
+            RefusedError: it is late or will be, there is no room, or an operator has stopped us.
             ShuttingDownError: nothing new is taken.
         """
         arrived_s = self._clock.monotonic_s()
@@ -180,6 +180,8 @@ class Ingress:
             raise MalformedBodyError(f"correlation data is over {MAX_CORRELATION_BYTES} bytes")
         if self._is_draining:
             raise ShuttingDownError("this gateway is draining")
+        if self._flow.switch is not None:
+            self._flow.switch.check_asker(asker)
         stated = message.property(topics.REMAINING_MS)
         remaining_ms = parse_remaining_ms(stated) if stated else self._limits.default_budget_ms
         remaining_ms = min(remaining_ms, self._limits.max_budget_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tierwise.cli import (
     completion,
     config,
+    control,
     demo,
     doctor,
     explain,
@@ -27,5 +28,6 @@ ADD_PARSERS = (
     models.add_parser,
     policy.add_parser,
     review.add_parser,
+    control.add_parser,
     completion.add_parser,
 )

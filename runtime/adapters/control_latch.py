@@ -1,0 +1,58 @@
+"""What was stopped last, kept on disk, so that a device that starts without a network obeys it.
+
+The file is JSON in one line, with its SHA-256 in the next. Whether a damaged file said ``stop``
+nobody can know: it is told from a missing one, and stays in place until there is something better.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from runtime.adapters.artifacts import write_artifact
+from runtime.core.control import Known, is_usable
+from runtime.messages import ControlState
+
+FILE_NAME = "control.json"
+MAX_BYTES = 16 * 1024 * 1024
+_DECODER = msgspec.json.Decoder(tuple[ControlState, ...])
+
+
+class ControlLatch:
+    """The control states of one process in its state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+
+    def read(self) -> Known | None:
+        """What was latched, nothing where there never was anything; None when it is damaged."""
+        try:
+            with self.path.open("rb") as file:
+                contents = file.read(MAX_BYTES)
+        except FileNotFoundError:
+            return {}
+        except OSError:
+            return None
+        text, _, digest = contents.partition(b"\n")
+        if digest.strip() != _digest(text):
+            return None
+        try:
+            states = _DECODER.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return {state.region: state for state in states} if all(map(is_usable, states)) else None
+
+    def write(self, known: Known) -> None:
+        """Puts what is known in place of what was; after a crash there is one of the two.
+
+        Raises:
+            ArtifactError: it could not be written; what was there stays.
+        """
+        text = msgspec.json.encode(list(known.values()))
+        write_artifact(self.path, text + b"\n" + _digest(text) + b"\n")
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()

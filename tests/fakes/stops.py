@@ -1,18 +1,13 @@
-"""Stops as operators make them, and tiers that obey."""
+"""Stops as operators make them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from fakes.tiers import FakeTier, manifest
 from runtime import topics
-from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.exchange.control_relay import ControlRelay
-from runtime.exchange.stopping import StopSwitch
-from runtime.messages import ControlState, Stop, StopMode, StopScope, Tier, encode_control
-from runtime.ports import Message, MessageBus
+from runtime.messages import ControlState, Stop, StopMode, StopScope, encode_control
+from runtime.ports import Message
 
 
 def stop(
@@ -37,30 +32,5 @@ async def operator(broker: MemoryBroker) -> MemoryBus:
     return bus
 
 
-def switch(tier: FakeTier, folder: Path, bus: MessageBus | None = None) -> StopSwitch:
-    """Gives a tier a switch that hears its bus; before the tier is entered."""
-    made = StopSwitch(
-        tier.identity,
-        manifest(tier.identity.tier),
-        latch=ControlLatch(folder),
-        clock=tier.clock,
-        metrics=tier.metrics,
-    )
-    made.listen(bus or tier.bus)
-    tier.flow.obey(made)
-    return made
-
-
-def relay(tier: FakeTier, made: StopSwitch, upstream_region: str = "") -> ControlRelay:
-    """Has a tier keep what its region retains, and take over what the one above does."""
-    given = ControlRelay(made, tier.bus, region=tier.identity.region, metrics=tier.metrics)
-    if upstream_region:
-        given.listen(tier.up_bus, upstream_region)
-    return given
-
-
 def said_of(answer: Any) -> tuple[str, str, str]:
     return answer.outcome.value, answer.reason.value, answer.guarantee.value
-
-
-__all__ = ["Tier", "operator", "relay", "said_of", "state", "stated", "stop", "switch"]

@@ -67,7 +67,7 @@ ENDED = {
 OUTCOMES = {
     Outcome.ANSWERED: "answered",
     Outcome.DEGRADED: "answered as well as it could be (degraded)",
-    Outcome.ABSTAINED: "no answer is given: none was good enough (abstained)",
+    Outcome.ABSTAINED: "no answer is given (abstained)",
     Outcome.FAILED: "no answer: it failed",
 }
 

@@ -131,7 +131,7 @@ class RequestFlow:
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
-        course = await self._halting.course(request, deadline, self.needed_ms(request), self._infer)
+        course = await self._halting.course(request, deadline, self.needed_ms, self._infer)
         if course is not None:
             return self._finished(course, deadline, arrived_s)
         ruling = self._ruler.ruling(request)

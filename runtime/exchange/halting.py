@@ -30,19 +30,25 @@ class Halting:
         self._engaged = Engaged(label=f"{digest}/")
 
     async def course(
-        self, request: InferenceRequest, deadline: Deadline, needed_ms: float, infer: Infer
+        self,
+        request: InferenceRequest,
+        deadline: Deadline,
+        needed_ms: Callable[[InferenceRequest], float],
+        infer: Infer,
     ) -> Course | None:
         """The course of a request where something is stopped here; None where nothing is.
 
         Args:
             request: just come in.
             deadline: of the request.
-            needed_ms: what our own model takes: for so long, nothing else is waited for.
+            needed_ms: says what our own model takes; so much of the budget is not waited away.
             infer: asks our own model.
         """
         if self._switch is None:
             return None
-        await self._switch.heard(deadline, reserve_ms=self._policy.margin_ms + needed_ms)
+        if not self._switch.is_heard:
+            reserve_ms = self._policy.margin_ms + needed_ms(request)
+            await self._switch.heard(deadline, reserve_ms=reserve_ms)
         stop = self._switch.stop
         if stop is None:
             return None

@@ -40,7 +40,7 @@ from runtime.messages import (
 )
 from runtime.ports import Clock, Message, MessageBus
 
-# One request waits for what is retained no longer than this, and after the second time none does.
+# One request waits no longer for what is retained, and all of a connection together no longer.
 REQUEST_WAIT_MS = 200.0
 CONNECTION_WAIT_S = 1.0
 DAMAGED = "what was stopped before cannot be read from disk; it is known again once connected"
@@ -110,7 +110,9 @@ class StopSwitch:
         now_s = self._clock.monotonic_s()
         if self._patient_until_s is None:
             self._patient_until_s = now_s + CONNECTION_WAIT_S
-        wait_s = min(REQUEST_WAIT_MS, deadline.remaining_ms(now_s) - reserve_ms) / 1000
+        # Half of what is left stays for the answer, and for asking above.
+        spare_ms = (deadline.remaining_ms(now_s) - reserve_ms) / 2
+        wait_s = min(REQUEST_WAIT_MS, spare_ms) / 1000
         wait_s = min(wait_s, self._patient_until_s - now_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, wait_s)):

@@ -2,6 +2,7 @@
 
 The file is JSON in one line, with its SHA-256 in the next. Whether a damaged file said ``stop``
 nobody can know: it is told from a missing one, and stays in place until there is something better.
+What was latched in another region is no longer about this process.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ from runtime.messages import ControlState
 
 FILE_NAME = "control.json"
 MAX_BYTES = 16 * 1024 * 1024
-_DECODER = msgspec.json.Decoder(tuple[ControlState, ...])
+
+
+class _Latched(msgspec.Struct, frozen=True):
+    """The contents of the file; ``region`` is where the process was when it wrote it."""
+
+    region: str
+    states: tuple[ControlState, ...]
+
+
+_DECODER = msgspec.json.Decoder(_Latched)
 
 
 class ControlLatch:
-    """The control states of one process in its state folder."""
+    """The control states of one process, in its state folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, folder: Path, region: str) -> None:
+        self.path, self._region = folder / FILE_NAME, region
 
     def read(self) -> Known | None:
         """What was latched, nothing where there never was anything; None when it is damaged."""
@@ -39,10 +49,13 @@ class ControlLatch:
         if digest.strip() != _digest(text):
             return None
         try:
-            states = _DECODER.decode(text)
+            latched = _DECODER.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return {state.region: state for state in states} if all(map(is_usable, states)) else None
+        if not all(map(is_usable, latched.states)):
+            return None
+        is_moved = latched.region != self._region
+        return {} if is_moved else {state.region: state for state in latched.states}
 
     def write(self, known: Known) -> None:
         """Puts what is known in place of what was; after a crash there is one of the two.
@@ -50,7 +63,7 @@ class ControlLatch:
         Raises:
             ArtifactError: it could not be written; what was there stays.
         """
-        text = msgspec.json.encode(list(known.values()))
+        text = msgspec.json.encode(_Latched(self._region, tuple(known.values())))
         write_artifact(self.path, text + b"\n" + _digest(text) + b"\n")
 
 

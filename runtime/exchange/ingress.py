@@ -28,6 +28,7 @@ from runtime.errors import (
     PayloadTooLargeError,
     RequestError,
     ShuttingDownError,
+    StoppedError,
     TierwiseError,
     TooLateError,
 )
@@ -39,7 +40,7 @@ from runtime.exchange.wire import (
     parse_request,
     reply_message,
 )
-from runtime.messages import Answer, Cancel, InferenceRequest, Outcome, decode_control
+from runtime.messages import Answer, Cancel, InferenceRequest, Outcome, Reason, decode_control
 from runtime.ports import Clock, Message, MessageBus
 
 # Finished replies that are kept for retries; replies are about a kilobyte.
@@ -277,7 +278,9 @@ class Ingress:
     def _result_of(self, work: _Work, task: asyncio.Task[Answer]) -> Answer | TierwiseError:
         error = task.exception()
         if error is None:
-            return task.result()
+            answer = task.result()
+            # Whoever is stopped on the way says the same as at the door.
+            return StoppedError(answer.notice) if answer.reason is Reason.STOPPED else answer
         if isinstance(error, TierwiseError):
             return error
         _log.error("request.crashed", request_id=work.request.request_id, exc_info=error)

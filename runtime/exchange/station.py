@@ -132,7 +132,7 @@ def switch_of(parts: Station, state: StateSettings) -> StopSwitch:
     return StopSwitch(
         parts.identity,
         parts.model.manifest,
-        latch=ControlLatch(Path(state.folder)),
+        latch=ControlLatch(Path(state.folder), parts.identity.region),
         clock=parts.clock,
         metrics=parts.metrics,
     )

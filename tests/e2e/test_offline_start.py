@@ -76,7 +76,7 @@ async def test_a_device_without_a_network_starts_with_all_that_it_had(
 async def test_a_device_without_a_network_starts_as_stopped_as_it_was(
     hierarchy: Any, asker: Asker, tmp_path: Path, mode: str, told: tuple[str, ...]
 ) -> None:
-    latch = ControlLatch(tmp_path / "agent-1")
+    latch = ControlLatch(tmp_path / "agent-1", "plant")
     latch.write({"plant": state(7, stop("device", "agent-1", mode), region="plant")})
 
     agent = hierarchy.tier("edge", "agent-1")

@@ -235,7 +235,7 @@ class FakeTier:
         switch = StopSwitch(
             self.identity,
             self.model.manifest,
-            latch=ControlLatch(folder),
+            latch=ControlLatch(folder, self.identity.region),
             clock=self.clock,
             metrics=self.metrics,
         )

@@ -53,7 +53,7 @@ async def test_what_is_retained_is_heard_before_what_we_say_to_ourselves(
             switch = StopSwitch(
                 Identity(Tier.EDGE, f"agent-{number}", "r"),
                 manifest(Tier.EDGE),
-                latch=ControlLatch(tmp_path / str(number)),
+                latch=ControlLatch(tmp_path / str(number), "r"),
                 clock=clock,
                 metrics=TierMetrics(Tier.EDGE),
             )

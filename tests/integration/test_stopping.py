@@ -16,6 +16,7 @@ from fakes.stops import operator, said_of, state, stated, stop
 from fakes.tiers import SURE, UNSURE, FakeTier, NumbersBackend, tiers_that_worked
 from fakes.waiting import eventually
 from runtime import topics
+from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.memory_link import LinkFaults
 from runtime.messages import Tier
@@ -175,6 +176,30 @@ async def test_what_was_stopped_holds_over_a_restart_without_a_network(
     assert "by kim@desk" in answer.notice
 
 
+async def test_a_device_that_moved_to_another_region_is_not_stopped_by_the_first(
+    tmp_path: Path,
+) -> None:
+    ControlLatch(tmp_path, "r").write({"r": state(5, stop())})
+
+    assert ControlLatch(tmp_path, "s").read() == {}
+    assert ControlLatch(tmp_path, "r").read() == {"r": state(5, stop())}
+
+
+async def test_a_gateway_that_is_stopped_while_it_works_refuses(
+    broker: MemoryBroker, desk: MemoryBus, stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    door = gateway(broker, NumbersBackend(SURE, delay_s=0.2), state=tmp_path)
+    device = edge(broker)
+    await online(stack, device, door)
+
+    asked = asyncio.create_task(ask(device))
+    await eventually(lambda: door.backends[0].num_runs)
+    desk.publish(stated(state(1, stop("device", "regional-1"))))
+    answer, _ = await asked
+
+    assert said_of(answer) == ("degraded", "upstream_refused", "none")
+
+
 async def test_replayed_older_and_odd_states_change_nothing(
     broker: MemoryBroker, desk: MemoryBus, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
@@ -296,7 +321,7 @@ async def test_with_a_damaged_latch_nothing_is_answered_until_the_broker_is_hear
         "control.damaged",
         "control.known_again",
     ]
-    assert path.read_bytes().startswith(b"[]\n")
+    assert path.read_bytes().startswith(b'{"region":"r","states":[]}\n')
 
 
 async def test_a_latch_that_cannot_be_written_is_said_and_tried_again(

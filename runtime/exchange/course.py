@@ -172,6 +172,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
             confidence=theirs.confidence,
             outputs=_chosen(theirs.outputs, request.outputs),
             error_code="",
+            notice=theirs.notice,
         )
     result = course.result
     outputs = course.given if result is None else result.outputs

@@ -337,6 +337,7 @@ def parse_reply(message: Message) -> Answer:
         outputs=body.outputs,
         latency_ms=_milliseconds(said.get("latency_ms")),
         hops=_parse_hops(said.get("provenance", "[]")),
+        notice=str(said.get("notice", ""))[:1024],
     )
 
 

@@ -130,6 +130,21 @@ async def test_a_stopped_gateway_refuses_and_the_device_keeps_its_answer(
     assert door.counted('tierwise_regional_refused_requests_total{code="stopped"}') == 1
 
 
+async def test_the_answer_of_a_gateway_in_fallback_says_so(
+    broker: MemoryBroker, desk: MemoryBus, stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    device, door = edge(broker), gateway(broker, NumbersBackend(SURE), state=tmp_path)
+    await online(stack, device, door)
+    desk.publish(stated(state(1, stop("device", "regional-1", "fallback"))))
+    await in_force(door, "fallback")
+
+    answer, _ = await ask(device)
+
+    assert said_of(answer) == ("degraded", "fallback", "none")
+    assert answer.tier is Tier.REGIONAL
+    assert answer.notice.startswith("fallback of device regional-1 by kim@desk")
+
+
 async def test_a_gateway_refuses_a_stopped_device_that_does_not_obey(
     broker: MemoryBroker, desk: MemoryBus, stack: AsyncExitStack, tmp_path: Path
 ) -> None:

@@ -131,6 +131,10 @@ class Agent:
         if self._bus is None:
             self._bus = bus_of(parts, settings.broker)
         bus, model = self._bus, parts.model
+        # Subscribed to before anything else, so that no queue at the broker is full by then.
+        switch = switch_of(parts, settings.state)
+        switch.listen(bus)
+        stack.push_async_callback(switch.close)
         uplink = None
         if settings.escalation.enabled:
             uplink = Uplink(
@@ -149,9 +153,6 @@ class Agent:
             )
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
-        switch = switch_of(parts, settings.state)
-        switch.listen(bus)
-        stack.push_async_callback(switch.close)
         self._flow = RequestFlow(
             self.identity,
             model=model,

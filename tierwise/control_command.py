@@ -63,9 +63,10 @@ class Desk:
         self._sync = topics.agent_sync(region, name)
         self._synced: dict[bytes, asyncio.Event] = {}
         bus.subscribe(topics.control(region), self._on_control, qos=1)
-        # Those below this region, where they are on the same broker.
-        bus.subscribe(topics.agent_state("+"), self._on_state, qos=1)
-        bus.subscribe(topics.gateway_state("+"), self._on_state, qos=1)
+        # Those below this region, too, where they are on the same broker; at QoS 0, because of a
+        # large fleet a broker would queue no more than its limit, and drop what comes after it.
+        bus.subscribe(topics.agent_state("+"), self._on_state)
+        bus.subscribe(topics.gateway_state("+"), self._on_state)
         bus.subscribe(self._sync, self._on_sync, qos=1)
 
     async def sync(self) -> None:

@@ -43,6 +43,7 @@ from runtime.ports import Clock, Message, MessageBus
 # One request waits no longer for what is retained, and all of a connection together no longer.
 REQUEST_WAIT_MS = 200.0
 CONNECTION_WAIT_S = 1.0
+MAX_LOGGED = 8
 DAMAGED = "what was stopped before cannot be read from disk; it is known again once connected"
 _log = structlog.get_logger()
 
@@ -146,7 +147,8 @@ class StopSwitch:
             sequence=state.sequence,
             by=state.by,
             why=state.why,
-            stops=[control.told(stop) for stop in state.stops],
+            num_stops=len(state.stops),
+            stops=[control.told(stop) for stop in state.stops[:MAX_LOGGED]],
         )
         self._weigh()
         self._save()

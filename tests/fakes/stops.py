@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fakes.tiers import FakeTier
+from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.messages import ControlState, Stop, StopMode, StopScope, encode_control
@@ -35,3 +37,12 @@ async def operator(broker: MemoryBroker) -> MemoryBus:
 
 def said_of(answer: Any) -> tuple[str, str, str]:
     return answer.outcome.value, answer.reason.value, answer.guarantee.value
+
+
+def mode_of(tier: FakeTier) -> str:
+    assert tier.switch is not None
+    return tier.switch.stop.mode.value if tier.switch.stop else ""
+
+
+async def in_force(tier: FakeTier, mode: str = "stop") -> None:
+    await eventually(lambda: mode_of(tier) == mode)

@@ -22,7 +22,7 @@ from runtime.exchange.stopping import StopSwitch
 from runtime.messages import Tier
 from runtime.ports import Message
 
-NUM_STATES = 150
+NUM_STATES = 700
 
 
 def note_once_heard(switch: StopSwitch, noted: list[dict[str, int]]) -> None:

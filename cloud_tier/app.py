@@ -7,9 +7,10 @@ import asyncio
 from cloud_tier.settings import CloudSettings
 from runtime.core.escalation import EscalationPolicy
 from runtime.exchange.answering import answer_until
+from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
-from runtime.exchange.station import bus_of, station
+from runtime.exchange.station import bus_of, station, switch_of
 from runtime.messages import Tier
 
 
@@ -25,6 +26,10 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     async with station(
         identity, settings.model, settings.state, policy=settings.escalation.policy
     ) as parts:
+        bus = bus_of(parts, settings.broker)
+        switch = switch_of(parts, settings.state)
+        switch.listen(bus)
+        ControlRelay(switch, bus, region=settings.region, metrics=parts.metrics)
         flow = RequestFlow(
             identity,
             model=parts.model,
@@ -36,6 +41,6 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             log=parts.log,
             gearbox=parts.gearbox,
             reviewer=parts.reviewer,
+            switch=switch,
         )
-        bus = bus_of(parts, settings.broker)
         await answer_until(stop, parts, bus, flow, request=settings.request, http=settings.http)

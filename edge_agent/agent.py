@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -33,6 +33,7 @@ from runtime.exchange.station import (
     escalation_policy,
     pilot_of,
     station,
+    switch_of,
     uplink_settings,
 )
 from runtime.exchange.uplink import Uplink, payload_bytes
@@ -90,6 +91,11 @@ class Agent:
         """Whether the broker is connected; answers come either way."""
         return self._bus is not None and self._bus.is_connected
 
+    def control(self) -> dict[str, Any]:
+        """What operators have stopped, as plain values; empty before the agent is entered."""
+        switch = self._flow.switch if self._flow else None
+        return {} if switch is None else switch.shown()
+
     async def __aenter__(self) -> Self:
         """Loads the model and starts to connect; does not wait for the broker.
 
@@ -127,6 +133,10 @@ class Agent:
         if self._bus is None:
             self._bus = bus_of(parts, settings.broker)
         bus, model = self._bus, parts.model
+        # Subscribed to before anything else, so that no queue at the broker is full by then.
+        switch = switch_of(parts, settings.state)
+        switch.listen(bus)
+        stack.push_async_callback(switch.close)
         uplink = None
         if settings.escalation.enabled:
             uplink = Uplink(
@@ -157,10 +167,14 @@ class Agent:
             auditor=auditor,
             reviewer=parts.reviewer,
             pilot=pilot,
+            switch=switch,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
-            bus, self.identity, parts.epoch, lambda: birth_of(parts, http_base=self.http_base)
+            bus,
+            self.identity,
+            parts.epoch,
+            lambda: switch.stated(birth_of(parts, http_base=self.http_base)),
         )
         stack.push_async_callback(bus.close)
         if uplink is not None:

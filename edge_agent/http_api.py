@@ -62,6 +62,7 @@ class InferenceApi:
             self._agent.metrics,
             lambda: True,
             max_body_bytes=self._agent.settings.request.max_body_bytes,
+            control=self._agent.control,
         )
         app.middlewares.append(errors_as_json)
         app.router.add_get("/v2", self.server_metadata)

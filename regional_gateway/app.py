@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from regional_gateway.settings import GatewaySettings
 from runtime.exchange.answering import answer_until
+from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.station import (
@@ -16,6 +17,7 @@ from runtime.exchange.station import (
     escalation_policy,
     pilot_of,
     station,
+    switch_of,
     uplink_settings,
 )
 from runtime.exchange.uplink import Uplink
@@ -37,7 +39,11 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         ) as parts,
         AsyncExitStack() as stack,
     ):
-        uplink = await _uplink(settings, parts, stack)
+        bus = bus_of(parts, settings.broker)
+        switch = switch_of(parts, settings.state)
+        switch.listen(bus)
+        relay = ControlRelay(switch, bus, region=settings.region, metrics=parts.metrics)
+        uplink = await _uplink(settings, parts, relay, stack)
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         if auditor is not None:
@@ -54,11 +60,12 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             auditor=auditor,
             reviewer=parts.reviewer,
             pilot=pilot,
+            switch=switch,
         )
         await answer_until(
             stop,
             parts,
-            bus_of(parts, settings.broker),
+            bus,
             flow,
             request=settings.request,
             http=settings.http,
@@ -67,7 +74,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 
 async def _uplink(
-    settings: GatewaySettings, parts: Station, stack: AsyncExitStack
+    settings: GatewaySettings, parts: Station, relay: ControlRelay, stack: AsyncExitStack
 ) -> Uplink | None:
     """The way to the tier above: a connection of its own, so that its stalls hold no replies up."""
     if not (settings.upstream.enabled and settings.escalation.enabled):
@@ -87,6 +94,7 @@ async def _uplink(
         ),
         epoch=parts.epoch,
     )
+    relay.listen(bus, settings.upstream.region)
     stack.push_async_callback(bus.close)
     stack.push_async_callback(uplink.close)
     await bus.start()

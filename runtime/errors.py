@@ -10,7 +10,8 @@
     |  `- InvalidBudgetError       budget <= 0, not a number, or over the limit
     |- RefusedError            a healthy tier declined; the answer in hand stands
     |  |- TooLateError             the remaining budget is over, or too short to finish in
-    |  `- OverloadedError          queues are full; carries ``retry_after_ms``
+    |  |- OverloadedError          queues are full; carries ``retry_after_ms``
+    |  `- StoppedError             an operator has stopped the tier, or whoever asks
     |- UnavailableError        something of ours did not work; retry or use what is in hand
     |  |- NotConnectedError        the message bus has no connection
     |  |- BackendError             a model failed to run
@@ -104,6 +105,12 @@ class OverloadedError(RefusedError):
         self.retry_after_ms = retry_after_ms
 
 
+class StoppedError(RefusedError):
+    """An operator has stopped this tier, or whoever asks it."""
+
+    code = "stopped"
+
+
 class UnavailableError(TierwiseError):
     """Something of ours did not work."""
 
@@ -171,6 +178,7 @@ CATALOGUE: dict[str, Public] = {
     "refused": Public(503, "The work was declined"),
     "too_late": Public(504, "The remaining latency budget is too short"),
     "overloaded": Public(503, "Queues are full"),
+    "stopped": Public(503, "Stopped by an operator"),
     "unavailable": Public(503, "Temporarily unavailable"),
     "not_connected": Public(503, "No connection to the message broker"),
     "backend_failed": Public(500, "The model failed to run"),

@@ -101,6 +101,8 @@ class Reason(enum.StrEnum):
     DEADLINE = "deadline"
     RULE = "rule"
     REVIEW = "review"
+    FALLBACK = "fallback"
+    STOPPED = "stopped"
 
 
 class Guarantee(enum.StrEnum):
@@ -185,7 +187,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``tier`` is the tier whose model gave ``outputs``; it is missing when nobody answered. ``hops``
     are in the order in which tiers worked. ``explanation`` is the story of the answer as JSON
-    (``runtime.core.story``), where the request asked for it.
+    (``runtime.core.story``), where the request asked for it. ``notice`` says who has stopped what,
+    since when and why, where the answer is what it is because of that.
     """
 
     request_id: str
@@ -203,6 +206,7 @@ class Answer(msgspec.Struct, frozen=True):
     latency_ms: float = 0.0
     error_code: str = ""
     explanation: str = ""
+    notice: str = ""
 
     @property
     def has_answer(self) -> bool:
@@ -221,7 +225,11 @@ class ServedModel(msgspec.Struct, frozen=True):
 
 
 class Birth(msgspec.Struct, frozen=True, tag="birth", tag_field="kind"):
-    """Retained: this process is online. ``epoch`` grows with every start and settles races."""
+    """Retained: this process is online. ``epoch`` grows with every start and settles races.
+
+    ``controls`` are the sequences of the control states that are in force here, by the region that
+    each is about; ``stopped`` is what they make of this process: nothing, or a ``StopMode``.
+    """
 
     tier: Tier
     site: str
@@ -232,6 +240,8 @@ class Birth(msgspec.Struct, frozen=True, tag="birth", tag_field="kind"):
     models: tuple[ServedModel, ...] = ()
     http_base: str = ""
     software: str = ""
+    controls: dict[str, int] = {}
+    stopped: str = ""
 
 
 class Offline(msgspec.Struct, frozen=True, tag="offline", tag_field="kind"):
@@ -259,7 +269,60 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="kind"):
     request_id: str
 
 
-ControlMessage = Birth | Offline | Draining | Cancel
+class StopScope(enum.StrEnum):
+    """What a stop is about, the widest first; all but ``all`` name a target."""
+
+    ALL = "all"
+    REGION = "region"
+    MODEL = "model"
+    DEVICE = "device"
+
+
+class StopMode(enum.StrEnum):
+    """``fallback``: nothing climbs, local models answer alone. ``stop``: nobody answers."""
+
+    FALLBACK = "fallback"
+    STOP = "stop"
+
+
+_ShortText = Annotated[str, msgspec.Meta(max_length=128)]
+_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+
+
+class Stop(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that was stopped: by whom, why, and when by the wall clock of whoever did it.
+
+    ``target`` is empty for ``all``, else the name of a region, a model (or ``model@version``), or
+    of any process (a device, a gateway, the cloud; or ``region/process``).
+    """
+
+    scope: StopScope
+    mode: StopMode
+    why: _Reason
+    by: _ShortText
+    wall_s: float
+    target: _ShortText = ""
+
+
+class ControlState(msgspec.Struct, frozen=True, tag="control", tag_field="kind"):
+    """Retained: all that is stopped in a region and below it; nothing stopped is a state, too.
+
+    ``sequence`` only grows; what is not above the last one is ignored. ``by`` and ``why`` are of
+    the latest change. ``roles``, ``key_id`` and ``signature`` are for who may stop what, and are
+    not looked at yet.
+    """
+
+    region: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    stops: Annotated[tuple[Stop, ...], msgspec.Meta(max_length=256)] = ()
+    by: _ShortText = ""
+    why: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    roles: tuple[str, ...] = ()
+    key_id: str = ""
+    signature: str = ""
+
+
+ControlMessage = Birth | Offline | Draining | Cancel | ControlState
 
 
 def encode_control(message: ControlMessage) -> bytes:

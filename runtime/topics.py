@@ -88,6 +88,30 @@ def agent_state(region: str, agent: str = "+") -> str:
     return f"{ROOT}/{region}/agent/{agent}/state"
 
 
+def control(region: str, origin: str = "") -> str:
+    """Retained: what is stopped in a region; with an origin, by the region above of that name.
+
+    ``origin`` may be ``+``, the filter for all regions above.
+    """
+    return f"{ROOT}/{region}/control/{origin}" if origin else f"{ROOT}/{region}/control"
+
+
+def control_origin(topic: str) -> str:
+    """Which region has stopped what is retained at a control topic."""
+    parts = topic.split("/")
+    return parts[-2] if parts[-1] == "control" else parts[-1]
+
+
+def agent_sync(region: str, agent: str) -> str:
+    """Where an agent speaks to itself, to know that what was retained before has reached it."""
+    return f"{ROOT}/{region}/agent/{agent}/sync"
+
+
+def gateway_sync(region: str, gateway: str) -> str:
+    """The same for a gateway."""
+    return f"{ROOT}/{region}/gw/{gateway}/sync"
+
+
 class RequestTopic(NamedTuple):
     """Who asks whom; ``gateway`` is empty on the shared topic."""
 

@@ -201,6 +201,10 @@ def _show(said: dict[str, Any]) -> None:
     confidence = said.get("confidence")
     sure = "" if confidence is None else f", confidence {confidence:.3f}"
     say(f"\n{name}: {said['outcome']} by {said.get('tier', 'nobody')} ({said['reason']}){sure}")
+    if "notice" in said:
+        from runtime.core.reasons import printable  # noqa: PLC0415 - rarely needed
+
+        say(printable(said["notice"]))
     if "true_label" in said:
         say(f"true label: {said['true_label']}")
     say(f"{said['latency_ms']:.2f} ms in the agent, {said['round_trip_ms']:.2f} ms round trip\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 
@@ -12,20 +13,38 @@ from runtime.errors import StartError
 
 
 def operations_app(
-    metrics: TierMetrics, is_ready: Callable[[], bool], *, max_body_bytes: int = 1_048_576
+    metrics: TierMetrics,
+    is_ready: Callable[[], bool],
+    *,
+    max_body_bytes: int = 1_048_576,
+    control: Callable[[], dict[str, Any]] | None = None,
 ) -> web.Application:
-    """An application with ``/v2/health/live``, ``/v2/health/ready`` and ``/metrics``."""
+    """An application with ``/v2/health/live``, ``/v2/health/ready`` and ``/metrics``.
+
+    With ``control``, what an operator has stopped, also ``/v2/control``. Who is stopped stays
+    ready, because it says so in its answers, and its readiness says so in the body.
+    """
 
     async def live(_: web.Request) -> web.Response:
         return web.Response()
 
     async def ready(_: web.Request) -> web.Response:
-        return web.Response(status=200 if is_ready() else 503)
+        status = 200 if is_ready() else 503
+        shown = control() if control else {}
+        if not shown.get("mode"):
+            return web.Response(status=status)
+        said = {name: shown[name] for name in ("mode", "notice", "is_known")}
+        return web.json_response(said, status=status)
+
+    async def show_control(_: web.Request) -> web.Response:
+        return web.json_response(control() if control else {})
 
     app = web.Application(client_max_size=max_body_bytes)
     app.router.add_get("/v2/health/live", live)
     app.router.add_get("/v2/health/ready", ready)
     app.router.add_get("/metrics", metrics_handler(metrics))
+    if control is not None:
+        app.router.add_get("/v2/control", show_control)
     return app
 
 

@@ -15,13 +15,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from runtime.messages import Guarantee, Tier
+from runtime.messages import Guarantee, StopMode, Tier
 from runtime.ports import ReviewResult
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
 DriftSign = Literal["scores", "audits"]
+ControlResult = Literal["applied", "stale", "malformed", "unheard"]
 
 _LATENCY_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -198,6 +199,19 @@ class TierMetrics:
             "Chance of scores like the latest ones in traffic like that of the fit",
             registry=registry,
         )
+        self._stopped = Gauge(
+            f"{name}_stopped_ratio",
+            "1 while an operator has stopped this process, or lets nothing climb from it",
+            ("mode",),
+            registry=registry,
+        )
+        self._controls = Counter(
+            f"{name}_controls_total",
+            "Control states by what became of them, and requests that could not wait for one",
+            ("result",),
+            registry=registry,
+        )
+        self.set_stopped(None)
         self._load.set(nan)
         self._score_p.set(nan)
         self._log_drops_seen = 0
@@ -312,6 +326,15 @@ class TierMetrics:
         """Takes over the total that the decision log counted."""
         self._log_drops.inc(max(0, total - self._log_drops_seen))
         self._log_drops_seen = max(self._log_drops_seen, total)
+
+    def set_stopped(self, stopped: StopMode | None) -> None:
+        """Says what an operator has stopped here."""
+        for mode in StopMode:
+            self._stopped.labels(mode.value).set(1 if mode is stopped else 0)
+
+    def count_control(self, result: ControlResult) -> None:
+        """Counts a control state, or a request that went ahead before all were heard."""
+        self._controls.labels(result).inc()
 
     def set_pending(self, num_pending: int) -> None:
         """Says how many requests are in progress."""

@@ -33,6 +33,8 @@ DECIDED = {
     Reason.DEADLINE: "The time was over before its own model had answered, {so}.",
     Reason.RULE: "A rule of the policy decided, before any model.",
     Reason.REVIEW: "Its answer goes out as the best so far; a person is to look at it.",
+    Reason.FALLBACK: "An operator lets nothing climb, so its own model answered alone.",
+    Reason.STOPPED: "An operator has stopped it, so its model was not asked.",
 }
 
 ENDED = {
@@ -58,12 +60,14 @@ ENDED = {
     Reason.DEADLINE: "The time was over before there was an answer.",
     Reason.RULE: "A rule of the policy decided.",
     Reason.REVIEW: "It is the best answer so far, and waits for a person to look at it.",
+    Reason.FALLBACK: "An operator lets nothing climb; the local model answered alone.",
+    Reason.STOPPED: "An operator has stopped answers.",
 }
 
 OUTCOMES = {
     Outcome.ANSWERED: "answered",
     Outcome.DEGRADED: "answered as well as it could be (degraded)",
-    Outcome.ABSTAINED: "no answer is given: none was good enough (abstained)",
+    Outcome.ABSTAINED: "no answer is given (abstained)",
     Outcome.FAILED: "no answer: it failed",
 }
 

@@ -16,6 +16,7 @@ from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import Station, birth_of
+from runtime.messages import Birth
 from runtime.ports import MessageBus
 
 DRAIN_S = 5.0
@@ -46,19 +47,24 @@ async def answer_until(
         dedupe_window=dedupe_window,
     )
     ingress = Ingress(bus, parts.clock, parts.metrics, flow, limits)
-    app = operations_app(parts.metrics, lambda: bus.is_connected)
+    switch = flow.switch
+    app = operations_app(
+        parts.metrics, lambda: bus.is_connected, control=switch.shown if switch else None
+    )
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(serving(app, http.host, http.port))
+        if switch is not None:
+            stack.push_async_callback(switch.close)
         stack.push_async_callback(bus.close)
         bus.on_connection(parts.metrics.set_connected)
-        presence = Presence(
-            bus,
-            parts.identity,
-            parts.epoch,
-            lambda: birth_of(
+
+        def birth() -> Birth:
+            born = birth_of(
                 parts, http_base=base, capacity=limits.max_pending, queue_len=ingress.queue_len
-            ),
-        )
+            )
+            return switch.stated(born) if switch else born
+
+        presence = Presence(bus, parts.identity, parts.epoch, birth)
         ingress.open()
         # Whatever ends this: the bus closes without the will, and a birth would stay forever.
         stack.callback(presence.offline)

@@ -8,12 +8,14 @@ from functools import cached_property
 
 import msgspec
 
+from runtime.core.control import told
 from runtime.core.escalation import Action, Decision, Settlement
 from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice
 from runtime.core.review import Weighed
 from runtime.core.rules import Ruling
 from runtime.core.seen import Seen, is_seen, seen_in, seen_text
+from runtime.errors import StoppedError
 from runtime.exchange.directions import route_text
 from runtime.exchange.uplink import UpstreamReply
 from runtime.local_model import LocalResult
@@ -25,6 +27,7 @@ from runtime.messages import (
     InferenceRequest,
     Outcome,
     Reason,
+    Stop,
     Tensors,
     Tier,
 )
@@ -50,7 +53,8 @@ class Course:
     says that the gear has no tier above this one, ``lacks_beliefs`` that it averages here and that
     what the tiers below hold likely did not come along. ``ruling`` is that of a rule of the policy,
     which decided instead of a gear, and ``given`` the outputs that a rule gave instead of the
-    model. ``review`` is what was weighed where a person is to look at the answer.
+    model. ``review`` is what was weighed where a person is to look at the answer. ``stop`` is what
+    an operator has said, where nothing else had a say.
     """
 
     request: InferenceRequest
@@ -68,6 +72,7 @@ class Course:
     given: Tensors | None = None
     review: Weighed | None = None
     lacks_beliefs: bool = False
+    stop: Stop | None = None
 
     @cached_property
     def result(self) -> LocalResult | None:
@@ -165,6 +170,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
         guarantee=course.guarantee(identity.tier),
         latency_ms=ms,
         error_code=_error_code(settlement),
+        notice="" if course.stop is None else told(course.stop),
     )
     if settlement.takes_upstream and theirs:
         return msgspec.structs.replace(
@@ -177,6 +183,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
             confidence=theirs.confidence,
             outputs=_chosen(theirs.outputs, request.outputs),
             error_code="",
+            notice=theirs.notice,
         )
     result = course.result
     outputs = course.given if result is None else result.outputs
@@ -269,6 +276,8 @@ def _chosen(outputs: Tensors, names: tuple[str, ...]) -> Tensors:
 
 
 def _error_code(settlement: Settlement) -> str:
+    if settlement.reason is Reason.STOPPED:
+        return StoppedError.code
     if settlement.outcome is not Outcome.FAILED:
         return ""
     return "too_late" if settlement.reason is Reason.DEADLINE else "backend_failed"

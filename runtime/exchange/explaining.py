@@ -29,7 +29,8 @@ def explained(
         guarantee=answer.guarantee.value,
         latency_ms=answer.latency_ms,
     )
-    return msgspec.json.encode(tell(ending, tiers, labels=labels)).decode()
+    notes = (f"What an operator has said: {answer.notice}.",) if answer.notice else ()
+    return msgspec.json.encode(tell(ending, tiers, labels=labels, notes=notes)).decode()
 
 
 _STORY = msgspec.json.Decoder(Story)

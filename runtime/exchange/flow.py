@@ -40,10 +40,7 @@ from runtime.core.gearbox import Engaged, Gearbox
 from runtime.core.live import AS_IT_WAS_FITTED
 from runtime.core.rules import Ruling
 from runtime.deadline import Deadline
-from runtime.errors import (
-    BackendError,
-    TooLateError,
-)
+from runtime.errors import BackendError, TooLateError
 from runtime.exchange.acceptance import check_request
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.averaging import told, weigh_in
@@ -56,9 +53,11 @@ from runtime.exchange.course import (
     with_own_reason,
 )
 from runtime.exchange.explaining import explained
+from runtime.exchange.halting import Halting
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
+from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -105,11 +104,14 @@ class RequestFlow:
         auditor: Auditor | None = None,
         reviewer: Reviewer | None = None,
         pilot: Pilot | None = None,
+        switch: StopSwitch | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
         self._auditor, self._reviewer, self._pilot = auditor, reviewer, pilot
+        self.switch = switch
+        self._halting = Halting(switch, self.policy, clock, self.gearbox.digest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
 
     def check(self, request: InferenceRequest) -> None:
@@ -129,6 +131,9 @@ class RequestFlow:
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
         arrived_s = self._clock.monotonic_s()
+        course = await self._halting.course(request, deadline, self.needed_ms, self._infer)
+        if course is not None:
+            return self._finished(course, deadline, arrived_s)
         ruling = self._ruler.ruling(request)
         if ruling is not None:
             course = await self._follow_rule(request, deadline, ruling)
@@ -154,6 +159,7 @@ class RequestFlow:
 
     def _finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
         """The answer that a course comes to, noted."""
+        course = self._halting.ended(course)
         request = course.request
         now_s = self._clock.monotonic_s()
         answer = compose(course, self.identity, self.model.manifest, (now_s - arrived_s) * 1000)
@@ -376,7 +382,7 @@ class RequestFlow:
             answer.latency_ms,
         )
         draw = NOT_DRAWN
-        if course.ruling is None:
+        if course.ruling is None and course.stop is None:
             # What no model or gear has decided neither keeps nor breaks a promise.
             self._metrics.count_guarantee(answer.guarantee)
             draw = self._auditor.draw(course, answer) if self._auditor else NOT_DRAWN

@@ -28,6 +28,7 @@ from runtime.errors import (
     PayloadTooLargeError,
     RequestError,
     ShuttingDownError,
+    StoppedError,
     TierwiseError,
     TooLateError,
 )
@@ -39,7 +40,7 @@ from runtime.exchange.wire import (
     parse_request,
     reply_message,
 )
-from runtime.messages import Answer, Cancel, InferenceRequest, Outcome, decode_control
+from runtime.messages import Answer, Cancel, InferenceRequest, Outcome, Reason, decode_control
 from runtime.ports import Clock, Message, MessageBus
 
 # Finished replies that are kept for retries; replies are about a kilobyte.
@@ -172,7 +173,7 @@ class Ingress:
 
         Raises:
             RequestError: it cannot be answered.
-            RefusedError: it is late or will be, or there is no room.
+            RefusedError: it is late or will be, there is no room, or an operator has stopped us.
             ShuttingDownError: nothing new is taken.
         """
         arrived_s = self._clock.monotonic_s()
@@ -183,6 +184,8 @@ class Ingress:
             raise MalformedBodyError(f"correlation data is over {MAX_CORRELATION_BYTES} bytes")
         if self._is_draining:
             raise ShuttingDownError("this gateway is draining")
+        if self._flow.switch is not None:
+            self._flow.switch.check_asker(asker)
         stated = message.property(topics.REMAINING_MS)
         remaining_ms = parse_remaining_ms(stated) if stated else self._limits.default_budget_ms
         remaining_ms = min(remaining_ms, self._limits.max_budget_ms)
@@ -281,7 +284,9 @@ class Ingress:
     def _result_of(self, work: _Work, task: asyncio.Task[Answer]) -> Answer | TierwiseError:
         error = task.exception()
         if error is None:
-            return task.result()
+            answer = task.result()
+            # Whoever is stopped on the way says the same as at the door.
+            return StoppedError(answer.notice) if answer.reason is Reason.STOPPED else answer
         code = error.code if isinstance(error, TierwiseError) else TierwiseError.code
         self._count_refusal(code, is_audit=work.request.audit)
         if isinstance(error, TierwiseError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.adapters.artifacts import open_model
 from runtime.adapters.clock import SystemClock
+from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.onnx_backend import OnnxOptions, load_members
@@ -32,6 +33,7 @@ from runtime.exchange.course import Identity
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.reviewing import Reviewer
+from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.messages import Birth, ServedModel, Tier
@@ -122,6 +124,17 @@ def bus_of(parts: Station, broker: BrokerSettings, *, suffix: str = "") -> PahoB
         will=None if suffix else will_of(parts.identity, parts.epoch),
         keep_alive_s=broker.keep_alive_s,
         clock=parts.clock,
+    )
+
+
+def switch_of(parts: Station, state: StateSettings) -> StopSwitch:
+    """What operators have stopped, as it was latched."""
+    return StopSwitch(
+        parts.identity,
+        parts.model.manifest,
+        latch=ControlLatch(Path(state.folder), parts.identity.region),
+        clock=parts.clock,
+        metrics=parts.metrics,
     )
 
 

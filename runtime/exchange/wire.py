@@ -220,6 +220,7 @@ def answer_parameters(answer: Answer) -> Parameters:
         "label_name": answer.label_name or None,
         "confidence": answer.confidence,
         "error_code": answer.error_code or None,
+        "notice": answer.notice or None,
         "latency_ms": round(answer.latency_ms, 3),
         "provenance": msgspec.json.encode(answer.hops).decode(),
     }
@@ -336,6 +337,7 @@ def parse_reply(message: Message) -> Answer:
         outputs=body.outputs,
         latency_ms=_milliseconds(said.get("latency_ms")),
         hops=_parse_hops(said.get("provenance", "[]")),
+        notice=str(said.get("notice", ""))[:1024],
     )
 
 
@@ -356,7 +358,7 @@ def _count_said(message: Message, name: str) -> int | None:
 
 def reason_of_error(code: str) -> Reason:
     """What an error of the tier above means to the tier that asked."""
-    if code in ("too_late", "overloaded", "refused", "payload_too_large"):
+    if code in ("too_late", "overloaded", "refused", "payload_too_large", "stopped"):
         return Reason.UPSTREAM_REFUSED
     return Reason.UPSTREAM_FAILED
 

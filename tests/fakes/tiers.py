@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from runtime.adapters.clock import SystemClock
+from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.memory_link import LinkFaults
 from runtime.adapters.metrics import TierMetrics
@@ -22,12 +24,14 @@ from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
 from runtime.errors import BackendError
 from runtime.exchange.auditing import Auditor
+from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import Presence
 from runtime.exchange.reviewing import Reviewer
+from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import Member, ModelFile, ModelManifest
@@ -141,6 +145,7 @@ class FakeTier:
         chooser: random.Random | None = None,
         reviews: ReviewQueue | None = None,
         live: bool = False,
+        state: Path | None = None,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -165,6 +170,7 @@ class FakeTier:
             reviewer = Reviewer(
                 self.identity, reviews, manifest=described, clock=self.clock, metrics=self.metrics
             )
+        self.switch = None if state is None else self._switch(state, above)
         self.flow = RequestFlow(
             self.identity,
             model=self.model,
@@ -177,6 +183,7 @@ class FakeTier:
             auditor=self.auditor,
             reviewer=reviewer,
             pilot=self.pilot,
+            switch=self.switch,
         )
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)
@@ -225,8 +232,25 @@ class FakeTier:
             metrics=self.metrics,
         )
 
+    def _switch(self, folder: Path, above: Tier | None) -> StopSwitch:
+        switch = StopSwitch(
+            self.identity,
+            self.model.manifest,
+            latch=ControlLatch(folder, self.identity.region),
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        switch.listen(self.bus)
+        if self.identity.tier is not Tier.EDGE:
+            relay = ControlRelay(
+                switch, self.bus, region=self.identity.region, metrics=self.metrics
+            )
+            if above is not None:
+                relay.listen(self.up_bus, _region(above))
+        return switch
+
     def _birth(self) -> Birth:
-        return Birth(
+        born = Birth(
             self.identity.tier,
             self.identity.site,
             self.identity.region,
@@ -234,6 +258,7 @@ class FakeTier:
             capacity=8,
             queue_len=self.ingress.queue_len,
         )
+        return self.switch.stated(born) if self.switch else born
 
     async def __aenter__(self) -> Self:
         if self.identity.tier is not Tier.EDGE:
@@ -256,6 +281,8 @@ class FakeTier:
             await self.auditor.close()
         await self.up_bus.close()
         await self.bus.close()
+        if self.switch is not None:
+            await self.switch.close()
         self.model.close()
 
     def counted(self, sample: str) -> float:

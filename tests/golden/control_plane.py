@@ -42,6 +42,10 @@ def describe() -> dict[str, Any]:
             "gateway_state": topics.gateway_state(region, gateway),
             "gateway_state_filter": topics.gateway_state(region),
             "agent_state": topics.agent_state(region, agent),
+            "control": topics.control(region),
+            "control_from_above": topics.control(region, "<region above>"),
+            "agent_sync": topics.agent_sync(region, agent),
+            "gateway_sync": topics.gateway_sync(region, gateway),
         },
         "constants": {
             "CONTROL_CONTENT_TYPE": CONTROL_CONTENT_TYPE,

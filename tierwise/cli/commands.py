@@ -6,6 +6,7 @@ from tierwise.cli import (
     audit,
     completion,
     config,
+    control,
     demo,
     doctor,
     explain,
@@ -29,5 +30,6 @@ ADD_PARSERS = (
     models.add_parser,
     policy.add_parser,
     review.add_parser,
+    control.add_parser,
     completion.add_parser,
 )

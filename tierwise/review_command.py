@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.core.reasons import plain
 from runtime.errors import StartError
 from tierwise.cli.output import note, say, say_json, say_table
 
@@ -24,6 +23,7 @@ _UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 def run_list(arguments: argparse.Namespace) -> int:
     """Lists what waits, oldest first."""
     from runtime.adapters.review_reader import queues_in, waiting_in  # noqa: PLC0415 - quick help
+    from runtime.core.reasons import plain  # noqa: PLC0415 - keeps --help quick
 
     items, now_s = waiting_in(queues_in(arguments.state)), time.time()
     if arguments.json:
@@ -57,6 +57,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_show(arguments: argparse.Namespace) -> int:
     """Shows one item, and saves its inputs."""
     from runtime.adapters.review_reader import find_items, queues_in  # noqa: PLC0415 - quick help
+    from runtime.core.reasons import plain  # noqa: PLC0415 - keeps --help quick
 
     found = find_items(queues_in(arguments.state), arguments.id)
     if len(found) != 1:

@@ -95,6 +95,7 @@ async def test_a_request_without_time_to_climb_is_answered_in_place() -> None:
 
 
 async def test_a_failed_climb_is_counted_as_failed_and_once() -> None:
+    # Peer that fails: Sedna, which counts it as an answer of the upper tier.
     broker = MemoryBroker()
     async with AsyncExitStack() as stack:
         device, region = edge(broker), gateway(broker, NumbersBackend(is_broken=True))

@@ -37,6 +37,7 @@ from runtime.ports import Message
 
 
 async def test_an_upper_tier_that_is_not_there_costs_no_time_and_no_answer() -> None:
+    # Peer that fails: Sedna, which blocks for 12 s on a refused connection.
     async with edge(MemoryBroker()) as device:
         answer, took_ms = await ask(device, budget_ms=2000)
 
@@ -47,6 +48,7 @@ async def test_an_upper_tier_that_is_not_there_costs_no_time_and_no_answer() -> 
 
 
 async def test_an_upper_tier_that_never_replies_costs_the_budget_and_no_answer() -> None:
+    # Peers that fail: Sedna and the Roboflow SDK, which wait for ever.
     broker = MemoryBroker()
     async with AsyncExitStack() as stack:
         device = edge(broker)
@@ -78,6 +80,7 @@ async def test_an_upper_tier_that_is_stuck_says_so_before_the_budget_ends() -> N
 
 
 async def test_an_upper_tier_that_fails_leaves_the_lower_answer() -> None:
+    # Peers that fail: KServe and Groundlight, which throw the first answer away.
     broker = MemoryBroker()
     async with AsyncExitStack() as stack:
         device, region = edge(broker), gateway(broker, NumbersBackend(is_broken=True))
@@ -103,6 +106,7 @@ async def test_a_tier_whose_own_model_fails_still_passes_the_better_answer_down(
 
 
 async def test_without_any_model_left_the_answer_says_failed_and_not_nothing_found() -> None:
+    # Peer that fails: Frigate, which returns zeros.
     async with edge(MemoryBroker(), NumbersBackend(is_broken=True)) as device:
         answer, _ = await ask(device)
 
@@ -181,6 +185,7 @@ async def test_a_model_that_is_not_done_by_the_deadline_is_a_failure_on_time() -
 
 
 async def test_a_caller_that_goes_away_takes_queued_work_off_every_tier() -> None:
+    # Peers that fail: MLServer, Triton #7532: the work goes on for nobody.
     broker = MemoryBroker()
     async with AsyncExitStack() as stack:
         device, region = edge(broker), gateway(broker)

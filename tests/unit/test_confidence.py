@@ -63,6 +63,7 @@ def test_what_says_nothing_is_never_confident(probabilities: list[float]) -> Non
 
 
 def test_a_probability_of_exactly_zero_is_fine() -> None:
+    # Peer that fails: Sedna, whose entropy raises.
     confidence = confidence_of(np.array([1.0, 0.0]))
 
     assert confidence.label == 0
@@ -88,6 +89,7 @@ def test_a_batch_is_as_sure_as_its_least_sure_row_and_has_no_label() -> None:
 
 @pytest.mark.parametrize("scores", [np.zeros((0, 3)), np.zeros(3), np.zeros((2, 1))])
 def test_an_empty_or_misshapen_batch_is_not_confident(scores: npt.NDArray[np.float64]) -> None:
+    # Peer that fails: Sedna, where nothing found counts as sure.
     assert confidence_of_batch(scores) == INVALID
 
 

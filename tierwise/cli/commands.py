@@ -11,6 +11,7 @@ from tierwise.cli import (
     infer,
     metrics,
     models,
+    outbox,
     policy,
     review,
     tiers,
@@ -27,5 +28,6 @@ ADD_PARSERS = (
     models.add_parser,
     policy.add_parser,
     review.add_parser,
+    outbox.add_parser,
     completion.add_parser,
 )

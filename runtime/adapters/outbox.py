@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,6 +60,14 @@ class Order:
     allows: Callable[[ItemKind, str], bool]
     patience: Patience
     draw: Callable[[], float]
+
+
+class _Due(NamedTuple):
+    seq: int
+    kind: str
+    attempts: int
+    strikes: int
+    sent_s: float | None
 
 
 def bytes_of(item: OutboxItem) -> int:
@@ -148,15 +157,7 @@ class SqliteOutbox:
     def _take(self, connection: sqlite3.Connection, order: Order) -> list[OutboxItem]:
         self.expire(connection)
         taken: list[OutboxItem] = []
-        num_bytes = 0
-        due = connection.execute(_DUE, (order.now_s, order.is_up)).fetchall()
-        for seq, kind, size, attempts, before, sent_s, target in due:
-            if len(taken) >= order.max_items:
-                break
-            if taken and num_bytes + size > order.max_bytes:
-                continue
-            if not order.allows(ItemKind(kind), target):
-                continue
+        for seq, kind, attempts, before, sent_s in self._due(connection, order):
             strikes = order.patience.strikes(before, sent_s=sent_s, heard_s=order.heard_s)
             if strikes >= order.patience.max_strikes:
                 self._park(connection, "seq = ?", (seq,), SILENT)
@@ -169,8 +170,23 @@ class SqliteOutbox:
             )
             select = f"SELECT {_COLUMNS} FROM items WHERE seq = ?"  # noqa: S608 our own names
             taken.append(item_of(connection.execute(select, (seq,)).fetchone()))
-            num_bytes += size
         return taken
+
+    def _due(self, connection: sqlite3.Connection, order: Order) -> list[_Due]:
+        """What may be sent now; no more is looked at than needed."""
+        due: list[_Due] = []
+        num_bytes = 0
+        rows = connection.execute(_DUE, (order.now_s, order.is_up))
+        for seq, kind, size, attempts, strikes, sent_s, target in rows:
+            if due and num_bytes + size > order.max_bytes:
+                continue
+            if not order.allows(ItemKind(kind), target):
+                continue
+            due.append(_Due(seq, kind, attempts, strikes, sent_s))
+            num_bytes += size
+            if len(due) >= order.max_items:
+                break
+        return due
 
     async def applied(self, ids: Iterable[str], *, target: str = "") -> int:
         """Forgets items that arrived; how many there were.

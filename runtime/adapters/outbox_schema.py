@@ -31,7 +31,9 @@ CREATE TABLE IF NOT EXISTS items (
     next_try_s REAL NOT NULL DEFAULT 0,
     parked TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX IF NOT EXISTS item_order ON items (rank, parked, attempts, seq);
+CREATE INDEX IF NOT EXISTS item_order ON items (parked, rank, attempts, seq);
+CREATE INDEX IF NOT EXISTS item_drops ON items (rank DESC, parked = '', seq);
+CREATE INDEX IF NOT EXISTS item_parked ON items (kind) WHERE parked != '';
 CREATE INDEX IF NOT EXISTS item_bytes ON items (num_bytes);
 CREATE INDEX IF NOT EXISTS item_age ON items (created_s);
 CREATE TABLE IF NOT EXISTS seen (

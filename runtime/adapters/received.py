@@ -30,20 +30,19 @@ class SqliteReceived:
 
     async def take_over(self, item: OutboxItem, sender: str) -> PutResult:
         """Keeps an item or sends it on, once."""
+        return await self._file.run(lambda connection: self._apply(connection, item, sender))
 
-        def work(connection: sqlite3.Connection) -> PutResult:
-            if _is_known(connection, item.id):
-                return "known"
-            if self._sends_on:
-                result = self._outbox.add(connection, item)
-                if result == "full":
-                    return result
-            else:
-                self._store(connection, item, sender)
-            _remember(connection, item.id)
-            return "stored"
-
-        return await self._file.run(work)
+    def _apply(self, connection: sqlite3.Connection, item: OutboxItem, sender: str) -> PutResult:
+        if _is_known(connection, item.id):
+            return "known"
+        if self._sends_on:
+            result = self._outbox.add(connection, item)
+            if result == "full":
+                return result
+        else:
+            self._store(connection, item, sender)
+        _remember(connection, item.id)
+        return "stored"
 
     async def answer(self, item_id: str, answer: OutboxItem) -> PutResult:
         """Notes that an escalation is answered, with its answer on the way down."""

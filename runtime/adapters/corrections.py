@@ -13,7 +13,6 @@ import msgspec
 
 from runtime.adapters.outbox import SqliteOutbox, count_total
 from runtime.core.outbox import SET_CLOCK_S
-from runtime.errors import StorageError
 from runtime.messages import Said
 from runtime.ports import Clock, OutboxItem, PutResult
 
@@ -45,7 +44,7 @@ class Known:
 
 
 class SqliteCorrections:
-    """The table of corrections; every method but ``expect`` raises ``StorageError``."""
+    """The table of corrections; the asynchronous methods raise ``StorageError``."""
 
     def __init__(
         self, outbox: SqliteOutbox, clock: Clock, *, max_rows: int = 10_000, max_age_s: float
@@ -53,10 +52,11 @@ class SqliteCorrections:
         self._outbox, self._file, self._clock = outbox, outbox.file, clock
         self._max_rows, self._max_age_s = max_rows, max_age_s
 
-    async def expect(self, request_id: str, was: Said, item: OutboxItem) -> PutResult:
-        """Puts the item into the outbox and waits for what comes of it; never raises.
+    def expect(self, request_id: str, was: Said, item: OutboxItem) -> None:
+        """Has the item put into the outbox, and waits for what comes of it; never raises.
 
-        A request id that is known is not asked again: it gets one event.
+        Whoever asks about the request afterwards finds it. A request id that is known is not asked
+        again: it gets one event.
         """
 
         def work(connection: sqlite3.Connection) -> PutResult:
@@ -72,10 +72,7 @@ class SqliteCorrections:
                 self._keep_bounds(connection)
             return result
 
-        try:
-            return await self._file.run(work)
-        except StorageError:
-            return "failed"
+        self._outbox.post(item, work)
 
     async def apply(self, request_id: str, said: Said) -> CorrectionEvent | None:
         """The event, the first time; None for a repetition and for what was never asked."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from runtime.adapters.outbox_metrics import OutboxMetrics
-from runtime.adapters.sqlite_file import SqliteFile
+from runtime.adapters.sqlite_file import SqliteFile, Work
 from runtime.core.outbox import (
     RANKS,
     SET_CLOCK_S,
@@ -94,14 +94,18 @@ class SqliteOutbox:
             result = self._unwritten(item.kind)
         return result
 
-    def post(self, item: OutboxItem) -> None:
-        """The same without a word of what became of it but in the metrics."""
+    def post(self, item: OutboxItem, work: Work[PutResult] | None = None) -> None:
+        """The same without a word of what became of it but in the metrics.
+
+        ``work`` is what is done instead of adding the item alone.
+        """
 
         def done(written: Future[PutResult]) -> None:
             if not written.cancelled() and written.exception() is not None:
                 self._unwritten(item.kind)
 
-        self.file.submit(lambda connection: self.add(connection, item)).add_done_callback(done)
+        adding = work or (lambda connection: self.add(connection, item))
+        self.file.submit(adding).add_done_callback(done)
 
     def add(self, connection: sqlite3.Connection, item: OutboxItem) -> PutResult:
         """Puts an item in within a transaction of the file."""

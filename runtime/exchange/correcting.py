@@ -128,9 +128,7 @@ class CorrectionDesk:
             properties=tuple(pair for pair in message.user if pair[0] not in _MOMENTARY),
         )
         was = msgspec.structs.replace(said_of(answer), outputs=())
-        self._chores.start(
-            self._corrections.expect(request.request_id, was, item), "correction.expect"
-        )
+        self._corrections.expect(request.request_id, was, item)
 
     def heard_late(self, request_id: str, message: Message) -> None:
         """A reply that came after its request had been answered."""

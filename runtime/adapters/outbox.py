@@ -221,14 +221,24 @@ class SqliteOutbox:
         which, values = "id = ? AND target = ?", (item_id, target)
         await self.file.run(lambda connection: self._park(connection, which, values, code))
 
-    async def put_off(self, item_id: str, until_s: float) -> None:
+    async def put_off(self, item_id: str, wait_until_s: Callable[[int], float]) -> None:
         """Sends an item again from then on, without counting this attempt against it.
+
+        ``wait_until_s`` is told how often it was sent.
 
         Raises:
             StorageError: the disk does not do it.
         """
-        query = "UPDATE items SET next_try_s = ?, strikes = 0, sent_s = NULL WHERE id = ?"
-        await self.file.run(lambda connection: connection.execute(query, (until_s, item_id)))
+
+        def work(connection: sqlite3.Connection) -> None:
+            select = "SELECT attempts FROM items WHERE id = ?"
+            for (attempts,) in connection.execute(select, (item_id,)).fetchall():
+                connection.execute(
+                    "UPDATE items SET next_try_s = ?, strikes = 0, sent_s = NULL WHERE id = ?",
+                    (wait_until_s(attempts), item_id),
+                )
+
+        await self.file.run(work)
 
     async def release(self, *, target: str | None = None) -> None:
         """Makes everything due again that is on its way: the connection was lost, or is new.

@@ -116,9 +116,13 @@ class Patience:
 
     def wait_s(self, kind: ItemKind, attempts: int, draw: float) -> float:
         """How long after this attempt the next one comes; ``draw`` is at random from 0 to 1."""
-        longest_s = min(self.longest_s, self.first_s * 2.0 ** min(attempts, 30))
         answer_s = self.answer_s if kind is ItemKind.ESCALATION else self.ack_s
-        return answer_s + longest_s * (0.5 + 0.5 * draw)
+        return answer_s + self.put_off_s(0.0, attempts, draw)
+
+    def put_off_s(self, said_s: float, attempts: int, draw: float) -> float:
+        """How long an item waits that the other side cannot take yet; it said for how long."""
+        grown_s = min(self.longest_s, self.first_s * 2.0 ** min(attempts, 30))
+        return max(min(said_s, self.longest_s), grown_s * (0.5 + 0.5 * draw))
 
     def strikes(self, before: int, *, sent_s: float | None, heard_s: float | None) -> int:
         """The strikes of an item that is due again.

@@ -85,7 +85,7 @@ class Receiver:
         clock: Clock,
         metrics: OutboxMetrics,
         budget_ms: float = 30_000.0,
-        retry_after_ms: float = 30_000.0,
+        retry_after_ms: float = 2000.0,
         max_body_bytes: int = 1_048_576,
     ) -> None:
         self._identity, self._bus, self._flow = identity, bus, flow

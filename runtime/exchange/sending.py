@@ -116,7 +116,11 @@ class Sender:
             )
         elif isinstance(said, Deferred):
             self._over((said.item,))
-            until_s = self._clock.monotonic_s() + min(said.retry_after_ms / 1000, 3600.0)
+            now_s, said_s = self._clock.monotonic_s(), said.retry_after_ms / 1000
+
+            def until_s(attempts: int) -> float:
+                return now_s + self._patience.put_off_s(said_s, attempts, self._draw())
+
             self._chores.start(self._outbox.put_off(said.item, until_s), "outbox.put_off")
 
     def released(self, target: str) -> None:
@@ -200,7 +204,7 @@ class Sender:
             num_bytes = self._bus.publish(self._way.message(item))
         except NotConnectedError:
             self._on_way.pop(item.id, None)
-            await self._outbox.put_off(item.id, now_s)
+            await self._outbox.put_off(item.id, lambda _: now_s)
             return False
         except (PayloadTooLargeError, ValueError) as error:
             self._on_way.pop(item.id, None)

@@ -113,6 +113,14 @@ def test_waits_double_up_to_the_longest_and_are_spread() -> None:
     assert patience.wait_s(ItemKind.ESCALATION, 0, 0.0) == 11
 
 
+def test_who_is_put_off_waits_as_told_and_longer_each_time() -> None:
+    patience = Patience(first_s=2, longest_s=60)
+
+    assert patience.put_off_s(5, 0, 1.0) == 5
+    assert patience.put_off_s(5, 3, 1.0) == 16
+    assert patience.put_off_s(1e9, 3, 1.0) == 60
+
+
 @given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from(ItemKind))
 def test_a_wait_is_never_shorter_than_an_acknowledgement_may_take(
     attempts: int, draw: float, kind: ItemKind

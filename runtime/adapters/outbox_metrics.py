@@ -69,5 +69,5 @@ class OutboxMetrics:
         self._received.labels(kind, result).inc()
 
     def count_correction(self, result: str) -> None:
-        """Counts a correction: ``confirmed``, ``changed``, ``unknown``."""
+        """Counts a correction: ``confirmed``, ``changed``, ``ignored`` (no or no first one)."""
         self._corrections.labels(result).inc()

@@ -191,7 +191,7 @@ class CorrectionDesk:
 
     async def _take(self, correction: Correction) -> None:
         if not await self._apply(correction.request_id, correction.said):
-            self._metrics.count_correction("unknown")
+            self._metrics.count_correction("ignored")
         region, agent = self._identity.region, self._identity.site
         try:
             topic = topics.gateway_requests(region, topics.check_name(correction.gateway), agent)

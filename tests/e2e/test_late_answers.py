@@ -41,7 +41,7 @@ async def events(asker: Asker, program: TierProgram) -> list[dict[str, Any]]:
     async with asker._session.get(f"{program.url}/v2/corrections") as response:
         try:
             async with asyncio.timeout(1.0):
-                async for line in response.content:
+                while line := await response.content.readline():
                     if line.startswith(b"data: "):
                         found.append(json.loads(line.removeprefix(b"data: ")))
         except TimeoutError:

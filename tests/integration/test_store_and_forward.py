@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -16,24 +13,13 @@ import pytest
 from fakes.hierarchy import ask
 from fakes.storing import StoringTier, storing_cloud, storing_edge, storing_gateway
 from fakes.tiers import SURE, NumbersBackend
-from fakes.waiting import eventually
+from fakes.waiting import eventually, until
 from runtime import topics
 from runtime.adapters.memory_bus import LinkFaults, MemoryBroker, MemoryBus
 from runtime.core.outbox import SILENT
 from runtime.exchange.items import json_item
 from runtime.messages import ItemKind, Outcome, Reason, Residency, Tier
 from runtime.ports import Message, OutboxItem
-
-T = TypeVar("T")
-
-
-async def until(look: Callable[[], Awaitable[T]], is_right: Callable[[T], object]) -> T:
-    """What is seen as soon as it is right."""
-    until_s = time.monotonic() + 10.0
-    while not is_right(found := await look()):
-        assert time.monotonic() < until_s, found
-        await asyncio.sleep(0.005)
-    return found
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ class CorrectionDesk:
             message.payload,
             properties=tuple(pair for pair in message.user if pair[0] not in _MOMENTARY),
         )
-        was = msgspec.structs.replace(said_of(answer), outputs=())
+        was = said_of(answer, with_outputs=False)
         self._corrections.expect(request.request_id, was, item)
 
     def heard_late(self, request_id: str, message: Message) -> None:

@@ -25,6 +25,10 @@ from runtime.messages import Applied, Birth, Correction, Offline, decode_control
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
 
 
+# Agents that a gateway keeps in mind, so that nobody can make it remember names without end.
+MAX_ONLINE = 65_536
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """What a tier keeps for others."""
@@ -129,7 +133,7 @@ class Downward:
 
     def heard_of(self, agent: str) -> None:
         """An agent is there."""
-        if agent not in self._online:
+        if agent not in self._online and len(self._online) < MAX_ONLINE:
             self._online.add(agent)
             self.sender.released(agent)
 

@@ -111,7 +111,7 @@ def control(message: ControlMessage, topic: str) -> Message:
     )
 
 
-def said_of(answer: Answer) -> Said:
+def said_of(answer: Answer, *, with_outputs: bool = True) -> Said:
     """An answer as a correction tells it."""
     return Said(
         outcome=answer.outcome,
@@ -124,7 +124,7 @@ def said_of(answer: Answer) -> Said:
         model_name=answer.model_name,
         model_version=answer.model_version,
         hops=answer.hops,
-        outputs=_outputs_of(answer),
+        outputs=_outputs_of(answer) if with_outputs else (),
     )
 
 

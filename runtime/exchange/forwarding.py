@@ -24,7 +24,6 @@ from runtime.exchange.wire import CONTROL_CONTENT_TYPE
 from runtime.messages import Applied, Birth, Correction, Offline, decode_control
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
 
-
 # Agents that a gateway keeps in mind, so that nobody can make it remember names without end.
 MAX_ONLINE = 65_536
 

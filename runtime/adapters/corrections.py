@@ -52,11 +52,14 @@ class SqliteCorrections:
         self._outbox, self._file, self._clock = outbox, outbox.file, clock
         self._max_rows, self._max_age_s = max_rows, max_age_s
 
-    def expect(self, request_id: str, was: Said, item: OutboxItem) -> None:
+    def expect(
+        self, request_id: str, was: Said, item: OutboxItem, *, not_before_s: float = 0.0
+    ) -> None:
         """Has the item put into the outbox, and waits for what comes of it; never raises.
 
         Whoever asks about the request afterwards finds it. A request id that is known is not asked
-        again: it gets one event.
+        again: it gets one event. ``not_before_s`` is the monotonic instant from which the item may
+        be sent.
         """
 
         def work(connection: sqlite3.Connection) -> PutResult:
@@ -69,6 +72,8 @@ class SqliteCorrections:
                     "INSERT INTO corrections (request_id, item, asked_s, was) VALUES (?, ?, ?, ?)",
                     (request_id, item.id, item.created_s, msgspec.json.encode(was).decode()),
                 )
+                query = "UPDATE items SET next_try_s = ? WHERE id = ?"
+                connection.execute(query, (not_before_s, item.id))
                 self._keep_bounds(connection)
             return result
 

@@ -33,6 +33,7 @@ from runtime.messages import (
     Applied,
     Correction,
     ItemKind,
+    Reason,
     Said,
     Tier,
     decode_control,
@@ -43,6 +44,8 @@ from runtime.tensors import num_examples
 Callback = Callable[[CorrectionEvent], Awaitable[None] | None]
 # What the broker did not give back by then is published again.
 _RETRY_S = 30.0
+# A reply that has missed its deadline is given so long to come all the same.
+_LATE_REPLY_S = 2.0
 # Of a request's properties, those that mean nothing later.
 _MOMENTARY = (
     topics.REMAINING_MS,
@@ -128,7 +131,10 @@ class CorrectionDesk:
             properties=tuple(pair for pair in message.user if pair[0] not in _MOMENTARY),
         )
         was = said_of(answer, with_outputs=False)
-        self._corrections.expect(request.request_id, was, item)
+        # A reply that is only late makes asking again needless.
+        is_late = answer.reason is Reason.UPSTREAM_TIMEOUT
+        not_before_s = self._clock.monotonic_s() + _LATE_REPLY_S if is_late else 0.0
+        self._corrections.expect(request.request_id, was, item, not_before_s=not_before_s)
 
     def heard_late(self, request_id: str, message: Message) -> None:
         """A reply that came after its request had been answered."""

@@ -212,7 +212,7 @@ class Agent:
             max_body_bytes=escalation.correction_max_bytes,
         )
         if uplink is not None and asks_again:
-            uplink.on_late = desk.heard_late
+            uplink.on_late, uplink.wants_late = desk.heard_late, desk.wants
         self._desk, self._storage = desk, storage
         return desk
 

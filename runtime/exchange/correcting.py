@@ -32,6 +32,7 @@ from runtime.messages import (
     Answer,
     Applied,
     Correction,
+    InferenceRequest,
     ItemKind,
     Reason,
     Said,
@@ -101,20 +102,22 @@ class CorrectionDesk:
         self.is_closed = True
         self._look()
 
-    def offer(self, course: Course, answer: Answer) -> None:
-        """Asks again later for a request that was answered without those above."""
-        request = course.request
-        above = course.reply.outcome if course.reply else None
-        wanted = (
+    def wants(self, request: InferenceRequest) -> bool:
+        """Whether a better answer is wanted for it, however late it comes."""
+        return (
             self._tier_above is not None
             and not request.hop
             and not request.audit
-            and is_unanswered(answer.outcome, answer.reason, above)
             and request.residency.allows(self._tier_above)
             and num_examples(request.inputs) == 1
             and payload_bytes(request.inputs) <= self._max_body_bytes
         )
-        if not wanted:
+
+    def offer(self, course: Course, answer: Answer) -> None:
+        """Asks again later for a request that was answered without those above."""
+        request = course.request
+        above = course.reply.outcome if course.reply else None
+        if not (is_unanswered(answer.outcome, answer.reason, above) and self.wants(request)):
             return
         message = request_message(
             msgspec.structs.replace(request, hop=request.hop + 1),

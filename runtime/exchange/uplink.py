@@ -128,8 +128,10 @@ class Uplink:
         self._audits: PendingTable[_Attempt] = PendingTable(settings.max_pending)
         self._given_up: OrderedDict[bytes, _GivenUp] = OrderedDict()
         self._hedges = HedgeBudget(settings.hedge_share)
-        # Told of replies that come after their deadline; then nobody is cancelled for being late.
+        # Told of replies that come after their deadline; who is waited for even then is not
+        # cancelled for being late.
         self.on_late: Callable[[str, Message], None] | None = None
+        self.wants_late: Callable[[InferenceRequest], bool] = lambda _: False
         self.upstreams = Upstreams(
             bus,
             metrics,
@@ -330,7 +332,7 @@ class Uplink:
 
     def _give_up(self, request: InferenceRequest, silent: Sequence[_Attempt]) -> None:
         """Nobody waits for these any more; what they still say teaches the link estimate."""
-        if request.audit or request.hop or self.on_late is None:
+        if not self.wants_late(request):
             self._cancel(request, silent)
         if request.audit:
             return

@@ -75,6 +75,7 @@ class StoringTier(FakeTier):
             self.flow._desk = self.desk
             if self.uplink is not None:
                 self.uplink.on_late = self.desk.heard_late
+                self.uplink.wants_late = self.desk.wants
             self.desk.start()
             self._exits.push_async_callback(self.desk.close)
         else:

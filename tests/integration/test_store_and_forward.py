@@ -6,19 +6,26 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from fakes.clock import FakeClock
 from fakes.hierarchy import ask
 from fakes.storing import StoringTier, storing_cloud, storing_edge, storing_gateway
-from fakes.tiers import SURE, NumbersBackend
+from fakes.tiers import SURE, NumbersBackend, request
 from fakes.waiting import eventually, until
 from runtime import topics
+from runtime.adapters.corrections import SqliteCorrections
 from runtime.adapters.memory_bus import LinkFaults, MemoryBroker, MemoryBus
+from runtime.adapters.metrics import TierMetrics
+from runtime.common_settings import StateSettings
 from runtime.core.outbox import SILENT
+from runtime.exchange.forwarding import open_storage
 from runtime.exchange.items import json_item
-from runtime.messages import ItemKind, Outcome, Reason, Residency, Tier
+from runtime.messages import ItemKind, Outcome, Reason, Residency, Said, Tier
 from runtime.ports import Message, OutboxItem
 
 
@@ -314,3 +321,76 @@ async def test_a_correction_waits_for_an_agent_that_is_away(
 
     assert before == []
     assert event.now.label == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"inputs": {"x": np.zeros((2, 2), np.float32)}},
+        {"audit": True},
+        {"hop": 1},
+        {"inputs": {"x": np.zeros((1, 3000), np.float32)}},
+    ],
+)
+async def test_what_is_no_single_small_question_of_ours_is_not_asked_again(
+    stack: AsyncExitStack, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    edge = await stack.enter_async_context(storing_edge(MemoryBroker(), tmp_path))
+    assert edge.desk is not None
+
+    assert edge.desk.wants(request())
+    assert not edge.desk.wants(request(**asked))
+
+
+async def test_one_request_id_is_corrected_once_however_often_it_is_asked(
+    stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    broker = MemoryBroker()
+    edge = await stack.enter_async_context(storing_edge(broker, tmp_path))
+    for _ in range(3):
+        await ask(edge)
+    waiting = await edge.waiting()
+    await stack.enter_async_context(storing_gateway(broker, tmp_path, NumbersBackend(SURE)))
+    await until(edge.events, bool)
+    await ask(edge, budget_ms=3)
+
+    assert len(waiting) == 1
+    assert len(await edge.events()) == 1
+    assert await edge.waiting() == []
+
+
+async def test_what_is_known_of_corrections_is_bounded(tmp_path: Path) -> None:
+    clock = FakeClock(wall_s=1_800_000_000.0)
+    was = Said(Outcome.DEGRADED, Reason.NO_UPSTREAM, label=1)
+    with open_storage(tmp_path, StateSettings(), clock, TierMetrics(Tier.EDGE)) as storage:
+        table = SqliteCorrections(storage.outbox, clock, max_rows=3, max_age_s=100)
+
+        async def corrected(name: str) -> None:
+            item = OutboxItem(name, ItemKind.ESCALATION, clock.wall_s(), b"")
+            table.expect(name, was, item)
+            await table.apply(name, was)
+
+        for number in range(5):
+            await corrected(f"q{number}")
+        by_number = [event.request_id for event in await table.after(0)]
+        clock.advance(101)
+        await corrected("later")
+        by_age = [(event.seq, event.request_id) for event in await table.after(0)]
+
+    assert by_number == ["q2", "q3", "q4"]
+    assert by_age == [(6, "later")]
+
+
+async def test_a_request_that_is_given_up_says_so(tmp_path: Path) -> None:
+    clock = FakeClock(wall_s=1_800_000_000.0)
+    was = Said(Outcome.DEGRADED, Reason.NO_UPSTREAM, label=1)
+    settings = StateSettings(outbox_max_age_s=100)
+    with open_storage(tmp_path, settings, clock, TierMetrics(Tier.EDGE)) as storage:
+        table = SqliteCorrections(storage.outbox, clock, max_age_s=1000)
+        table.expect("q1", was, OutboxItem("i1", ItemKind.ESCALATION, clock.wall_s(), b""))
+        clock.advance(101)
+        await storage.outbox.put(OutboxItem("i2", ItemKind.AUDIT, clock.wall_s(), b"{}"))
+        known = await table.known("q1")
+
+    assert known is not None
+    assert known.state == "dropped"

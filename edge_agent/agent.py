@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from edge_agent.feedback import Receipt, feedback_item
+from edge_agent.late_answers import LateAnswers
 from edge_agent.settings import EdgeSettings
 from runtime.adapters.clock import SystemClock
-from runtime.adapters.corrections import CorrectionEvent
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission, Urgency
 from runtime.deadline import Deadline, check_budget_ms
-from runtime.errors import InvalidBudgetError, StorageError
+from runtime.errors import InvalidBudgetError
 from runtime.exchange.context import check_context
-from runtime.exchange.correcting import Callback, CorrectionDesk
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
-from runtime.exchange.forwarding import Storage, upward
+from runtime.exchange.forwarding import upward
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import (
     auditor_of,
@@ -55,7 +53,7 @@ from runtime.tensors import native
 _log = structlog.get_logger()
 
 
-class Agent:
+class Agent(LateAnswers):
     """One device's agent. Use as an asynchronous context manager, on one event loop."""
 
     def __init__(self, settings: EdgeSettings, *, bus: MessageBus | None = None) -> None:
@@ -65,16 +63,12 @@ class Agent:
             settings: as loaded by ``runtime.settings``.
             bus: instead of a connection to the broker that the settings name.
         """
-        self.settings = settings
-        self.identity = Identity(Tier.EDGE, settings.agent, settings.region)
-        self.metrics = TierMetrics(Tier.EDGE)
+        identity = Identity(Tier.EDGE, settings.agent, settings.region)
+        super().__init__(settings, identity, SystemClock(), TierMetrics(Tier.EDGE))
         self.http_base = ""
-        self._clock = SystemClock()
         self._bus = bus
         self._exits = AsyncExitStack()
         self._flow: RequestFlow | None = None
-        self._desk: CorrectionDesk | None = None
-        self._storage: Storage | None = None
         limits = settings.request
         self._admission = Admission(limits.max_pending, limits.max_pending * limits.max_body_bytes)
 
@@ -147,7 +141,7 @@ class Agent:
                 ),
                 epoch=parts.epoch,
             )
-        desk = self._open_desk(parts.storage, bus, uplink)
+        desk = self._open_desk(parts.storage, bus, uplink, parts.model)
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         self._flow = RequestFlow(
@@ -196,26 +190,6 @@ class Agent:
             policy=parts.gearbox.digest,
         )
 
-    def _open_desk(
-        self, storage: Storage, bus: MessageBus, uplink: Uplink | None
-    ) -> CorrectionDesk:
-        """Who brings late answers home; without a way up, those of before."""
-        escalation = self.settings.escalation
-        asks_again = uplink is not None and escalation.corrections
-        desk = CorrectionDesk(
-            self.identity,
-            storage.corrections(),
-            bus,
-            clock=self._clock,
-            metrics=self.metrics.outbox,
-            tier_above=Tier(self.settings.upstream_tier) if asks_again else None,
-            max_body_bytes=escalation.correction_max_bytes,
-        )
-        if uplink is not None and asks_again:
-            uplink.on_late, uplink.wants_late = desk.heard_late, desk.wants
-        self._desk, self._storage = desk, storage
-        return desk
-
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -224,7 +198,8 @@ class Agent:
     ) -> None:
         """Says offline, closes the connection, flushes the decision log."""
         await self._exits.aclose()
-        self._flow = self._desk = self._storage = None
+        self._flow = None
+        self._close_desk()
 
     async def wait_connected(self, timeout_s: float) -> bool:
         """Whether the broker was connected within the time; nobody has to wait for it."""
@@ -276,67 +251,6 @@ class Agent:
                 context=check_context(context or {}),
             )
         )
-
-    @property
-    def desk(self) -> CorrectionDesk:
-        """Corrections of this agent.
-
-        Raises:
-            RuntimeError: the agent has not been entered.
-        """
-        if self._desk is None:
-            raise RuntimeError("use the agent as: async with Agent(settings) as agent")
-        return self._desk
-
-    async def corrections(self, after: int = 0) -> AsyncIterator[CorrectionEvent]:
-        """Corrections as they come, from the one after number ``after`` on; ends with the agent.
-
-        Raises:
-            StorageError: the disk does not say.
-        """
-        async for event in self.desk.events(after):
-            if event is not None:
-                yield event
-
-    def on_correction(self, callback: Callback) -> None:
-        """Calls back once with each correction, also with those that came before a restart."""
-        self.desk.on_correction(callback)
-
-    async def feedback(
-        self,
-        request_id: str,
-        *,
-        label: int | str | None = None,
-        is_correct: bool | None = None,
-        comment: str = "",
-    ) -> Receipt:
-        """Tells those above what the right answer to a request was; kept until it has arrived.
-
-        Args:
-            request_id: of the request; feedback about one that this agent does not know of is kept
-                as well, and says so.
-            label: the right label, or its name.
-            is_correct: whether the answer was right.
-            comment: at most 1000 characters.
-
-        Raises:
-            MalformedBodyError: it says nothing, or names no label of the model.
-            StorageError: it could not be kept; tell it again.
-        """
-        if self._storage is None:
-            raise RuntimeError("use the agent as: async with Agent(settings) as agent")
-        item, receipt = await feedback_item(
-            check_request_id(request_id),
-            label=label,
-            is_correct=is_correct,
-            comment=comment,
-            labels=self.flow.model.manifest.labels,
-            state=self.settings.state,
-            clock=self._clock,
-        )
-        if await self._storage.outbox.put(item) != "stored":
-            raise StorageError("the feedback could not be stored")
-        return receipt
 
     def now_s(self) -> float:
         """The instant on the clock of deadlines, for transports to stamp arrivals with."""

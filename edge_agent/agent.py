@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import structlog
 
+from edge_agent.late_answers import LateAnswers
 from edge_agent.settings import EdgeSettings
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.metrics import TierMetrics
@@ -25,6 +26,7 @@ from runtime.errors import InvalidBudgetError, TierwiseError
 from runtime.exchange.context import check_context
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
+from runtime.exchange.forwarding import upward
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import (
     auditor_of,
@@ -53,7 +55,7 @@ from runtime.tensors import native
 _log = structlog.get_logger()
 
 
-class Agent:
+class Agent(LateAnswers):
     """One device's agent. Use as an asynchronous context manager, on one event loop."""
 
     def __init__(self, settings: EdgeSettings, *, bus: MessageBus | None = None) -> None:
@@ -63,12 +65,10 @@ class Agent:
             settings: as loaded by ``runtime.settings``.
             bus: instead of a connection to the broker that the settings name.
         """
-        self.settings = settings
-        self.identity = Identity(Tier.EDGE, settings.agent, settings.region)
-        self.metrics = TierMetrics(Tier.EDGE)
+        identity = Identity(Tier.EDGE, settings.agent, settings.region)
+        super().__init__(settings, identity, SystemClock(), TierMetrics(Tier.EDGE))
         self.http_base = ""
         self._id_prefix, self._id_numbers = uuid.uuid4().hex, itertools.count()
-        self._clock = SystemClock()
         self._bus = bus
         self._exits = AsyncExitStack()
         self._flow: RequestFlow | None = None
@@ -153,6 +153,7 @@ class Agent:
                 ),
                 epoch=parts.epoch,
             )
+        desk = self._open_desk(parts.storage, bus, uplink, parts.model)
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         self._flow = RequestFlow(
@@ -168,6 +169,7 @@ class Agent:
             reviewer=parts.reviewer,
             pilot=pilot,
             switch=switch,
+            desk=desk,
         )
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
@@ -176,7 +178,17 @@ class Agent:
             parts.epoch,
             lambda: switch.stated(birth_of(parts, http_base=self.http_base)),
         )
+        sender = upward(
+            parts.storage,
+            bus,
+            region=settings.region,
+            site=settings.agent,
+            is_reachable=lambda: uplink is None or uplink.choose() is not None,
+            is_busy=lambda: self._admission.count > 0,
+        )
         stack.push_async_callback(bus.close)
+        stack.push_async_callback(sender.close)
+        stack.push_async_callback(desk.close)
         if uplink is not None:
             stack.push_async_callback(uplink.close)
         stack.callback(presence.offline)
@@ -185,6 +197,8 @@ class Agent:
         if auditor is not None:
             stack.push_async_callback(auditor.close)
         await bus.start()
+        sender.start()
+        desk.start()
         _log.info(
             "agent.started",
             model=model.manifest.name,
@@ -201,6 +215,7 @@ class Agent:
         """Says offline, closes the connection, flushes the decision log."""
         await self._exits.aclose()
         self._flow = None
+        self._close_desk()
 
     async def wait_connected(self, timeout_s: float) -> bool:
         """Whether the broker was connected within the time; nobody has to wait for it."""

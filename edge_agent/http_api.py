@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from edge_agent.agent import Agent
+from edge_agent.corrections_api import CorrectionsApi
 from runtime.adapters.http_server import operations_app
 from runtime.codec import (
     HTTP_HEADER_LENGTH,
@@ -72,6 +73,7 @@ class InferenceApi:
             app.router.add_get(f"{base}/ready", self.model_ready)
             app.router.add_get(f"{base}/config", self.model_config)
             app.router.add_post(f"{base}/infer", self.infer)
+        CorrectionsApi(self._agent).add_to(app)
         return app
 
     async def server_metadata(self, _: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from runtime.exchange.answering import answer_until
 from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
+from runtime.exchange.forwarding import upward
 from runtime.exchange.station import (
     Station,
     auditor_of,
@@ -70,6 +71,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             request=settings.request,
             http=settings.http,
             dedupe_window=settings.dedupe_window,
+            sends_on=uplink is not None,
         )
 
 
@@ -97,5 +99,15 @@ async def _uplink(
     relay.listen(bus, settings.upstream.region)
     stack.push_async_callback(bus.close)
     stack.push_async_callback(uplink.close)
+    sender = upward(
+        parts.storage,
+        bus,
+        region=settings.upstream.region,
+        site=settings.gateway,
+        is_reachable=lambda: uplink.choose() is not None,
+        is_busy=lambda: uplink.num_pending > 0,
+    )
+    stack.push_async_callback(sender.close)
     await bus.start()
+    sender.start()
     return uplink

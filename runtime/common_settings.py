@@ -72,7 +72,7 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     folder: Annotated[
         str,
         Meta(
-            description="Folder for the decision log and the review queue; made when missing. "
+            description="Folder for decision log, review queue and outbox; made when missing. "
             "One process, one folder.",
             min_length=1,
         ),
@@ -96,6 +96,42 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         int,
         Meta(description="Size of all that waits for review in bytes.", ge=1_048_576),
     ] = 268_435_456
+    outbox_max_items: Annotated[
+        int,
+        Meta(
+            description="Items that may wait in the outbox; over it the oldest of the least "
+            "precious kind is dropped.",
+            ge=1,
+            le=1_000_000,
+        ),
+    ] = 10_000
+    outbox_max_bytes: Annotated[
+        int, Meta(description="Size of all that waits in the outbox in bytes.", ge=1_048_576)
+    ] = 67_108_864
+    outbox_max_age_s: Annotated[
+        float,
+        Meta(
+            description="Time in s after which what waits in the outbox is dropped, and what is "
+            "known of corrections is forgotten.",
+            gt=0,
+        ),
+    ] = 604_800.0
+    received_max_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of what other tiers have sent for keeping, in bytes, at which the "
+            "oldest is deleted.",
+            ge=1_048_576,
+        ),
+    ] = 268_435_456
+    rollup_interval_s: Annotated[
+        float,
+        Meta(
+            description="How often counts of answers are sent up through the outbox, in s, also "
+            "while there is no connection.",
+            gt=0,
+        ),
+    ] = 300.0
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,6 +274,16 @@ class EscalationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     max_audits: Annotated[
         int, Meta(description="Audits in progress; further ones do not take place.", ge=1)
     ] = 2
+    corrections: Annotated[
+        bool,
+        Meta(
+            description="Whether requests that could not climb in time are kept in the outbox and "
+            "asked again later, so that the caller hears of the better answer."
+        ),
+    ] = True
+    correction_max_bytes: Annotated[
+        int, Meta(description="Largest inputs that are kept for that, in bytes.", ge=1)
+    ] = 262_144
     live_control: Annotated[
         bool,
         Meta(

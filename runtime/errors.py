@@ -15,6 +15,7 @@
     |- UnavailableError        something of ours did not work; retry or use what is in hand
     |  |- NotConnectedError        the message bus has no connection
     |  |- BackendError             a model failed to run
+    |  |- StorageError             the disk did not take it, or has too much to do
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
@@ -129,6 +130,12 @@ class BackendError(UnavailableError):
     code = "backend_failed"
 
 
+class StorageError(UnavailableError):
+    """What was to be kept could not be written."""
+
+    code = "storage_failed"
+
+
 class ShuttingDownError(UnavailableError):
     """The process is draining and takes no new work."""
 
@@ -182,6 +189,7 @@ CATALOGUE: dict[str, Public] = {
     "unavailable": Public(503, "Temporarily unavailable"),
     "not_connected": Public(503, "No connection to the message broker"),
     "backend_failed": Public(500, "The model failed to run"),
+    "storage_failed": Public(503, "It could not be stored"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
     "invalid_policy": Public(500, "The policy is not usable"),

@@ -7,7 +7,7 @@ Wire types only grow: a new field has a default, a type never changes, unknown f
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -112,6 +112,17 @@ class Guarantee(enum.StrEnum):
     EXPECTATION = "expectation"
     SUSPENDED = "suspended"
     NONE = "none"
+
+
+class ItemKind(enum.StrEnum):
+    """What goes through an outbox, the most precious first."""
+
+    CORRECTION = "correction"
+    FEEDBACK = "feedback"
+    ESCALATION = "escalation"
+    REVIEW = "review"
+    AUDIT = "audit"
+    METRICS = "metrics"
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
@@ -322,7 +333,54 @@ class ControlState(msgspec.Struct, frozen=True, tag="control", tag_field="kind")
     signature: str = ""
 
 
-ControlMessage = Birth | Offline | Draining | Cancel | ControlState
+class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="kind"):
+    """These items have been taken over for good; whoever sent them may forget them."""
+
+    items: tuple[str, ...]
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="kind"):
+    """This item will never be taken; sending it unchanged again is of no use."""
+
+    item: str
+    code: str
+
+
+class Deferred(msgspec.Struct, frozen=True, tag="deferred", tag_field="kind"):
+    """This item cannot be taken yet."""
+
+    item: str
+    retry_after_ms: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An answer as a correction tells it; ``outputs`` are tensors as in a JSON response."""
+
+    outcome: Outcome
+    reason: Reason
+    tier: Tier | None = None
+    label: int | None = None
+    label_name: str = ""
+    confidence: float | None = None
+    guarantee: Guarantee = Guarantee.NONE
+    model_name: str = ""
+    model_version: str = ""
+    hops: tuple[Hop, ...] = ()
+    outputs: tuple[dict[str, Any], ...] = ()
+
+
+class Correction(msgspec.Struct, frozen=True, tag="correction", tag_field="kind"):
+    """The answer to a request that could not climb in time; to be acknowledged to ``gateway``."""
+
+    request_id: str
+    said: Said
+    item: str = ""
+    gateway: str = ""
+
+
+ControlMessage = (
+    Birth | Offline | Draining | Cancel | ControlState | Applied | Refused | Deferred | Correction
+)
 
 
 def encode_control(message: ControlMessage) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from runtime.messages import Tensors, TensorSpec
+from runtime.messages import ItemKind, Tensors, TensorSpec
 
 
 class Clock(Protocol):
@@ -274,4 +274,45 @@ class ReviewQueue(Protocol):
 
     async def put(self, item: ReviewItem, timeout_s: float) -> ReviewResult:
         """Puts an item into the queue, or says why it is not there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """Something that must arrive above, or at an agent below, however long that takes.
+
+    ``id`` is unique here. ``origin`` is ``region/site`` of where it was made; empty: here.
+    ``target`` is the agent that it goes to; empty: upwards. ``properties`` travel as MQTT user
+    properties. ``attempts`` counts how often it was sent. ``parked`` says why it is not sent any
+    more; empty while it is.
+    """
+
+    id: str
+    kind: ItemKind
+    created_s: float
+    body: bytes
+    target: str = ""
+    origin: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+    attempts: int = 0
+    parked: str = ""
+
+
+# ``stored`` and ``known``: it is there. ``full``: no room. ``failed``: the disk, or too much to do.
+PutResult = Literal["stored", "known", "full", "failed"]
+
+
+class Outbox(Protocol):
+    """What waits to be sent: durable, bounded by bytes, items and age, with a stated drop order.
+
+    Neither method raises or waits for a disk on the event loop. What ``put`` calls ``stored``
+    outlives a crash of the process and of the machine. Whatever is not kept is counted.
+    """
+
+    async def put(self, item: OutboxItem) -> PutResult:
+        """Keeps an item until it is acknowledged, or says why it is not kept."""
+        ...
+
+    def post(self, item: OutboxItem) -> None:
+        """The same for one that waits for no word."""
         ...

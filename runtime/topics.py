@@ -35,6 +35,10 @@ QUEUE_US = "queue-us"
 QUEUE_LEN = "queue-len"
 ERROR_CODE = "error-code"
 RETRY_AFTER_MS = "retry-after-ms"
+ITEM = "item"
+KIND = "kind"
+ORIGIN = "origin"
+AGE_MS = "age-ms"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -110,6 +114,27 @@ def agent_sync(region: str, agent: str) -> str:
 def gateway_sync(region: str, gateway: str) -> str:
     """The same for a gateway."""
     return f"{ROOT}/{region}/gw/{gateway}/sync"
+
+
+def up(region: str, agent: str) -> str:
+    """What an agent has kept in its outbox for those above."""
+    return f"{ROOT}/{region}/up/{agent}"
+
+
+def up_shared(region: str) -> str:
+    """The shared subscription through which gateways take turns at ``up``."""
+    return f"$share/up/{ROOT}/{region}/up/+"
+
+
+def agent_corrections(region: str, agent: str) -> str:
+    """Where an agent tells applications on its device of corrections."""
+    return f"{ROOT}/{region}/agent/{agent}/corrections"
+
+
+def agent_of_up(topic: str) -> str:
+    """Whose outbox a message comes from; empty where the topic is another one."""
+    parts = topic.split("/")
+    return parts[4] if len(parts) == 5 and parts[3] == "up" else ""  # noqa: PLR2004 its form
 
 
 class RequestTopic(NamedTuple):

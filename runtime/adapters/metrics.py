@@ -15,6 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.messages import Guarantee, StopMode, Tier
 from runtime.ports import ReviewResult
 
@@ -216,6 +217,7 @@ class TierMetrics:
         self._score_p.set(nan)
         self._log_drops_seen = 0
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
+        self.outbox = OutboxMetrics(name, registry)
 
     def observe_answer(
         self, outcome: str, reason: str, answered_by: str, latency_ms: float

@@ -13,6 +13,7 @@ from runtime.common_settings import (
     RequestSettings,
 )
 from runtime.exchange.flow import RequestFlow
+from runtime.exchange.forwarding import taking_over
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import Station, birth_of
@@ -32,8 +33,11 @@ async def answer_until(
     request: RequestSettings,
     http: HttpSettings,
     dedupe_window: int = 4096,
+    sends_on: bool = False,
 ) -> None:
     """Serves until ``stop`` is set, then drains, says goodbye and closes the bus.
+
+    ``sends_on`` says that what comes late from below goes on to the tier above.
 
     Raises:
         StartError: the HTTP port cannot be listened on.
@@ -66,6 +70,16 @@ async def answer_until(
 
         presence = Presence(bus, parts.identity, parts.epoch, birth)
         ingress.open()
+        receiver = await stack.enter_async_context(
+            taking_over(
+                parts.storage,
+                bus,
+                flow,
+                sends_on=sends_on,
+                max_body_bytes=request.max_body_bytes,
+            )
+        )
+        receiver.is_busy = lambda: ingress.queue_len > 0
         # Whatever ends this: the bus closes without the will, and a birth would stay forever.
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")

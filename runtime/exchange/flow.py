@@ -44,6 +44,7 @@ from runtime.errors import BackendError, TooLateError
 from runtime.exchange.acceptance import check_request
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.averaging import told, weigh_in
+from runtime.exchange.correcting import CorrectionDesk
 from runtime.exchange.course import (
     Course,
     Identity,
@@ -105,11 +106,12 @@ class RequestFlow:
         reviewer: Reviewer | None = None,
         pilot: Pilot | None = None,
         switch: StopSwitch | None = None,
+        desk: CorrectionDesk | None = None,
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
-        self._auditor, self._reviewer, self._pilot = auditor, reviewer, pilot
+        self._auditor, self._reviewer, self._pilot, self._desk = auditor, reviewer, pilot, desk
         self.switch = switch
         self._halting = Halting(switch, self.policy, clock, self.gearbox.digest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
@@ -395,3 +397,5 @@ class RequestFlow:
             self._pilot.note(course, answer, draw.chance)
         if self._auditor and draw.is_drawn:
             self._auditor.start(course, decided)
+        if self._desk:
+            self._desk.offer(course, answer)

@@ -40,7 +40,15 @@ from runtime.exchange.wire import (
     parse_request,
     reply_message,
 )
-from runtime.messages import Answer, Cancel, InferenceRequest, Outcome, Reason, decode_control
+from runtime.messages import (
+    Answer,
+    Applied,
+    Cancel,
+    InferenceRequest,
+    Outcome,
+    Reason,
+    decode_control,
+)
 from runtime.ports import Clock, Message, MessageBus
 
 # Finished replies that are kept for retries; replies are about a kilobyte.
@@ -160,6 +168,9 @@ class Ingress:
 
     def _on_control(self, asker: str, message: Message) -> None:
         control = decode_control(message.payload)
+        if isinstance(control, Applied):
+            # Whoever sends corrections listens for these.
+            return
         if not isinstance(control, Cancel):
             self._metrics.count_ignored("undecodable")
             return

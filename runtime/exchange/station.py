@@ -30,8 +30,10 @@ from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
+from runtime.exchange.forwarding import Storage, open_storage
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import next_epoch, will_of
+from runtime.exchange.reporting import ReportingLog, ReportingQueue
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink, UplinkSettings
@@ -52,7 +54,9 @@ class Station:
     model: LocalModel
     gearbox: Gearbox
     epoch: int
+    storage: Storage
     reviewer: Reviewer | None = None
+    reports: ReportingLog | None = None
 
 
 @asynccontextmanager
@@ -87,18 +91,30 @@ async def station(
             else Gearbox(identity.tier)
         )
         folder = Path(state.folder)
-        log = stack.enter_context(SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes))
+        log: DecisionLog = stack.enter_context(
+            SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes)
+        )
+        storage = stack.enter_context(open_storage(folder, state, clock, metrics))
+        epoch, reports = next_epoch(folder, clock), None
+        if identity.tier is not Tier.CLOUD:
+            # Nobody is above the cloud tier to report to.
+            log = reports = ReportingLog(log, storage.outbox, clock, epoch=epoch)
+            stack.enter_context(reports)
+            reporting = asyncio.create_task(reports.run(state.rollup_interval_s), name="reports")
+            stack.callback(reporting.cancel)
         reviewer = None
         if gearbox.has_reviews:
             queue = SqliteReviewQueue(
                 folder, max_items=state.review_max_items, max_bytes=state.review_max_bytes
             )
             stack.enter_context(queue)
+            told = ReportingQueue(queue, storage.outbox, clock) if reports else queue
             reviewer = Reviewer(
-                identity, queue, manifest=model.manifest, clock=clock, metrics=metrics
+                identity, told, manifest=model.manifest, clock=clock, metrics=metrics
             )
-        epoch = next_epoch(folder, clock)
-        yield Station(identity, clock, metrics, log, model, gearbox, epoch, reviewer)
+        yield Station(
+            identity, clock, metrics, log, model, gearbox, epoch, storage, reviewer, reports
+        )
 
 
 def _policy_path(policy: str, model: ModelSettings) -> Path | None:

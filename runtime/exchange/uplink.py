@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -25,6 +25,7 @@ from runtime.deadline import Deadline
 from runtime.errors import NotConnectedError, PayloadTooLargeError, RequestError
 from runtime.exchange.upstreams import Upstreams
 from runtime.exchange.wire import (
+    CONTROL_CONTENT_TYPE,
     cancel_message,
     parse_queue_len,
     parse_reply,
@@ -100,6 +101,7 @@ class _GivenUp:
     link: LinkEstimator
     observed: Observed
     sent_s: float
+    request_id: str
 
 
 class Uplink:
@@ -126,6 +128,10 @@ class Uplink:
         self._audits: PendingTable[_Attempt] = PendingTable(settings.max_pending)
         self._given_up: OrderedDict[bytes, _GivenUp] = OrderedDict()
         self._hedges = HedgeBudget(settings.hedge_share)
+        # Told of replies that come after their deadline; who is waited for even then is not
+        # cancelled for being late.
+        self.on_late: Callable[[str, Message], None] | None = None
+        self.wants_late: Callable[[InferenceRequest], bool] = lambda _: False
         self.upstreams = Upstreams(
             bus,
             metrics,
@@ -327,7 +333,8 @@ class Uplink:
 
     def _give_up(self, request: InferenceRequest, silent: Sequence[_Attempt]) -> None:
         """Nobody waits for these any more; what they still say teaches the link estimate."""
-        self._cancel(request, silent)
+        if not self.wants_late(request):
+            self._cancel(request, silent)
         if request.audit:
             return
         now_s = self._clock.monotonic_s()
@@ -336,7 +343,9 @@ class Uplink:
             waited_ms = (now_s - attempt.sent_s) * 1000
             observed = link.note_lost(now_s, waited_ms, num_bytes=attempt.num_bytes)
             self.upstreams.note_silent(attempt.gateway, now_s)
-            self._given_up[attempt.correlation] = _GivenUp(link, observed, attempt.sent_s)
+            self._given_up[attempt.correlation] = _GivenUp(
+                link, observed, attempt.sent_s, request.request_id
+            )
         while len(self._given_up) > MAX_GIVEN_UP:
             self._given_up.popitem(last=False)
 
@@ -356,6 +365,9 @@ class Uplink:
         return self._audits if request.audit else self._pending
 
     def _on_reply(self, message: Message) -> None:
+        if message.content_type == CONTROL_CONTENT_TYPE:
+            # A correction, or a word about the outbox: others listen for those.
+            return
         correlation = message.correlation_data
         waiting = self._pending.resolve(correlation) or self._audits.resolve(correlation)
         if waiting is not None and not waiting.value.future.done():
@@ -366,6 +378,8 @@ class Uplink:
         if late is not None:
             elapsed_ms = (self._clock.monotonic_s() - late.sent_s) * 1000
             late.link.note_late(late.observed, elapsed_ms)
+            if self.on_late is not None:
+                self.on_late(late.request_id, message)
 
     async def close(self) -> None:
         """Ends all waits; whoever waits gets a failed reply, and so keeps the answer in hand."""

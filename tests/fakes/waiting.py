@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+T = TypeVar("T")
 _POLL_S = 0.002
 
 
@@ -14,6 +16,17 @@ async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) ->
         if time.monotonic() > deadline_s:
             raise AssertionError(f"still not true after {timeout_s} s: {condition}")
         await asyncio.sleep(_POLL_S)
+
+
+async def until(
+    look: Callable[[], Awaitable[T]], is_right: Callable[[T], object], timeout_s: float = 10.0
+) -> T:
+    """What is seen as soon as it is right; fails the test when it never is."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_right(found := await look()):
+        assert time.monotonic() < deadline_s, found
+        await asyncio.sleep(_POLL_S)
+    return found
 
 
 def eventually_sync(condition: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -15,9 +15,25 @@ import msgspec
 from runtime import topics
 from runtime.errors import CATALOGUE
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE
-from runtime.messages import ControlMessage, Guarantee, Hop, Outcome, Reason, Residency, Tier
+from runtime.messages import (
+    ControlMessage,
+    Guarantee,
+    Hop,
+    ItemKind,
+    Outcome,
+    Reason,
+    Residency,
+    Tier,
+)
 
-ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (Tier, Residency, Outcome, Reason, Guarantee)
+ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (
+    Tier,
+    Residency,
+    Outcome,
+    Reason,
+    Guarantee,
+    ItemKind,
+)
 # Constants of runtime.topics that are no user property.
 NO_PROPERTIES = ("ROOT", "CONTENT_TYPE")
 
@@ -41,6 +57,9 @@ def describe() -> dict[str, Any]:
             "agent_replies": topics.agent_replies(region, agent),
             "gateway_state": topics.gateway_state(region, gateway),
             "gateway_state_filter": topics.gateway_state(region),
+            "up": topics.up(region, agent),
+            "up_shared": topics.up_shared(region),
+            "agent_corrections": topics.agent_corrections(region, agent),
             "agent_state": topics.agent_state(region, agent),
             "control": topics.control(region),
             "control_from_above": topics.control(region, "<region above>"),

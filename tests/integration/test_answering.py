@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,9 @@ from fakes.tiers import FakeTier, NumbersBackend
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.common_settings import HttpSettings, RequestSettings
+from runtime.common_settings import HttpSettings, RequestSettings, StateSettings
 from runtime.exchange.answering import answer_until
+from runtime.exchange.forwarding import Storage, open_storage
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import Station
 from runtime.messages import Birth, ControlMessage, Draining, Offline, Tier, decode_control
@@ -26,6 +28,7 @@ class Watched:
 
     tier: FakeTier
     bus: MemoryBus
+    storage: Storage
     said: list[ControlMessage | None] = field(default_factory=list)
 
     def note(self, message: Message) -> None:
@@ -34,7 +37,14 @@ class Watched:
     def serve(self, stop: asyncio.Event) -> asyncio.Task[None]:
         tier = self.tier
         parts = Station(
-            tier.identity, tier.clock, tier.metrics, tier.log, tier.model, tier.flow.gearbox, 7
+            tier.identity,
+            tier.clock,
+            tier.metrics,
+            tier.log,
+            tier.model,
+            tier.flow.gearbox,
+            epoch=7,
+            storage=self.storage,
         )
         settings = RequestSettings()
         return asyncio.create_task(
@@ -43,15 +53,17 @@ class Watched:
 
 
 @pytest.fixture
-async def watched() -> AsyncIterator[Watched]:
+async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     broker = MemoryBroker()
     tier = FakeTier(broker, Tier.REGIONAL, NumbersBackend())
-    watched = Watched(tier, MemoryBus(broker, client_id="served"))
+    storage = open_storage(tmp_path, StateSettings(), tier.clock, tier.metrics)
+    watched = Watched(tier, MemoryBus(broker, client_id="served"), storage.__enter__())
     observer = MemoryBus(broker, client_id="observer")
     observer.subscribe(topics.gateway_state("r"), watched.note)
     await observer.start()
     yield watched
     await observer.close()
+    storage.__exit__(None, None, None)
     tier.model.close()
 
 

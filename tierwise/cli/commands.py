@@ -13,6 +13,7 @@ from tierwise.cli import (
     infer,
     metrics,
     models,
+    outbox,
     policy,
     review,
     tiers,
@@ -31,5 +32,6 @@ ADD_PARSERS = (
     policy.add_parser,
     review.add_parser,
     control.add_parser,
+    outbox.add_parser,
     completion.add_parser,
 )

@@ -116,8 +116,14 @@ async def test_one_bad_piece_of_work_costs_no_other(tmp_path: Path) -> None:
 async def test_a_disk_that_does_not_answer_bounds_what_waits(tmp_path: Path) -> None:
     with open_file(tmp_path, max_bytes=2**24) as file:
         outbox = outbox_on(file)
-        release = threading.Event()
-        file.submit(lambda _: release.wait(5))
+        held, release = threading.Event(), threading.Event()
+
+        def hold(_: sqlite3.Connection) -> None:
+            held.set()
+            release.wait(5)
+
+        file.submit(hold)
+        assert await asyncio.to_thread(held.wait, 5)
         for number in range(MAX_WAITING + 5):
             outbox.post(item(str(number)))
 

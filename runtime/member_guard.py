@@ -13,9 +13,11 @@ from runtime.core.breaker import Breaker, Change, Pass
 from runtime.core.collapse import Collapse
 from runtime.messages import Tensors
 
-# A run that takes longer than this, and many times what it usually takes, is stuck.
+# A member whose run takes this long on top of many times the usual is not given another request
+# while there are others; after the longer time it is stuck, and its breaker opens.
+SUSPECT_S = 0.1
 STUCK_S = 1.0
-STUCK_TIMES = 20.0
+SUSPECT_TIMES = 20.0
 # Numbers of an input that tell it from another.
 _SAMPLES = 64
 
@@ -28,32 +30,35 @@ class MemberGuard:
     ) -> None:
         self._breakers = {name: Breaker(name, on_change=on_change) for name in names}
         self._collapses = {name: Collapse() for name in self._breakers}
-        # When the run that a member is in should have ended.
-        self._until_s: dict[str, float] = {}
+        # When the run that a member is in should have ended at the latest.
+        self._due_s: dict[str, float] = {}
 
     def enter(self, now_s: float) -> dict[str, Pass]:
         """Who may run now; all of them have to ``leave``."""
         passes: dict[str, Pass] = {}
+        suspects: list[str] = []
         for name, breaker in self._breakers.items():
-            if self._is_stuck(name, now_s):
+            late_s = now_s - self._due_s.get(name, now_s)
+            if late_s > STUCK_S:
                 breaker.trip(now_s, "it is stuck in one run")
-                continue
-            passed = breaker.enter(now_s)
+            elif late_s > SUSPECT_S:
+                suspects.append(name)
+            elif (passed := breaker.enter(now_s)) is not None:
+                passes[name] = passed
+        # Where all are late, it is the machine.
+        for name in () if passes else suspects:
+            passed = self._breakers[name].enter(now_s)
             if passed is not None:
                 passes[name] = passed
         return passes
 
-    def _is_stuck(self, name: str, now_s: float) -> bool:
-        until_s = self._until_s.get(name)
-        return until_s is not None and now_s > until_s
-
     def begin(self, name: str, now_s: float, usual_ms: float) -> None:
         """A member starts to work, in whatever thread."""
-        self._until_s[name] = now_s + STUCK_S + STUCK_TIMES * usual_ms / 1000
+        self._due_s[name] = now_s + SUSPECT_TIMES * usual_ms / 1000
 
     def end(self, name: str) -> None:
         """A member has ended its work."""
-        self._until_s.pop(name, None)
+        self._due_s.pop(name, None)
 
     def leave(self, passes: Mapping[str, Pass], now_s: float, said: Mapping[str, bool]) -> None:
         """How it went: whether a member gave an answer; who is missing in ``said`` was late."""

@@ -30,6 +30,7 @@ from runtime.tensors import num_examples
 PATIENCE = 20.0
 # Callers in line for one model; one more is refused.
 MAX_WAITING = 16
+ONNX_LOADER = "runtime.adapters.onnx_backend:load_member"
 _MEMORY_POLL_S = 0.05
 _MB = 1 << 20
 _log = structlog.get_logger()
@@ -47,7 +48,7 @@ class ProcessOptions:
     memory_limit_mb: int = 0
     run_timeout_ms: float = 1000.0
     start_timeout_s: float = 60.0
-    loader: str = "runtime.adapters.onnx_backend:load_member"
+    loader: str = ONNX_LOADER
     restarts: Callable[[], Restarts] = Restarts
     on_end: Callable[[str, Cause], None] = field(default=lambda _member, _cause: None)
 

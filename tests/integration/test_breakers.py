@@ -77,10 +77,7 @@ async def test_a_model_without_a_member_left_fails_at_once_and_requests_climb(
     assert broken.num_runs == 10
 
 
-async def test_a_member_that_is_stuck_is_not_waited_for_by_later_requests(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("runtime.member_guard.STUCK_S", 0.05)
+async def test_a_member_that_is_stuck_is_not_waited_for_by_later_requests() -> None:
     stuck = NumbersBackend(SURE, release=threading.Event())
     # They disagree, so the third one would decide.
     members = (NumbersBackend((1.0, 0.0, 0.0)), NumbersBackend((0.0, 1.0, 0.0)), stuck)
@@ -90,6 +87,22 @@ async def test_a_member_that_is_stuck_is_not_waited_for_by_later_requests(
         answer, took_ms = await ask(top, 10_000, request_id="later")
 
     assert answer.reason is Reason.PARTIAL_ENSEMBLE
+    assert took_ms < 5000
+
+
+async def test_a_model_that_is_stuck_in_one_run_fails_at_once_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.member_guard.STUCK_S", 0.15)
+    stuck = NumbersBackend(SURE, release=threading.Event())
+    async with cloud(MemoryBroker(), stuck) as top:
+        waited, _ = await ask(top, 400)
+
+        answer, took_ms = await ask(top, 10_000, request_id="later")
+        assert top.counted(OPEN.format("cloud", "member")) == 1
+
+    assert waited.reason is Reason.DEADLINE
+    assert answer.reason is Reason.LOCAL_FAILED
     assert took_ms < 5000
 
 

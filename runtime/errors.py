@@ -14,6 +14,7 @@
     |- UnavailableError        something of ours did not work; retry or use what is in hand
     |  |- NotConnectedError        the message bus has no connection
     |  |- BackendError             a model failed to run
+    |  |  `- LeftOutError             none was run, because it failed too often lately
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
@@ -120,6 +121,10 @@ class BackendError(UnavailableError):
     """A model failed to run, or gave an output that is no answer."""
 
     code = "backend_failed"
+
+
+class LeftOutError(BackendError):
+    """A model failed too often, and is left alone for a while; that has been told."""
 
 
 class ShuttingDownError(UnavailableError):

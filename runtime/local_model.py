@@ -18,7 +18,7 @@ from runtime.core.breaker import Change, Pass
 from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 from runtime.deadline import Deadline
-from runtime.errors import BackendError, TooLateError
+from runtime.errors import BackendError, LeftOutError, TooLateError
 from runtime.manifest import ModelManifest
 from runtime.member_guard import MemberGuard, mark_of
 from runtime.messages import Tensors
@@ -117,13 +117,14 @@ class LocalModel:
         """Runs all members on inputs that fit the manifest.
 
         Raises:
-            BackendError: no member gave a usable answer, or none may run for now.
+            BackendError: no member gave a usable answer.
+            LeftOutError: no member may run for now.
             TooLateError: no member was done by the deadline.
         """
         asked_s = self._clock.monotonic_s()
         passes = self._guard.enter(asked_s)
         if not passes:
-            raise BackendError(f"every member of {self.manifest.name} is left out for now")
+            raise LeftOutError(f"every member of {self.manifest.name} is left out for now")
         said: dict[str, bool] = {}
         try:
             return await self._infer(inputs, deadline, passes, said)

@@ -74,9 +74,12 @@ class Channel:
         parts: list[memoryview | bytes] = []
         num_bytes = 0
         for name, array in (tensors or {}).items():
-            specs.append(TensorSpec(name, datatype_of(array), array.shape))
+            datatype = datatype_of(array)
+            # Before anything is sent: text has no fixed size, and byte orders differ.
+            dtype = dtype_of(datatype)
+            specs.append(TensorSpec(name, datatype, array.shape))
             if array.nbytes:
-                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                flat = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8)
                 parts += [flat.data, _PADDING[: -array.nbytes % _ALIGNMENT]]
                 num_bytes += array.nbytes + (-array.nbytes % _ALIGNMENT)
         header = _ENCODER.encode(msgspec.structs.replace(frame, tensors=tuple(specs)))

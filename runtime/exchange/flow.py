@@ -42,6 +42,7 @@ from runtime.core.rules import Ruling
 from runtime.deadline import Deadline
 from runtime.errors import (
     BackendError,
+    LeftOutError,
     TooLateError,
 )
 from runtime.exchange.acceptance import check_request
@@ -327,6 +328,8 @@ class RequestFlow:
         until = deadline.earlier_by_ms(self.policy.margin_ms)
         try:
             result = await self.model.infer(inputs, until)
+        except LeftOutError:
+            return Reason.LOCAL_FAILED
         except BackendError as error:
             _log.error("inference.failed", error=str(error))
             return Reason.LOCAL_FAILED

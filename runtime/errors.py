@@ -126,6 +126,8 @@ class BackendError(UnavailableError):
 class LeftOutError(BackendError):
     """A model failed too often, and is left alone for a while; that has been told."""
 
+    code = "left_out"
+
 
 class ShuttingDownError(UnavailableError):
     """The process is draining and takes no new work."""
@@ -179,6 +181,7 @@ CATALOGUE: dict[str, Public] = {
     "unavailable": Public(503, "Temporarily unavailable"),
     "not_connected": Public(503, "No connection to the message broker"),
     "backend_failed": Public(500, "The model failed to run"),
+    "left_out": Public(503, "The model is left alone for a while"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
     "invalid_policy": Public(500, "The policy is not usable"),

@@ -46,7 +46,7 @@ class ProcessOptions:
 
     threads: int = 1
     memory_limit_mb: int = 0
-    run_timeout_ms: float = 1000.0
+    run_timeout_ms: float = 500.0
     start_timeout_s: float = 60.0
     loader: str = ONNX_LOADER
     restarts: Callable[[], Restarts] = Restarts

@@ -112,6 +112,7 @@ def load_member(model: ModelFolder, member: str, options: OnnxOptions) -> RogueB
 def load_dies(*_: object) -> NoReturn:
     """A process that ends while it starts, as with a missing library."""
     sys.stderr.write("libmissing.so.1: cannot open shared object file\n")
+    sys.stderr.write(f"died at {time.monotonic()}\n")
     sys.stderr.flush()
     os._exit(127)
 

@@ -6,6 +6,7 @@ Real processes with a real, tiny model.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,16 +200,20 @@ def test_while_a_process_is_not_back_requests_fail_at_once(opened: Opened) -> No
 
 
 def test_a_process_that_dies_at_its_start_is_an_error_within_a_second(opened: Opened) -> None:
-    """Regression 13: another runner loops for ever when its model's process dies at the start.
+    """Another runner loops for ever when its model's process dies at the start.
 
-    The time counts from the end of the process, which first has to start Python at all.
+    (Edge Impulse's Linux runner: ``while not exists(socket) or poll() is not None``.) The second
+    counts from the death: before it, Python has to start at all. The clock is the system's.
     """
-    began_s = time.monotonic()
-    with pytest.raises(StartError, match=r"ended at its start \(exit code 127\).*libmissing\.so"):
+    with pytest.raises(StartError) as raised:
         opened(loader=f"{ROGUES}:load_dies")
-    took_s = time.monotonic() - began_s
+    now_s = time.monotonic()
 
-    assert took_s < 10
+    said = re.search(
+        r"\(exit code 127\).*libmissing\.so.*died at (\S+)", str(raised.value), re.DOTALL
+    )
+    assert said is not None
+    assert now_s - float(said[1]) < 1
     assert not children()
 
 

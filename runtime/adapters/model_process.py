@@ -192,6 +192,9 @@ class ProcessBackend:
         except TierwiseError as error:
             self._first = self._first or error
             return _End("crashed", "did not start", str(error))
+        except OSError as error:  # of ours: no more file descriptors, for one
+            self._first = self._first or StartError(f"{self._source}: {error}")
+            return _End("crashed", "could not be watched", str(error))
         finally:
             worker.kill("crashed")
             worker.end()

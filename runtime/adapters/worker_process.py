@@ -46,7 +46,10 @@ class WorkerProcess:
         self.cause: Cause = "crashed"
         self._tail = b""
         self._how = ""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise StartError(f"no socket for {self._source}: {error}") from error
         self._channel = Channel(ours)
         try:
             with theirs:
@@ -112,7 +115,10 @@ class WorkerProcess:
         frame = answer[0]
         if frame.kind == "failed":
             raise (ArtifactError if frame.code == ArtifactError.code else BackendError)(frame.text)
-        return msgspec.msgpack.decode(frame.data, type=Ready)
+        try:
+            return msgspec.msgpack.decode(frame.data, type=Ready)
+        except msgspec.DecodeError as error:
+            raise StartError(f"the process of {self._source} did not say ready: {error}") from error
 
     def _is_answering(self, until_s: float, stop_fd: int) -> bool:
         """Waits for a frame or the end; reads what is written meanwhile, so that nothing stalls.
@@ -195,11 +201,15 @@ class WorkerProcess:
             self._process.wait(_FINISH_S if gently or self.cause == "crashed" else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        code = self._process.wait(_KILLED_S)
+        try:
+            code = self._process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:  # the kernel holds it, in a driver for instance
+            self._how = "cannot be killed"
+        else:
+            self._how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
         self.read_output()
         self._channel.close()
         self._output.close()
-        self._how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
         return self._how
 
 

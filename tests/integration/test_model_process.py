@@ -231,6 +231,15 @@ def test_a_bug_in_the_process_is_told(opened: Opened, loader: str, complaint: st
     assert not children()
 
 
+def test_a_machine_that_gives_no_process_is_told(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+
+    with pytest.raises(StartError, match=r"no process for .*No such file"):
+        opened()
+
+
 def test_a_process_that_is_never_ready_is_given_up(opened: Opened) -> None:
     with pytest.raises(StartError, match=r"not ready within 1\.5 s"):
         opened(loader=f"{ROGUES}:load_wedges", start_timeout_s=1.5)

@@ -41,6 +41,6 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     http: HttpSettings = HttpSettings(port=8472)
     state: StateSettings = StateSettings(folder="state/cloud")
     log: LogSettings = LogSettings()
-    model: ModelSettings = ModelSettings()
+    model: ModelSettings = ModelSettings(isolation="process")
     request: RequestSettings = RequestSettings(max_pending=1024)
     escalation: TopSettings = TopSettings()

@@ -65,7 +65,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     http: HttpSettings = HttpSettings(port=8471)
     state: StateSettings = StateSettings(folder="state/gateway")
     log: LogSettings = LogSettings()
-    model: ModelSettings = ModelSettings()
+    model: ModelSettings = ModelSettings(isolation="process")
     request: RequestSettings = RequestSettings(max_pending=256)
     escalation: EscalationSettings = EscalationSettings()
 

@@ -162,6 +162,31 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = None
     threads: Annotated[int, Meta(description="Threads of one inference.", ge=1, le=256)] = 1
+    isolation: Annotated[
+        Literal["inline", "process"],
+        Meta(
+            description="`process`: a process for each member of the model, so that one that "
+            "crashes, leaks or is stuck harms nothing else; `inline`: in this process, which costs "
+            "less."
+        ),
+    ] = "inline"
+    memory_limit_mb: Annotated[
+        int,
+        Meta(
+            description="Resident memory in MB over which the process of a member is started "
+            "again; 0: none. For `process` and Linux only.",
+            ge=0,
+        ),
+    ] = 0
+    run_timeout_ms: Annotated[
+        float,
+        Meta(
+            description="Time in ms, on top of 20 times the usual one, after which a run is given "
+            "up and the process of that member started again. For `process` only.",
+            gt=0,
+            le=600_000,
+        ),
+    ] = 500.0
 
 
 class RequestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@
     |- UnavailableError        something of ours did not work; retry or use what is in hand
     |  |- NotConnectedError        the message bus has no connection
     |  |- BackendError             a model failed to run
+    |  |  `- LeftOutError             none was run, because it failed too often lately
     |  |- StorageError             the disk did not take it, or has too much to do
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
@@ -136,6 +137,12 @@ class StorageError(UnavailableError):
     code = "storage_failed"
 
 
+class LeftOutError(BackendError):
+    """A model failed too often, and is left alone for a while; that has been told."""
+
+    code = "left_out"
+
+
 class ShuttingDownError(UnavailableError):
     """The process is draining and takes no new work."""
 
@@ -190,6 +197,7 @@ CATALOGUE: dict[str, Public] = {
     "not_connected": Public(503, "No connection to the message broker"),
     "backend_failed": Public(500, "The model failed to run"),
     "storage_failed": Public(503, "It could not be stored"),
+    "left_out": Public(503, "The model is left alone for a while"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
     "invalid_policy": Public(500, "The policy is not usable"),

@@ -1,23 +1,26 @@
 """The model of one tier: one file, or an ensemble whose members run side by side.
 
 A member that fails, is late or gives something that is no answer is left out and named; the rest
-answers. One that is much slower than it usually is and cannot change the label any more is not
-waited for. Nothing here waits past the deadline it is given.
+answers. One that often does is not even run for a while (``runtime.member_guard``). One that is
+much slower than it usually is and cannot change the label any more is not waited for. Nothing here
+waits past the deadline it is given.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from runtime.core.breaker import Change, Pass
 from runtime.core.confidence import Confidence, confidence_of_batch, softmax
-from runtime.core.ensemble import MemberVote, combine, is_decided
+from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 from runtime.deadline import Deadline
-from runtime.errors import BackendError, TooLateError
+from runtime.errors import BackendError, LeftOutError, TooLateError
 from runtime.manifest import ModelManifest
+from runtime.member_guard import MemberGuard, mark_of
 from runtime.messages import Tensors
 from runtime.ports import Backend, Clock
 from runtime.tensors import num_examples
@@ -47,12 +50,16 @@ class LocalResult:
 
 @dataclass(frozen=True, slots=True)
 class LoadedMember:
-    """A member that is ready to run; ``typical_ms`` is its median time for one example."""
+    """A member that is ready to run; ``typical_ms`` is its median time for one example.
+
+    ``may_block`` says that a run may wait for another process, however short it usually is.
+    """
 
     name: str
     weight: float
     backend: Backend
     typical_ms: float
+    may_block: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +82,13 @@ class LocalModel:
         clock: Clock,
         *,
         accept_at: float | None = None,
+        on_breaker: Callable[[Change], None] | None = None,
     ) -> None:
         self.manifest = manifest
         self.accept_at = manifest.accept_at if accept_at is None else accept_at
         self._members = tuple(members)
         self._by_name = {member.name: member for member in self._members}
+        self._guard = MemberGuard(self._by_name, on_breaker)
         self._clock = clock
         self._num_runs = 0
         self._ran_at_s = -math.inf
@@ -109,16 +118,38 @@ class LocalModel:
 
         Raises:
             BackendError: no member gave a usable answer.
+            LeftOutError: no member may run for now.
             TooLateError: no member was done by the deadline.
         """
         asked_s = self._clock.monotonic_s()
+        passes = self._guard.enter(asked_s)
+        if not passes:
+            raise LeftOutError(f"every member of {self.manifest.name} is left out for now")
+        said: dict[str, bool] = {}
+        try:
+            return await self._infer(inputs, deadline, passes, said)
+        finally:
+            self._guard.leave(passes, self._clock.monotonic_s(), said)
+
+    async def _infer(
+        self,
+        inputs: Tensors,
+        deadline: Deadline,
+        passes: Mapping[str, Pass],
+        said: dict[str, bool],
+    ) -> LocalResult:
+        """Runs who may; ``said`` takes in who gave an answer and who failed."""
+        asked_s = self._clock.monotonic_s()
         late: frozenset[str] = frozenset()
         if self._is_short(inputs):
-            runs = {self._members[0].name: self._run(self._members[0].backend, inputs)}
+            member = self._members[0]
+            # Until it is back, or for ever.
+            said[member.name] = False
+            runs = {member.name: self._run(member, inputs)}
         else:
             self._num_runs += 1
             try:
-                runs, late = await self._run_in_threads(inputs, deadline)
+                runs, late = await self._run_in_threads(inputs, deadline, passes, said)
             finally:
                 self._num_runs -= 1
         if not runs:
@@ -130,37 +161,75 @@ class LocalModel:
         self._ran_at_s = ended_s
         took_ms = (ended_s - started_s) * 1000 / max(1, num_examples(inputs))
         self._service_ms += SERVICE_GAIN * (took_ms - self._service_ms)
+        confidence = confidence_of_batch(scores, self.manifest.temperature, agreement=agreement)
+        self._watch(inputs, runs, said, confidence)
         return LocalResult(
             outputs=outputs,
-            confidence=confidence_of_batch(scores, self.manifest.temperature, agreement=agreement),
+            confidence=confidence,
             left_out=left_out,
             service_us=round((ended_s - started_s) * 1e6),
             queue_us=max(0, round((started_s - asked_s) * 1e6)),
         )
+
+    def _watch(
+        self,
+        inputs: Tensors,
+        runs: Mapping[str, _Run],
+        said: dict[str, bool],
+        combined: Confidence,
+    ) -> None:
+        """Whether what members said can be used, and is more than the same of everything."""
+        answers: dict[str, tuple[float, int]] = {}
+        if len(self._members) == 1:
+            name = self._members[0].name
+            said[name] = combined.is_valid
+            if combined.label is not None:
+                answers[name] = combined.probability, combined.label
+        else:
+            for vote in self._votes(dict(runs)):
+                said[vote.name] = is_usable(vote)
+                if said[vote.name]:
+                    label = int(vote.probabilities[0].argmax())
+                    answers[vote.name] = float(vote.probabilities[0, label]), label
+        if num_examples(inputs) != 1:
+            return
+        now_s, mark = self._clock.monotonic_s(), mark_of(inputs)
+        for name, (probability, label) in answers.items():
+            if self._guard.is_stuck_at(name, probability):
+                said[name] = False
+            self._guard.watch(name, now_s, probability, label, mark)
 
     def _is_short(self, inputs: Tensors) -> bool:
         """Whether a run holds up the event loop for no longer than handing it to a thread is worth.
 
         The time of a batch is taken to grow with its size; a large one is never short.
         """
-        is_single = len(self._members) == 1
-        return is_single and self._members[0].typical_ms * num_examples(inputs) <= INLINE_LIMIT_MS
+        first = self._members[0]
+        if len(self._members) > 1 or first.may_block:
+            return False
+        return first.typical_ms * num_examples(inputs) <= INLINE_LIMIT_MS
 
-    def _run(self, backend: Backend, inputs: Tensors) -> _Run:
+    def _run(self, member: LoadedMember, inputs: Tensors) -> _Run:
         started_s = self._clock.monotonic_s()
-        outputs = backend.run(inputs)
+        self._guard.begin(member.name, started_s, member.typical_ms * num_examples(inputs))
+        try:
+            outputs = member.backend.run(inputs)
+        finally:
+            self._guard.end(member.name)
         return _Run(started_s, self._clock.monotonic_s(), outputs)
 
     async def _run_in_threads(
-        self, inputs: Tensors, deadline: Deadline
+        self,
+        inputs: Tensors,
+        deadline: Deadline,
+        passes: Mapping[str, Pass],
+        said: dict[str, bool],
     ) -> tuple[dict[str, _Run], frozenset[str]]:
         """What members said, and who was not waited for any longer."""
         loop = asyncio.get_running_loop()
         futures = {
-            loop.run_in_executor(
-                self._threads[member.name], self._run, member.backend, inputs
-            ): member.name
-            for member in self._members
+            loop.run_in_executor(self._threads[name], self._run, self._by_name[name], inputs): name
+            for name in passes
         }
         asked_s = self._clock.monotonic_s()
         runs: dict[str, _Run] = {}
@@ -175,7 +244,9 @@ class LocalModel:
                 if not done:
                     break
                 for future in done:
-                    if not isinstance(future.exception(), BackendError):
+                    if isinstance(future.exception(), BackendError):
+                        said[futures[future]] = False
+                    else:
                         runs[futures[future]] = future.result()
                 missing = [futures[future] for future in late]
                 if missing and self._is_decided(runs, missing):
@@ -218,8 +289,11 @@ class LocalModel:
         return outputs, tuple(member.name for member in left_out), combined.agreement
 
     def close(self) -> None:
-        """Frees the threads and the models; work in progress ends by itself."""
+        """Frees the models and the threads; work in progress ends by itself, or with its model."""
         for thread in self._threads.values():
-            thread.shutdown(wait=True, cancel_futures=True)
+            thread.shutdown(wait=False, cancel_futures=True)
         for member in self._members:
+            # Before the threads are waited for: one may wait for a process that is stuck.
             member.backend.close()
+        for thread in self._threads.values():
+            thread.shutdown(wait=True)

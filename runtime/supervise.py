@@ -74,18 +74,18 @@ def report(error: BaseException) -> None:
         print(f"tierwise: {line}", file=sys.stderr, flush=True)  # noqa: T201 - for people
 
 
-def stop_with_parent(parent_pid: int) -> None:
-    """Asks the kernel for a SIGTERM when the parent dies; where no kernel can, does nothing.
+def stop_with_parent(parent_pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Asks the kernel for a signal when the parent dies; where no kernel can, does nothing.
 
     The kernel watches the *thread* that started this process (prctl(2)), so start it from one that
     lives as long as the program does.
     """
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     # The parent may have died before the call; then nobody would ever tell.
     if os.getppid() != parent_pid:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
 async def _until_stopped(service: Service, drain_s: float, parent_pid: int | None) -> int:

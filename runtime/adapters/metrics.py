@@ -213,6 +213,24 @@ class TierMetrics:
             registry=registry,
         )
         self.set_stopped(None)
+        self._breaker_changes = Counter(
+            f"{name}_breaker_changes_total",
+            "Changes of a breaker's state, of gateways above and of members of the model",
+            ("of", "state"),
+            registry=registry,
+        )
+        self._breakers = Gauge(
+            f"{name}_breakers",
+            "Breakers that are not closed now",
+            ("of", "state"),
+            registry=registry,
+        )
+        self._process_ends = Counter(
+            f"{name}_model_process_ends_total",
+            "Processes of models that ended and were started again",
+            ("member", "cause"),
+            registry=registry,
+        )
         self._load.set(nan)
         self._score_p.set(nan)
         self._log_drops_seen = 0
@@ -307,6 +325,18 @@ class TierMetrics:
         self._steering.set(steering)
         self._load.set(nan if load is None else load)
         self._score_p.set(nan if score_p is None else score_p)
+
+    def count_breaker_change(self, of: str, state: str) -> None:
+        """Counts a breaker's new state."""
+        self._breaker_changes.labels(of, state).inc()
+
+    def set_breakers(self, of: str, state: str, num: int) -> None:
+        """Says how many breakers are in a state."""
+        self._breakers.labels(of, state).set(num)
+
+    def count_process_end(self, member: str, cause: str) -> None:
+        """Counts a process of a model that ended; called from any thread."""
+        self._process_ends.labels(member, cause).inc()
 
     def add_uplink_bytes(self, num_bytes: int) -> None:
         """Adds bytes that were sent to the tier above."""

@@ -55,7 +55,12 @@ class GatewayBook:
         self._epochs.clear()
 
     def choose(
-        self, *, avoid: frozenset[str], draws: tuple[float, float], pinned: str = ""
+        self,
+        *,
+        avoid: frozenset[str],
+        draws: tuple[float, float],
+        pinned: str = "",
+        barred: frozenset[str] = frozenset(),
     ) -> str | None:
         """The id of a gateway to ask, or None.
 
@@ -63,10 +68,12 @@ class GatewayBook:
             avoid: ids that failed lately; used only when nobody else is there.
             draws: two uniform random numbers in [0, 1).
             pinned: the one gateway that settings allow, if any.
+            barred: ids that are not asked even when nobody else is there.
         """
+        allowed = self._online.keys() - barred
         if pinned:
-            return pinned if pinned in self._online else None
-        candidates = sorted(set(self._online) - avoid) or sorted(self._online)
+            return pinned if pinned in allowed else None
+        candidates = sorted(allowed - avoid) or sorted(allowed)
         if not candidates:
             return None
         first, second = (candidates[int(draw * len(candidates))] for draw in draws)

@@ -40,7 +40,7 @@ from runtime.core.gearbox import Engaged, Gearbox
 from runtime.core.live import AS_IT_WAS_FITTED
 from runtime.core.rules import Ruling
 from runtime.deadline import Deadline
-from runtime.errors import BackendError, TooLateError
+from runtime.errors import BackendError, LeftOutError, TooLateError
 from runtime.exchange.acceptance import check_request
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.averaging import told, weigh_in
@@ -335,6 +335,8 @@ class RequestFlow:
         until = deadline.earlier_by_ms(self.policy.margin_ms)
         try:
             result = await self.model.infer(inputs, until)
+        except LeftOutError:
+            return Reason.LOCAL_FAILED
         except BackendError as error:
             _log.error("inference.failed", error=str(error))
             return Reason.LOCAL_FAILED

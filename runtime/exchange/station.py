@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.adapters.artifacts import open_model
+from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.breaker_signs import BreakerSigns
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.metrics import TierMetrics
+from runtime.adapters.model_process import ProcessOptions, start_members
+from runtime.adapters.model_worker import TimedBackend
 from runtime.adapters.onnx_backend import OnnxOptions, load_members
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus, TlsFiles
 from runtime.adapters.policy_file import open_gearbox
@@ -77,12 +80,12 @@ async def station(
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the state folder cannot be used.
+        StartError: the state folder cannot be used, or a process of the model ended at its start.
     """
     clock = clock or SystemClock()
     metrics = metrics or TierMetrics(identity.tier)
     async with AsyncExitStack() as stack:
-        model = await load_model(model_settings, identity.tier, clock)
+        model = await load_model(model_settings, identity.tier, clock, metrics)
         stack.callback(model.close)
         path = _policy_path(policy, model_settings)
         gearbox = (
@@ -263,17 +266,23 @@ def auditor_of(
     )
 
 
-async def load_model(settings: ModelSettings, tier: Tier, clock: Clock) -> LocalModel:
+async def load_model(
+    settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics | None = None
+) -> LocalModel:
     """Verifies, loads and warms up the model of a tier, off the event loop.
 
     Raises:
         ArtifactError: a file is missing, damaged, or not what the manifest says.
         BackendError: the warm-up failed.
+        StartError: a process of the model ended at its start.
     """
-    return await asyncio.to_thread(_load_model, settings, tier, clock)
+    metrics = metrics or TierMetrics(tier)
+    return await asyncio.to_thread(_load_model, settings, tier, clock, metrics)
 
 
-def _load_model(settings: ModelSettings, tier: Tier, clock: Clock) -> LocalModel:
+def _load_model(
+    settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics
+) -> LocalModel:
     if settings.folder:
         folder = Path(settings.folder)
     else:
@@ -282,9 +291,32 @@ def _load_model(settings: ModelSettings, tier: Tier, clock: Clock) -> LocalModel
 
         folder = bundled_model(tier.value)
     model = open_model(folder)
-    backends = load_members(model, OnnxOptions(intra_op_threads=settings.threads))
+    is_isolated = settings.isolation == "process"
+    backends = _processes(model, settings, metrics) if is_isolated else _inline(model, settings)
     members = [
-        LoadedMember(member.name, member.weight, backend, backend.typical_ms)
+        LoadedMember(member.name, member.weight, backend, backend.typical_ms, may_block=is_isolated)
         for member, backend in zip(model.manifest.members, backends, strict=True)
     ]
-    return LocalModel(model.manifest, members, clock, accept_at=settings.accept_at)
+    return LocalModel(
+        model.manifest,
+        members,
+        clock,
+        accept_at=settings.accept_at,
+        on_breaker=BreakerSigns("member", metrics),
+    )
+
+
+def _inline(model: ModelFolder, settings: ModelSettings) -> Sequence[TimedBackend]:
+    return load_members(model, OnnxOptions(intra_op_threads=settings.threads))
+
+
+def _processes(
+    model: ModelFolder, settings: ModelSettings, metrics: TierMetrics
+) -> Sequence[TimedBackend]:
+    options = ProcessOptions(
+        threads=settings.threads,
+        memory_limit_mb=settings.memory_limit_mb,
+        run_timeout_ms=settings.run_timeout_ms,
+        on_end=metrics.count_process_end,
+    )
+    return start_members(model, options)

@@ -18,6 +18,7 @@ import structlog
 
 from runtime import topics
 from runtime.adapters.metrics import TierMetrics
+from runtime.core.breaker import Pass
 from runtime.core.hedging import HEDGE_AFTER, HEDGE_WITHIN, HedgeBudget, hedge_delay_ms
 from runtime.core.link import LinkEstimator, LinkSettings, Observed
 from runtime.core.pending import Pending, PendingTable, correlation_ids
@@ -92,6 +93,7 @@ class _Attempt:
     num_bytes: int
     sent_bytes: int
     future: asyncio.Future[Message | None]
+    passed: Pass | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +192,10 @@ class Uplink:
             self._cancel(request, attempts)
             raise
         finally:
+            now_s = self._clock.monotonic_s()
             for attempt in attempts:
                 self._waiting(request).resolve(attempt.correlation)
+                self.upstreams.leave(attempt.gateway, attempt.passed, now_s)
 
     def _send(
         self, request: InferenceRequest, deadline: Deadline, gateway: str
@@ -223,11 +227,13 @@ class Uplink:
         except PayloadTooLargeError:
             return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_REFUSED)
         self._metrics.add_uplink_bytes(sent_bytes)
+        passed = None
         if not request.audit:
             link.note_sent(sent_s)
             self._metrics.count_sent()
+            passed = self.upstreams.enter(gateway, sent_s)
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-        attempt = _Attempt(gateway, topic, correlation, sent_s, size, sent_bytes, future)
+        attempt = _Attempt(gateway, topic, correlation, sent_s, size, sent_bytes, future, passed)
         waiting.add(correlation, Pending(sent_s, attempt))
         return attempt
 
@@ -322,6 +328,7 @@ class Uplink:
                 num_bytes=attempt.num_bytes,
                 remote_ms=answer.latency_ms if answer is not None and answer.hops else None,
             )
+            self.upstreams.note_answered(attempt.gateway, attempt.passed, now_s, answer)
             self.upstreams.note_answering(attempt.gateway, parse_queue_len(message))
             if retry_after_ms := parse_retry_after_ms(message):
                 self.upstreams.note_refusing(attempt.gateway, now_s, retry_after_ms)

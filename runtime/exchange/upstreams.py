@@ -1,6 +1,8 @@
 """The gateways of the tier above: who is online, how the link to each is, whom to ask.
 
 Learns from the retained states that gateways publish of themselves, and from how asking them ends.
+A gateway that often fails, however quickly, is barred by a breaker. Silence is no failure to the
+breaker: it may be the link's, or the budget's, and the link estimate counts it.
 """
 
 from __future__ import annotations
@@ -8,15 +10,31 @@ from __future__ import annotations
 import random
 
 from runtime import topics
+from runtime.adapters.breaker_signs import BreakerSigns
 from runtime.adapters.metrics import TierMetrics
+from runtime.core.breaker import Breaker, Pass
 from runtime.core.gateways import GatewayBook
 from runtime.core.link import LinkEstimator, LinkSettings
-from runtime.messages import Birth, ControlMessage, Draining, Offline, Tier, decode_control
+from runtime.errors import BackendError, TierwiseError, UnavailableError, UnknownModelError
+from runtime.messages import (
+    Answer,
+    Birth,
+    ControlMessage,
+    Draining,
+    Offline,
+    Outcome,
+    Tier,
+    decode_control,
+)
 from runtime.ports import Message, MessageBus
 
 # A gateway that did not reply is asked again only after this time, if there is another one.
 AVOID_S = 2.0
 MAX_LINKS = 256
+# What a gateway itself is at fault for; to refuse, or to be late, is no fault.
+_FAULTS = frozenset(
+    kind.code for kind in (TierwiseError, UnavailableError, BackendError, UnknownModelError)
+)
 
 
 class Upstreams:
@@ -40,6 +58,8 @@ class Upstreams:
         self._book = GatewayBook()
         self._links: dict[str, LinkEstimator] = {}
         self._avoid_until_s: dict[str, float] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._signs = BreakerSigns("upstream", metrics)
         # Spreads load; nothing secret depends on it.
         self._chooser = chooser or random.Random()  # noqa: S311
         bus.subscribe(topics.gateway_state(region), self._on_state, qos=1)
@@ -54,6 +74,7 @@ class Upstreams:
             avoid=frozenset(failed | {other_than}),
             draws=(self._chooser.random(), self._chooser.random()),
             pinned=self._pinned,
+            barred=frozenset(g for g, one in self._breakers.items() if not one.lets_pass(now_s)),
         )
         return None if chosen == other_than else chosen
 
@@ -62,6 +83,30 @@ class Upstreams:
         if gateway not in self._links:
             self._links[gateway] = LinkEstimator(self._settings)
         return self._links[gateway]
+
+    def enter(self, gateway: str, now_s: float) -> Pass | None:
+        """Leave to ask a gateway once, or not; whoever has it says later how it went."""
+        if gateway not in self._breakers:
+            self._breakers[gateway] = Breaker(gateway, on_change=self._signs)
+        return self._breakers[gateway].enter(now_s)
+
+    def leave(self, gateway: str, passed: Pass | None, now_s: float) -> None:
+        """Nothing was heard that says how well a gateway is; no news after ``note_answered``."""
+        if passed is not None and gateway in self._breakers:
+            self._breakers[gateway].leave(passed, now_s, succeeded=None)
+
+    def note_answered(
+        self, gateway: str, passed: Pass | None, now_s: float, answer: Answer | None
+    ) -> None:
+        """What a gateway said; None where that could not be understood."""
+        if passed is None or gateway not in self._breakers:
+            return
+        succeeded: bool | None = True
+        if answer is None:
+            succeeded = False
+        elif answer.outcome is Outcome.FAILED:
+            succeeded = False if answer.error_code in _FAULTS else None
+        self._breakers[gateway].leave(passed, now_s, succeeded=succeeded)
 
     def note_answering(self, gateway: str, queue_len: int | None) -> None:
         """A gateway replied, and said how much it has to do."""
@@ -94,6 +139,8 @@ class Upstreams:
             for gone in self._links.keys() - self._book.online.keys():
                 del self._links[gone]
                 self._avoid_until_s.pop(gone, None)
+                self._breakers.pop(gone, None)
+                self._signs.forget(gone)
 
     def _speaks_for_itself(self, topic: str, state: ControlMessage) -> bool:
         """Whether a state is that of a gateway of the tier above, said at that gateway's topic.

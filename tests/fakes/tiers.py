@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from runtime.adapters.breaker_signs import BreakerSigns
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
@@ -159,7 +160,8 @@ class FakeTier:
             LoadedMember(member.name, member.weight, backend, typical_ms)
             for member, backend in zip(described.members, self.backends, strict=True)
         ]
-        self.model = LocalModel(described, members, self.clock)
+        signs = BreakerSigns("member", self.metrics)
+        self.model = LocalModel(described, members, self.clock, on_breaker=signs)
         self.bus = MemoryBus(broker, client_id=f"{tier.value}-{site}", link=link)
         self.up_bus = MemoryBus(broker, client_id=f"{tier.value}-{site}.up", link=link)
         self.uplink = self._uplink(above, hedge_share, chooser) if above else None

@@ -83,3 +83,14 @@ def test_a_gateway_whose_state_was_removed_is_not_asked() -> None:
 
     assert not book.online
     assert book.note(_birth("a", epoch=1))
+
+
+def test_who_is_barred_is_not_asked_even_when_nobody_else_is_there() -> None:
+    book = GatewayBook()
+    book.note(_birth("a"))
+    barred = frozenset({"a"})
+
+    assert book.choose(avoid=NOBODY, draws=(0, 0), barred=barred) is None
+    assert book.choose(avoid=NOBODY, draws=(0, 0), barred=barred, pinned="a") is None
+    book.note(_birth("b"))
+    assert book.choose(avoid=frozenset({"b"}), draws=(0, 0), barred=barred) == "b"

@@ -183,7 +183,10 @@ class Agent(LateAnswers):
             bus,
             region=settings.region,
             site=settings.agent,
-            is_reachable=lambda: uplink is None or uplink.choose() is not None,
+            # Whoever is stopped, or may not climb, does neither by the back door.
+            is_reachable=lambda: (
+                switch.stop is None and (uplink is None or uplink.choose() is not None)
+            ),
             is_busy=lambda: self._admission.count > 0,
         )
         stack.push_async_callback(bus.close)

@@ -21,6 +21,7 @@ from runtime.exchange.station import (
     switch_of,
     uplink_settings,
 )
+from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink
 from runtime.messages import Tier
 
@@ -44,7 +45,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         switch = switch_of(parts, settings.state)
         switch.listen(bus)
         relay = ControlRelay(switch, bus, region=settings.region, metrics=parts.metrics)
-        uplink = await _uplink(settings, parts, relay, stack)
+        uplink = await _uplink(settings, parts, switch, relay, stack)
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         if auditor is not None:
@@ -76,7 +77,11 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 
 async def _uplink(
-    settings: GatewaySettings, parts: Station, relay: ControlRelay, stack: AsyncExitStack
+    settings: GatewaySettings,
+    parts: Station,
+    switch: StopSwitch,
+    relay: ControlRelay,
+    stack: AsyncExitStack,
 ) -> Uplink | None:
     """The way to the tier above: a connection of its own, so that its stalls hold no replies up."""
     if not (settings.upstream.enabled and settings.escalation.enabled):
@@ -104,7 +109,7 @@ async def _uplink(
         bus,
         region=settings.upstream.region,
         site=settings.gateway,
-        is_reachable=lambda: uplink.choose() is not None,
+        is_reachable=lambda: switch.stop is None and uplink.choose() is not None,
         is_busy=lambda: uplink.num_pending > 0,
     )
     stack.push_async_callback(sender.close)

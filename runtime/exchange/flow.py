@@ -4,6 +4,8 @@ The same story on the device, in the region and in the cloud: the local model an
 sure, that stands; if not, the request climbs while there is time; what comes back is weighed
 against the answer in hand; the best goes out before the deadline, with how it came about.
 
+What an operator has stopped comes first of all: then nobody answers, or nothing climbs.
+
 A rule of the policy, where one holds, comes before all of this: it answers, or names the tier that
 is to answer.
 

@@ -43,6 +43,7 @@ from runtime.messages import (
     Deferred,
     InferenceRequest,
     ItemKind,
+    Reason,
     Refused,
     Tier,
     encode_control,
@@ -181,7 +182,8 @@ class Receiver:
         request = self._request(arrived.message)
         deadline = Deadline.after(self._clock.monotonic_s(), self._budget_ms)
         answer = await self._flow.answer(request, deadline)
-        if is_unanswered(answer.outcome, answer.reason):
+        is_stopped = answer.reason in (Reason.STOPPED, Reason.FALLBACK)
+        if is_stopped or is_unanswered(answer.outcome, answer.reason):
             self._defer(arrived)
             return
         correction = self._correction(arrived, answer)

@@ -39,9 +39,10 @@ class StoringTier(FakeTier):
         folder: Path,
         *backends: NumbersBackend,
         state: StateSettings | None = None,
+        latch: Path | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(broker, tier, *backends, **options)
+        super().__init__(broker, tier, *backends, state=latch, **options)
         self._folder = folder / self.identity.site
         self._state = state or StateSettings()
         self._exits = AsyncExitStack()

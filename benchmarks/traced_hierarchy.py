@@ -143,13 +143,16 @@ def logits_of(predictions: Predictions, tier: int) -> npt.NDArray[np.float32]:
 
 
 class Hierarchy:
-    """An edge and a cloud tier with one budget."""
+    """An edge and a cloud tier; without a policy thresholds decide, at 0.8."""
 
-    def __init__(self, predictions: Predictions, policy: Policy, round_trip_ms: Floats) -> None:
+    def __init__(
+        self, predictions: Predictions, policy: Policy | None, round_trip_ms: Floats
+    ) -> None:
         broker, clock = MemoryBroker(), SystemClock()
+        self.broker = broker
         self._is_online = asyncio.Event()
         round_trips = {str(number): float(ms) for number, ms in enumerate(round_trip_ms)}
-        digest = digest_of(encode_policy(policy))
+        digest = digest_of(encode_policy(policy)) if policy else ""
         self.tiers: list[RequestFlow] = []
         self.buses: list[MemoryBus | TracedBus] = []
         self.uplink: Uplink | None = None

@@ -271,7 +271,7 @@ class TierMetrics:
 
     def count_route(self, route: Sequence[Tier]) -> None:
         """Counts a request that is passed up; without named tiers, to the next one above."""
-        self._routes.labels(",".join(route) or "next").inc()
+        self._child(self._routes, ",".join(route) or "next").inc()
 
     def count_unknown_gear(self) -> None:
         """Counts a request that came with the gear of another policy."""
@@ -295,7 +295,7 @@ class TierMetrics:
 
     def count_escalation(self, result: str) -> None:
         """Counts an escalation by what came of it."""
-        self._escalations.labels(result).inc()
+        self._child(self._escalations, result).inc()
 
     def count_hedge(self) -> None:
         """Counts a second gateway that was asked beside a slow one."""

@@ -21,8 +21,9 @@ _DEVIATION_GAIN = 1 / 4
 # From the usual time this many deviations on, everything is in time.
 _DEVIATIONS = 4
 _MIN_DEVIATION_MS = 1.0
-# Older than this many half-lives, an observation weighs nothing.
-_MAX_AGE = 10
+# So many half-lives from the epoch a new one begins; so many ago, an observation weighs nothing.
+_MAX_EXPONENT = 100.0
+_NOTHING = 1000.0
 # Sizes that differ by less tell nothing of the bandwidth.
 _MIN_SPREAD_BYTES = 4096
 _BANDWIDTH_GAIN = 0.2
@@ -31,6 +32,8 @@ _MIN_OF_EACH = 4
 MIN_REPLIES = 8
 # So many in a row that did not come back in time are an outage and no bad luck.
 OUTAGE = 4
+# Putting times in order costs more than all else here, and one more changes little.
+_ORDERED_FOR = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Observed:
     is_reply: bool
     remote_ms: float | None = None
     was_given_up: bool = False
+    # As seen from the epoch of the estimator; all weights fade alike.
+    weight: float = 0.0
 
 
 class LinkEstimator:
@@ -71,6 +76,10 @@ class LinkEstimator:
         self._usual_ms: float | None = None
         self._deviation_ms = 0.0
         self._ms_per_byte = 0.0
+        self._epoch_s = 0.0
+        # Times in order, by what they are of, and at which observation they were put in order.
+        self._ordered: dict[str, tuple[int, list[float]]] = {}
+        self._num_noted = 0
 
     def note_sent(self, now_s: float) -> None:
         """A request left; the next probe is due ``probe_interval_s`` later."""
@@ -115,6 +124,14 @@ class LinkEstimator:
                 self._observed.pop()
 
     def _note(self, observed: Observed) -> None:
+        self._num_noted += 1
+        exponent = (observed.at_s - self._epoch_s) / self._settings.half_life_s
+        if exponent > _MAX_EXPONENT:
+            faded = 0.5 ** min(exponent, _NOTHING)
+            for one in self._observed:
+                one.weight *= faded
+            self._epoch_s, exponent = observed.at_s, 0.0
+        observed.weight = 2.0**exponent
         self._observed.append(observed)
         self._prior += self._settings.prior_step * (float(observed.is_reply) - self._prior)
 
@@ -152,20 +169,19 @@ class LinkEstimator:
             return 0.0
         total = self._settings.prior_weight
         in_time = total * self._prior * self._usually_in_time(waits_ms)
-        half_life_s = self._settings.half_life_s
-        oldest_s = now_s - _MAX_AGE * half_life_s
-        for observed in reversed(self._observed):
-            if observed.at_s < oldest_s:
-                break
-            weight: float = 0.5 ** (max(0.0, now_s - observed.at_s) / half_life_s)
+        heard = heard_in_time = 0.0
+        for observed in self._observed:
             took_ms = observed.elapsed_ms - self._ms_per_byte * observed.num_bytes
-            if not observed.is_reply and took_ms < waits_ms:
+            weight = observed.weight
+            if not observed.is_reply:
                 # A short silence says little about a longer wait.
-                weight *= max(0.0, took_ms) / waits_ms
-            total += weight
-            if observed.is_reply and took_ms <= waits_ms:
-                in_time += weight
-        return in_time / total
+                heard += weight * min(1.0, max(0.0, took_ms) / waits_ms)
+                continue
+            heard += weight
+            if took_ms <= waits_ms:
+                heard_in_time += weight
+        faded: float = 0.5 ** min(_NOTHING, (now_s - self._epoch_s) / self._settings.half_life_s)
+        return (in_time + faded * heard_in_time) / (total + faded * heard)
 
     def _usually_in_time(self, waits_ms: float) -> float:
         if self._usual_ms is None:
@@ -177,6 +193,7 @@ class LinkEstimator:
     def travel_ms(self, quantile: float, *, num_bytes: int = 0) -> float | None:
         """What the way there and back takes, without work above; None before enough replies."""
         return self._quantile(
+            "travel",
             quantile,
             num_bytes,
             lambda one: None if one.remote_ms is None else one.elapsed_ms - one.remote_ms,
@@ -184,16 +201,23 @@ class LinkEstimator:
 
     def elapsed_ms(self, quantile: float, *, num_bytes: int = 0) -> float | None:
         """What replies take from end to end; None before enough of them."""
-        return self._quantile(quantile, num_bytes, lambda one: one.elapsed_ms)
+        return self._quantile("elapsed", quantile, num_bytes, lambda one: one.elapsed_ms)
 
     def _quantile(
-        self, quantile: float, num_bytes: int, time_of: Callable[[Observed], float | None]
+        self,
+        of: str,
+        quantile: float,
+        num_bytes: int,
+        time_of: Callable[[Observed], float | None],
     ) -> float | None:
-        times = sorted(
-            took_ms - self._ms_per_byte * one.num_bytes
-            for one in self._observed
-            if one.is_reply and (took_ms := time_of(one)) is not None
-        )
+        noted, times = self._ordered.get(of, (-_ORDERED_FOR, []))
+        if self._num_noted - noted >= _ORDERED_FOR or len(times) < MIN_REPLIES:
+            times = sorted(
+                took_ms - self._ms_per_byte * one.num_bytes
+                for one in self._observed
+                if one.is_reply and (took_ms := time_of(one)) is not None
+            )
+            self._ordered[of] = self._num_noted, times
         if len(times) < MIN_REPLIES:
             return None
         position = min(len(times), math.ceil((len(times) + 1) * quantile)) - 1

@@ -197,3 +197,39 @@ def test_bad_luck_now_and_then_is_no_outage() -> None:
         estimator.note_reply(1.0, 20)
 
     assert 0.2 < estimator.chance(1.0, 50) < 0.5
+
+
+def _chance_of_a_story(start_s: float) -> float:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(400):
+        at_s = start_s + number * 0.7
+        if number % 3:
+            estimator.note_reply(at_s, 20 + number % 40)
+        else:
+            estimator.note_lost(at_s, 50)
+    return estimator.chance(start_s + 400 * 0.7, 50)
+
+
+@pytest.mark.parametrize("start_s", [0.0, 99.5, 1e6])
+def test_the_chance_is_the_same_whenever_it_all_began(start_s: float) -> None:
+    assert _chance_of_a_story(start_s) == pytest.approx(_chance_of_a_story(7.0), rel=1e-6)
+
+
+def test_the_latest_counts_most() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(3):
+        estimator.note_lost(1.0, 50)
+    for number in range(3):
+        estimator.note_reply(4.0 + number / 1000, 20)
+
+    assert estimator.chance(4.1, 50) > 0.75
+
+
+def test_a_time_of_long_ago_weighs_nothing() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for _ in range(50):
+        estimator.note_reply(1.0, 20)
+    for _ in range(10):
+        estimator.note_lost(50_000.0, 50)
+
+    assert estimator.chance(50_000.0, 40) < 0.25

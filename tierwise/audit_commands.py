@@ -134,6 +134,7 @@ def counts_in(text: str, where: str) -> Counts:
         hedges=total("hedges_total"),
         escalations=results,
         cancelled=total("refused_requests_total", code="cancelled"),
+        late=total("late_requests_total"),
     )
 
 

@@ -39,6 +39,11 @@ class OutboxMetrics:
             ("kind", "result"),
             registry=registry,
         )
+        self._late_requests = Counter(
+            f"{name}_late_requests_total",
+            "Requests of outboxes below that were worked on; they are among the answers, too",
+            registry=registry,
+        )
         self._corrections = Counter(
             f"{name}_corrections_total",
             "Corrections that arrived, by whether they say the same as the answer that was given",
@@ -67,6 +72,10 @@ class OutboxMetrics:
     def count_received(self, kind: str, result: str) -> None:
         """Counts an item from another tier."""
         self._received.labels(kind, result).inc()
+
+    def count_late_request(self) -> None:
+        """Counts a request that nobody waits for any more, and that was worked on."""
+        self._late_requests.inc()
 
     def count_correction(self, result: str) -> None:
         """Counts a correction: ``confirmed``, ``changed``, ``ignored`` (no or no first one)."""

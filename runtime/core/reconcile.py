@@ -1,8 +1,9 @@
 """Whether the counters of all tiers add up: what came in has gone out, and nothing was dropped.
 
 Rules, for counters read at one moment each:
-  * at every tier, requests received are answered, refused, copies of others, or in progress; one
-    that ends while it is counted may be in two of these, so as many as are in progress may be over;
+  * at every tier, requests received, now or late from an outbox, are answered, refused, copies of
+    others, or in progress; one that ends while it is counted may be in two of these, so as many as
+    are in progress may be over;
   * at every tier, a request that was sent up is an escalation that has ended, a hedge beside one,
     or in progress; one that ended without being sent says so in its result;
   * between tiers, what was sent and not received has been waited for in vain.
@@ -32,7 +33,7 @@ class Counts:
     """What one process has counted since its start.
 
     ``escalations`` are those that ended, by result. ``cancelled`` are the refusals of requests
-    whose caller went away.
+    whose caller went away, ``late`` requests from outboxes below, which nobody waits for.
     """
 
     tier: Tier
@@ -46,6 +47,7 @@ class Counts:
     hedges: int
     escalations: Mapping[str, int]
     cancelled: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ def _within(one: Counts) -> list[Finding]:
     findings = [
         Finding(
             one.where,
-            "received = answered + refused + copies + in progress",
-            one.received,
+            "received + late = answered + refused + copies + in progress",
+            one.received + one.late,
             ended,
             ended + one.pending,
         )

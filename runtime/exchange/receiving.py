@@ -182,6 +182,7 @@ class Receiver:
         request = self._request(arrived.message)
         deadline = Deadline.after(self._clock.monotonic_s(), self._budget_ms)
         answer = await self._flow.answer(request, deadline)
+        self._metrics.count_late_request()
         is_stopped = answer.reason in (Reason.STOPPED, Reason.FALLBACK)
         if is_stopped or is_unanswered(answer.outcome, answer.reason):
             self._defer(arrived)

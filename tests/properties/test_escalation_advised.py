@@ -127,6 +127,29 @@ def test_only_what_the_fit_lets_stand_is_answered_below_the_top(
     assert (decision.outcome is Outcome.ANSWERED) == stands
 
 
+@pytest.mark.parametrize(
+    ("is_reachable", "reason"), [(False, Reason.NO_UPSTREAM), (True, Reason.UNLIKELY_IN_TIME)]
+)
+def test_an_answer_from_below_is_the_one_to_keep_where_the_fit_would_have_asked(
+    is_reachable: bool,  # noqa: FBT001 - a case
+    reason: Reason,
+) -> None:
+    situation = Situation(
+        confidence=Confidence(1, 0.5, 0.1, 0.5, is_valid=True),
+        tier_above=Tier.CLOUD,
+        residency=Residency.CLOUD,
+        remaining_ms=100,
+        upstream_is_reachable=is_reachable,
+        chance_in_time=0.9,
+        probe_is_due=False,
+    )
+    advice = Advice(CHOICES[-1], ASKS[1], 0.0, 0.0, 0.0, False, 0, 0)
+
+    decision = decide(EscalationPolicy(accept_at=0.9), situation, advice)
+
+    assert (decision.outcome, decision.reason) == (Outcome.ABSTAINED, reason)
+
+
 @given(escalation_policies, situations, st.sampled_from(ASKS))
 def test_a_route_is_passed_on_or_there_is_a_reason_why_not(
     numbers: EscalationPolicy, situation: Situation, asks: Choice

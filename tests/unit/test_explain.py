@@ -211,6 +211,12 @@ def test_what_residency_kept_from_a_gear_is_the_tier_that_it_wanted() -> None:
     assert told.otherwise == ("It would have asked the cloud if residency allowed cloud.",)
 
 
+def test_a_residency_for_a_tier_of_a_later_version_is_named_as_it_is() -> None:
+    told = explain(of(KEPT, reason="residency", route="orbit"))
+
+    assert any("orbit" in sentence for sentence in told.otherwise)
+
+
 def test_an_answer_from_below_that_stands_is_weighed_too() -> None:
     facts = Facts(
         tier="regional", action="answer", reason="lower_stands", probability=0.4,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.gears import LOWER, STRAIGHT, gear, gearbox, policy, table, watched
+from runtime.averages import Average
 from runtime.core.gearbox import Engaged
 from runtime.core.ladder import gear_named, label_under, ladder, step_of
 from runtime.core.live import LiveControl, Standing, allowed_disagreement
@@ -103,6 +104,14 @@ class TestLabelUnderAGear:
     def test_without_tables_the_top_tier_answers(self) -> None:
         assert self.label(STRAIGHT, edge=self.SURE, cloud=Seen(0, 0.5)) == 0
         assert self.label(STRAIGHT, edge=self.SURE) is None
+
+    def test_averages_are_not_among_what_was_seen(self) -> None:
+        gears = tuple(
+            msgspec.structs.replace(one, averages=(Average(("edge", "regional"), (0.5, 0.5)),))
+            for one in WATCHED.gears
+        )
+
+        assert label_under(gears[0], self.TIERS, {"edge": self.SURE}) is None
 
 
 class TestStanding:

@@ -19,7 +19,7 @@ from runtime.averages import Average
 from runtime.errors import PolicyError
 from runtime.messages import Guarantee
 from runtime.policy_checks import check_policy
-from runtime.policy_rules import Rules
+from runtime.policy_rules import Resorts, Rules
 
 MAX_POLICY_BYTES = 16 << 20
 MIN_TIERS = 2
@@ -206,7 +206,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     ``tiers`` go from the device upwards; ``prices`` are theirs in prices of the top tier.
     ``models`` maps a tier to the digest of the model whose predictions were used. The first of the
     ``rules`` that holds decides before any model runs. ``with_averages`` says that gears which
-    average were among those to choose from, whether or not one was chosen.
+    average were among those to choose from, whether or not one was chosen. Where no answer stands,
+    ``fallback`` is gone through in its order; without one, what is in hand goes out as degraded.
     """
 
     name: Name
@@ -221,6 +222,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     method: str = ""
     software: str = ""
     rules: Rules = ()
+    fallback: Resorts = ()
+    fallback_rules: Rules = ()
     with_averages: bool = False
     trace: TraceFacts | None = None
     scores: ScoreReference | None = None

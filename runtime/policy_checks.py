@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.averages import AVERAGED_SCORES, check_averages
-from runtime.policy_rules import check_rules
+from runtime.policy_rules import check_fallback, check_rules
 
 if TYPE_CHECKING:
     from runtime.policy import (
@@ -39,6 +39,7 @@ def check_policy(policy: Policy) -> None:
     asked = msgspec.structs.astuple(policy.targets)
     _check_finite("a target", (number for number in asked if number is not None))
     check_rules(policy.rules, policy.tiers, policy.labels)
+    check_fallback(policy.fallback, policy.fallback_rules, policy.tiers, policy.labels)
     _check_live(policy)
     for gear in policy.gears:
         _check_finite("a gear's number", (gear.penalty, gear.budget_ms, gear.load))

@@ -35,6 +35,9 @@ Value = Text | float | bool
 Values = Annotated[tuple[Value, ...], msgspec.Meta(min_length=1, max_length=MAX_VALUES)]
 Statistic = Literal["mean", "min", "max", "std", "size"]
 Op = Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in"]
+# What there is to do where no answer stands; ``Policy.fallback`` has their order.
+Resort = Literal["lower", "rules", "review", "abstain"]
+Resorts = Annotated[tuple[Resort, ...], msgspec.Meta(max_length=4)]
 ORDERED = ("<", "<=", ">", ">=")
 
 
@@ -115,22 +118,32 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 Rules = Annotated[tuple[Rule, ...], msgspec.Meta(max_length=MAX_RULES)]
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    rules: Rules
+class RulesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person writes down for a policy: its first resort, and its last ones.
+
+    ``rules`` decide before any model. Where no answer stands, ``fallback`` is gone through in
+    order; ``fallback_rules`` are those of the resort ``rules``.
+    """
+
+    rules: Rules = ()
+    fallback: Resorts = ()
+    fallback_rules: Rules = ()
 
 
-def read_rules(text: str, source: str) -> tuple[Rule, ...]:
-    """The rules in a TOML file with a table ``[[rules]]`` for each.
+def read_rules(text: str, source: str) -> RulesFile:
+    """The rules in a TOML file: a table ``[[rules]]`` for each, and what to fall back on.
 
     Raises:
         PolicyError: not TOML, or something else than rules.
     """
+    if not text.strip():
+        raise PolicyError(f"{source} has no usable rules: it is empty; `rules = []` means none")
     try:
-        return msgspec.convert(tomllib.loads(text), _File).rules
+        return msgspec.convert(tomllib.loads(text), RulesFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise PolicyError(
             f"{source} has no usable rules: {error}; write a table [[rules]] for each, with name, "
-            "when, and answer or ask"
+            "when, and answer or ask, and fallback = [..] of lower, rules, review and abstain"
         ) from error
 
 
@@ -149,6 +162,29 @@ def check_rules(rules: Sequence[Rule], tiers: Sequence[str], labels: Sequence[st
             raise ValueError(f"the rule {rule.name} answers {rule.answer!r}, which is no label")
         if rule.ask and rule.ask not in tiers:
             raise ValueError(f"the rule {rule.name} asks {rule.ask!r}, which is no tier of it")
+
+
+def check_fallback(
+    fallback: Sequence[Resort],
+    rules: Sequence[Rule],
+    tiers: Sequence[str],
+    labels: Sequence[str],
+) -> None:
+    """Refuses an order of last resorts that could not be followed as it is written.
+
+    Raises:
+        ValueError: says why.
+    """
+    check_rules(rules, tiers, labels)
+    if len(set(fallback)) != len(fallback):
+        raise ValueError("a resort is in the fallback order twice")
+    if "abstain" in fallback[:-1]:
+        raise ValueError("nothing in the fallback order can come after abstain")
+    if ("rules" in fallback) != bool(rules):
+        raise ValueError("`rules` in the fallback order go with `fallback_rules`, and the reverse")
+    asking = [rule.name for rule in rules if rule.ask]
+    if asking:
+        raise ValueError(f"the fallback rule {asking[0]} asks; only rules with an `answer` can be")
 
 
 def check_rules_fit(rules: Sequence[Rule], manifest: ModelManifest, source: object) -> None:

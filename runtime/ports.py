@@ -239,9 +239,10 @@ class ReviewItem:
 
     ``item`` names it: the same for the same request id and inputs. ``due_s`` is the instant by
     which a person was promised to have looked, on the wall clock as ``wall_s`` is. ``chance`` is
-    that of the answer to be right. ``answers`` is what the tiers have answered, upwards, as JSON:
-    a list of objects with ``tier``, ``label`` and, where it is known, ``score``. ``body`` are the
-    inputs as an Open Inference Protocol request, its JSON in the first ``header_length`` bytes.
+    that of the answer to be right; where no model answered, ``label`` is -1. ``answers`` is what
+    the tiers have answered, upwards, as JSON: a list of objects with ``tier``, ``label`` and, where
+    it is known, ``score``. ``body`` are the inputs as an Open Inference Protocol request, its JSON
+    in the first ``header_length`` bytes.
     """
 
     item: str

@@ -94,6 +94,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     from model_zoo.policies.trace import read_trace  # noqa: PLC0415
     from runtime.adapters.artifacts import write_artifact  # noqa: PLC0415
     from runtime.policy import Targets, digest_of, encode_policy  # noqa: PLC0415
+    from runtime.policy_rules import RulesFile  # noqa: PLC0415
 
     train, calibration = read_predictions(arguments.train), read_predictions(arguments.cal)
     targets = Targets(
@@ -104,7 +105,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
         max_cost=arguments.max_cost,
     )
     check_unused(calibration, train, targets, [*arguments.used_by, arguments.output])
-    rules = () if arguments.rules is None else read_rules_file(arguments.rules)
+    rules = RulesFile() if arguments.rules is None else read_rules_file(arguments.rules)
     check_for(rules, train.tiers, train.label_names, arguments.rules)
     if arguments.no_average:
         train, calibration = train.without_beliefs(), calibration.without_beliefs()
@@ -301,7 +302,7 @@ def _tell(policy: Policy, *, is_review_asked: bool = False) -> None:
     )
     _say_gears(policy.gears, policy.tiers)
     say_reviews(policy.gears, is_asked=is_review_asked)
-    say_rules(policy.rules)
+    say_rules(policy)
     for gear in policy.gears:
         for agreed in gear.averages:
             shares = zip(agreed.tiers, agreed.weights, strict=True)

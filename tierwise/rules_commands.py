@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runtime.policy import Policy
-    from runtime.policy_rules import Rule
+    from runtime.policy_rules import Rule, RulesFile
 
 
 def run_rules(arguments: argparse.Namespace) -> int:
@@ -23,6 +23,7 @@ def run_rules(arguments: argparse.Namespace) -> int:
     from runtime.adapters.artifacts import write_artifact  # noqa: PLC0415 - keeps --help quick
     from runtime.adapters.policy_file import read_policy  # noqa: PLC0415
     from runtime.policy import digest_of, encode_policy  # noqa: PLC0415
+    from runtime.policy_rules import RulesFile  # noqa: PLC0415
 
     if (arguments.set is None) != (arguments.output is None):
         raise PolicyError("--set and --output go together: the policy itself is not changed")
@@ -34,10 +35,10 @@ def run_rules(arguments: argparse.Namespace) -> int:
         write_artifact(arguments.output, contents)
     digest = digest_of(contents) if contents else known.digest
     if arguments.json:
-        rules = msgspec.to_builtins(policy.rules)
-        say_json({"policy": policy.name, "digest": digest, "rules": rules})
+        ruled = RulesFile(policy.rules, policy.fallback, policy.fallback_rules)
+        say_json({"policy": policy.name, "digest": digest, **msgspec.to_builtins(ruled)})
         return 0
-    say_rules(policy.rules)
+    say_rules(policy)
     if not policy.rules:
         say(f"{policy.name} has no rules")
     if contents:
@@ -45,7 +46,7 @@ def run_rules(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read_rules_file(path: Path) -> tuple[Rule, ...]:
+def read_rules_file(path: Path) -> RulesFile:
     """The rules in a TOML file.
 
     Raises:
@@ -61,29 +62,30 @@ def read_rules_file(path: Path) -> tuple[Rule, ...]:
 
 
 def check_for(
-    rules: Sequence[Rule], tiers: Sequence[str], labels: Sequence[str], source: object
+    ruled: RulesFile, tiers: Sequence[str], labels: Sequence[str], source: object
 ) -> None:
     """Refuses rules that are for other tiers or labels.
 
     Raises:
         PolicyError: they are.
     """
-    from runtime.policy_rules import check_rules  # noqa: PLC0415
+    from runtime.policy_rules import check_fallback, check_rules  # noqa: PLC0415
 
     try:
-        check_rules(rules, tiers, labels)
+        check_rules(ruled.rules, tiers, labels)
+        check_fallback(ruled.fallback, ruled.fallback_rules, tiers, labels)
     except ValueError as error:
         raise PolicyError(f"{source}: {error}") from error
 
 
-def with_rules(policy: Policy, rules: tuple[Rule, ...], source: object) -> Policy:
-    """The policy with these rules instead of its own.
+def with_rules(policy: Policy, ruled: RulesFile, source: object) -> Policy:
+    """The policy with these rules and this fallback order instead of its own.
 
     Raises:
         PolicyError: they are for another policy.
     """
-    check_for(rules, policy.tiers, policy.labels, source)
-    return msgspec.structs.replace(policy, rules=rules)
+    check_for(ruled, policy.tiers, policy.labels, source)
+    return msgspec.structs.replace(policy, **msgspec.structs.asdict(ruled))
 
 
 def note_rules_left_out(policy: Policy) -> None:
@@ -95,10 +97,17 @@ def note_rules_left_out(policy: Policy) -> None:
         )
 
 
-def say_rules(rules: Sequence[Rule]) -> None:
-    """The rules as a table, in the order in which they are tried; nothing without rules."""
+def say_rules(policy: Policy) -> None:
+    """The rules as tables, in the order in which they are tried; nothing where there are none."""
+    _say_table(policy.rules, "RULE")
+    if policy.fallback:
+        say(f"where no answer stands: {', then '.join(policy.fallback)}")
+    _say_table(policy.fallback_rules, "FALLBACK RULE")
+
+
+def _say_table(rules: Sequence[Rule], title: str) -> None:
     if rules:
         say_table(
-            ("RULE", "WHEN", "THEN"),
+            (title, "WHEN", "THEN"),
             [(rule.name, " and ".join(map(str, rule.when)), rule.does) for rule in rules],
         )

@@ -16,13 +16,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from runtime.adapters.outbox_metrics import OutboxMetrics
+from runtime.adapters.policy_metrics import PolicyMetrics
 from runtime.messages import Guarantee, StopMode, Tier
-from runtime.ports import ReviewResult
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 IgnoredKind = Literal["late_reply", "duplicate", "undecodable", "unknown_topic", "stale_state"]
 AuditResult = Literal["agreed", "disagreed", "failed", "skipped"]
-DriftSign = Literal["scores", "audits"]
 ControlResult = Literal["applied", "stale", "malformed", "unheard"]
 
 _LATENCY_BUCKETS_S = (
@@ -33,13 +32,14 @@ _INFERENCE_BUCKETS_S = (
 )  # fmt: skip
 
 
-class TierMetrics:
+class TierMetrics(PolicyMetrics):
     """What one tier counts and measures."""
 
     def __init__(self, tier: Tier | str) -> None:
         self._registry = CollectorRegistry()
         name = f"tierwise_{Tier(tier).kind.value}"
         registry = self._registry
+        super().__init__(name, registry)
         Gauge(f"{name}_tier_info", "Which tier this is", ("tier",), registry=registry).labels(
             Tier(tier).value
         ).set(1)
@@ -156,50 +156,6 @@ class TierMetrics:
             registry=registry,
         )
         self._audit_loss.set(nan)
-        self._rules = Counter(
-            f"{name}_rules_total",
-            "Requests that a rule of the policy decided",
-            ("rule",),
-            registry=registry,
-        )
-        self._unusable_rule_values = Counter(
-            f"{name}_unusable_rule_values_total",
-            "Requests with a value that a rule looked at and could not compare",
-            ("rule",),
-            registry=registry,
-        )
-        self._reviews = Counter(
-            f"{name}_review_items_total",
-            "Answers that a person was to look at, by what became of the item",
-            ("result",),
-            registry=registry,
-        )
-        self._drift_alarms = Counter(
-            f"{name}_drift_alarms_total",
-            "Times that traffic was found not to be what the policy was fitted on, by what said so",
-            ("sign",),
-            registry=registry,
-        )
-        self._safer_steps = Gauge(
-            f"{name}_safer_steps",
-            "Steps that the last request was safer than its gear",
-            registry=registry,
-        )
-        self._steering = Gauge(
-            f"{name}_steering_ratio",
-            "Share of the safer steps that audits ask for",
-            registry=registry,
-        )
-        self._load = Gauge(
-            f"{name}_load_ratio",
-            "Round trips above, in those of the trace that the policy was fitted on",
-            registry=registry,
-        )
-        self._score_p = Gauge(
-            f"{name}_score_shift_p_ratio",
-            "Chance of scores like the latest ones in traffic like that of the fit",
-            registry=registry,
-        )
         self._stopped = Gauge(
             f"{name}_stopped_ratio",
             "1 while an operator has stopped this process, or lets nothing climb from it",
@@ -277,18 +233,6 @@ class TierMetrics:
         """Counts a request that came with the gear of another policy."""
         self._unknown_gears.inc()
 
-    def count_rule(self, rule: str, num: int = 1) -> None:
-        """Counts requests that a rule of the policy decided; 0 makes the series known."""
-        self._rules.labels(rule).inc(num)
-
-    def count_unusable_rule_value(self, rule: str) -> None:
-        """Counts a request with a value of another kind than a rule compares with."""
-        self._unusable_rule_values.labels(rule).inc()
-
-    def count_review(self, result: ReviewResult) -> None:
-        """Counts an item for review by whether it is in the queue."""
-        self._reviews.labels(result).inc()
-
     def observe_inference(self, model: str, service_us: float) -> None:
         """Measures one run of the model."""
         self._child(self._inference, model).observe(service_us / 1_000_000)
@@ -312,19 +256,6 @@ class TierMetrics:
     def set_audit_loss(self, loss: float | None) -> None:
         """Says how often the top tier is thought to disagree; not a number while unknown."""
         self._audit_loss.set(nan if loss is None else loss)
-
-    def count_drift_alarm(self, sign: DriftSign) -> None:
-        """Counts a time that traffic was found to have changed, or to have changed further."""
-        self._drift_alarms.labels(sign).inc()
-
-    def set_live(
-        self, *, step: int, steering: float, load: float | None, score_p: float | None
-    ) -> None:
-        """Says what live control makes of traffic; not a number while unknown."""
-        self._safer_steps.set(step)
-        self._steering.set(steering)
-        self._load.set(nan if load is None else load)
-        self._score_p.set(nan if score_p is None else score_p)
 
     def count_breaker_change(self, of: str, state: str) -> None:
         """Counts a breaker's new state."""

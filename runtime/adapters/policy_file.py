@@ -61,7 +61,7 @@ def open_gearbox(path: Path, tier: Tier, manifest: ModelManifest) -> Gearbox:
     _check_tiers(policy, path)
     _check_model(policy, path, tier, manifest)
     if tier.value == policy.tiers[0]:
-        check_rules_fit(policy.rules, manifest, path)
+        check_rules_fit((*policy.rules, *policy.fallback_rules), manifest, path)
     return Gearbox(tier, policy, known.digest)
 
 

@@ -22,6 +22,7 @@ from runtime.core.live import AS_IT_WAS_FITTED, Standing
 from runtime.core.rules import Rules
 from runtime.messages import USUAL_TIERS, Guarantee, Outcome, Reason, Residency, Tier
 from runtime.policy import Choice, DecisionTable, Gear, Policy, Score
+from runtime.policy_rules import Resort
 
 # Enough of a digest to tell policies apart, short enough for every request.
 DIGEST_CHARACTERS = 12
@@ -66,7 +67,8 @@ class Gearbox:
     """A tier's policy, ready to be looked things up in. Without a policy it has no gears.
 
     ``above`` are the tiers that have a say above this one, upwards; ``rules`` decide before any
-    gear, where a journey begins. ``has_reviews`` says that people may be asked about answers here.
+    gear, where a journey begins; ``fallback`` is gone through there when no answer stands.
+    ``has_reviews`` says that people may be asked about answers here.
     """
 
     def __init__(self, tier: Tier, policy: Policy | None = None, digest: str = "") -> None:
@@ -86,15 +88,20 @@ class Gearbox:
         # A gear without tables asks the top tier at once.
         self._to_the_top: Choice | None = None
         self.rules, self.has_reviews = Rules(), False
+        self.fallback: tuple[Resort, ...] = ()
+        self.fallback_rules = Rules()
         if policy is None:
             return
         self._is_lowest = tier.value == policy.tiers[0]
         if self._is_lowest:
             self.rules = Rules(policy.rules, policy.labels)
+            self.fallback = policy.fallback
+            self.fallback_rules = Rules(policy.fallback_rules, policy.labels)
         self.is_top = tier.value == policy.tiers[-1]
         above = (other for other in Tier if other.height > tier.height)
         self.above = tuple(other for other in above if other.value in policy.tiers)
-        self.has_reviews = self.is_top and any(gear.review for gear in policy.gears)
+        reviews_top = self.is_top and any(gear.review for gear in policy.gears)
+        self.has_reviews = reviews_top or "review" in self.fallback
         self._ladders = {gear.name: ladder(gear, policy.targets) for gear in policy.gears}
         self._gears = {gear.name: gear for steps in self._ladders.values() for gear in steps}
         for gear in self._gears.values():

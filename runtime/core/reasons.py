@@ -59,7 +59,7 @@ ENDED = {
     Reason.LOCAL_FAILED: "The model of the tier failed, and nothing better came back.",
     Reason.DEADLINE: "The time was over before there was an answer.",
     Reason.RULE: "A rule of the policy decided.",
-    Reason.REVIEW: "It is the best answer so far, and waits for a person to look at it.",
+    Reason.REVIEW: "This is all there is so far, and it waits for a person to look at it.",
     Reason.FALLBACK: "An operator lets nothing climb; the local model answered alone.",
     Reason.STOPPED: "An operator has stopped answers.",
 }

@@ -44,6 +44,14 @@ class Identity:
     region: str
 
 
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """The last resort that was followed, empty where none had anything; and its rule's ruling."""
+
+    resort: str
+    ruling: Ruling | None = None
+
+
 @dataclass(frozen=True)
 class Course:
     """What happened to one request here.
@@ -54,7 +62,8 @@ class Course:
     what the tiers below hold likely did not come along. ``ruling`` is that of a rule of the policy,
     which decided instead of a gear, and ``given`` the outputs that a rule gave instead of the
     model. ``review`` is what was weighed where a person is to look at the answer. ``stop`` is what
-    an operator has said, where nothing else had a say.
+    an operator has said, where nothing else had a say. ``fell_back`` is what was done instead
+    because no answer stood.
     """
 
     request: InferenceRequest
@@ -73,6 +82,7 @@ class Course:
     review: Weighed | None = None
     lacks_beliefs: bool = False
     stop: Stop | None = None
+    fell_back: FellBack | None = None
 
     @cached_property
     def result(self) -> LocalResult | None:
@@ -130,7 +140,7 @@ class Course:
         result = self.result
         if result is None or result.left_out or not result.confidence.is_valid:
             return False
-        if self.lacks_beliefs:
+        if self.lacks_beliefs or self.fell_back is not None:
             return False
         if self.request.route and tier not in self.request.route:
             # The route left this tier out, and then its model had to answer.
@@ -185,16 +195,18 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
             error_code="",
             notice=theirs.notice,
         )
-    result = course.result
+    result, label, confidence = course.result, hop.label, hop.confidence
     outputs = course.given if result is None else result.outputs
+    if course.fell_back is not None and course.fell_back.ruling is not None:
+        outputs, label, confidence = course.given, course.fell_back.ruling.label, None
     if not answer.has_answer or outputs is None:
         return answer
     return msgspec.structs.replace(
         answer,
         tier=identity.tier,
-        label=hop.label,
-        label_name="" if hop.label is None else manifest.labels[hop.label],
-        confidence=hop.confidence,
+        label=label,
+        label_name="" if label is None else manifest.labels[label],
+        confidence=confidence,
         outputs=_chosen(outputs, request.outputs),
     )
 

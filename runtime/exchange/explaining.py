@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.explain import Facts, explain, facts_of_hop, with_review
+from runtime.core.reasons import plain
 from runtime.core.story import Ending, Story, tell
 from runtime.core.turning import Place
 from runtime.exchange.course import Course
@@ -29,10 +32,25 @@ def explained(
         guarantee=answer.guarantee.value,
         latency_ms=answer.latency_ms,
     )
-    notes = (f"What an operator has said: {answer.notice}.",) if answer.notice else ()
+    notes = [f"What an operator has said: {answer.notice}."] if answer.notice else []
+    notes.extend(_fell_back(course))
     return msgspec.json.encode(tell(ending, tiers, labels=labels, notes=notes)).decode()
 
 
+def _fell_back(course: Course) -> Iterator[str]:
+    """What was done because no answer stood."""
+    if course.fell_back is None:
+        return
+    resort, ruling = course.fell_back.resort, course.fell_back.ruling
+    what = _RESORTS[resort] if ruling is None else f"fell back on the rule {plain(ruling.rule)}"
+    yield f"No answer stood, so the policy {what}."
+
+
+_RESORTS = {
+    "review": "left it to a person",
+    "abstain": "had the tier withhold what it had",
+    "": "had no resort left, and what there was is withheld",
+}
 _STORY = msgspec.json.Decoder(Story)
 
 

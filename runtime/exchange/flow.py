@@ -7,7 +7,7 @@ against the answer in hand; the best goes out before the deadline, with how it c
 What an operator has stopped comes first of all: then nobody answers, or nothing climbs.
 
 A rule of the policy, where one holds, comes before all of this: it answers, or names the tier that
-is to answer.
+is to answer. Where no answer stands in the end, the last resorts of the policy come after it.
 
 A fitted gear may say it otherwise: leave a tier out, ask two at once, or let the answer of a tier
 below stand. The tier below names the route then, and this one follows it as far as it can.
@@ -25,7 +25,6 @@ import msgspec
 import structlog
 
 from runtime.adapters.metrics import TierMetrics
-from runtime.core.audit import NOT_DRAWN
 from runtime.core.confidence import Confidence
 from runtime.core.escalation import (
     Action,
@@ -50,13 +49,12 @@ from runtime.exchange.correcting import CorrectionDesk
 from runtime.exchange.course import (
     Course,
     Identity,
-    compose,
-    record,
     stands,
     with_own_reason,
 )
-from runtime.exchange.explaining import explained
+from runtime.exchange.falling_back import LastResorts
 from runtime.exchange.halting import Halting
+from runtime.exchange.ledger import Ledger
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
@@ -112,11 +110,24 @@ class RequestFlow:
     ) -> None:
         self.identity, self.model, self.policy = identity, model, policy
         self.gearbox = gearbox or Gearbox(identity.tier)
-        self._clock, self._metrics, self._log, self._uplink = clock, metrics, log, uplink
-        self._auditor, self._reviewer, self._pilot, self._desk = auditor, reviewer, pilot, desk
+        self._clock, self._metrics, self._uplink = clock, metrics, uplink
+        self._reviewer, self._pilot = reviewer, pilot
         self.switch = switch
         self._halting = Halting(switch, self.policy, clock, self.gearbox.digest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
+        self._ledger = Ledger(
+            identity,
+            model.manifest,
+            policy=policy,
+            clock=clock,
+            metrics=metrics,
+            log=log,
+            halting=self._halting,
+            auditor=auditor,
+            pilot=pilot,
+            desk=desk,
+        )
+        self._resorts = LastResorts(self.gearbox, model.manifest, metrics, reviewer)
 
     def check(self, request: InferenceRequest) -> None:
         """Refuses what this tier may not see and what its model cannot take.
@@ -137,11 +148,12 @@ class RequestFlow:
         arrived_s = self._clock.monotonic_s()
         course = await self._halting.course(request, deadline, self.needed_ms, self._infer)
         if course is not None:
-            return self._finished(course, deadline, arrived_s)
+            return self._ledger.finished(course, deadline, arrived_s)
         ruling = self._ruler.ruling(request)
         if ruling is not None:
             course = await self._follow_rule(request, deadline, ruling)
-            return self._finished(course, deadline, arrived_s)
+            course = await self._resorts.fallen_back(course, self._until(deadline))
+            return self._ledger.finished(course, deadline, arrived_s)
         engaged = self.gearbox.engage(
             request.gear,
             remaining_ms=request.remaining_ms,
@@ -157,23 +169,13 @@ class RequestFlow:
         else:
             course = await self._look_first(question)
             if self._reviewer is not None:
-                until = deadline.earlier_by_ms(self.policy.margin_ms)
-                course = await self._reviewer.reviewed(course, until)
-        return self._finished(course, deadline, arrived_s)
+                course = await self._reviewer.reviewed(course, self._until(deadline))
+        course = await self._resorts.fallen_back(course, self._until(deadline))
+        return self._ledger.finished(course, deadline, arrived_s)
 
-    def _finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
-        """The answer that a course comes to, noted."""
-        course = self._halting.ended(course)
-        request = course.request
-        now_s = self._clock.monotonic_s()
-        answer = compose(course, self.identity, self.model.manifest, (now_s - arrived_s) * 1000)
-        self._note(course, answer)
-        if request.explain:
-            story = explained(course, answer, self.policy, self.model.manifest.labels)
-            answer = msgspec.structs.replace(answer, explanation=story)
-        if deadline.is_past(now_s) and not request.audit:
-            self._metrics.count_late()
-        return answer
+    def _until(self, deadline: Deadline) -> Deadline:
+        """By when all is to be over here, for the answer to be handed over in time."""
+        return deadline.earlier_by_ms(self.policy.margin_ms)
 
     async def _follow_rule(
         self, request: InferenceRequest, deadline: Deadline, ruling: Ruling
@@ -326,17 +328,15 @@ class RequestFlow:
         )
         if not request.audit:
             self._metrics.count_route(decision.route)
-        until = question.deadline.earlier_by_ms(self.policy.margin_ms)
-        return await self._uplink.ask(onward, until, gateway)
+        return await self._uplink.ask(onward, self._until(question.deadline), gateway)
 
     async def _infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult | Reason:
         """The local model's result, or why there is none."""
         if deadline.is_past(self._clock.monotonic_s()):
             # It waited too long for its turn; work that nobody waits for would only delay others.
             return Reason.DEADLINE
-        until = deadline.earlier_by_ms(self.policy.margin_ms)
         try:
-            result = await self.model.infer(inputs, until)
+            result = await self.model.infer(inputs, self._until(deadline))
         except LeftOutError:
             return Reason.LOCAL_FAILED
         except BackendError as error:
@@ -375,31 +375,3 @@ class RequestFlow:
         kept = keep(self.policy, own.confidence if isinstance(own, LocalResult) else None, reason)
         settlement = Settlement(takes_upstream=False, outcome=kept.outcome, reason=kept.reason)
         return with_own_reason(settlement, own)
-
-    def _note(self, course: Course, answer: Answer) -> None:
-        """Counts and writes down how it went, and draws whether the answer is audited."""
-        if course.request.audit:
-            self._metrics.count_served_audit(answer.outcome.value)
-            return
-        self._metrics.observe_answer(
-            answer.outcome.value,
-            answer.reason.value,
-            answer.tier.value if answer.tier else "",
-            answer.latency_ms,
-        )
-        draw = NOT_DRAWN
-        if course.ruling is None and course.stop is None:
-            # What no model or gear has decided neither keeps nor breaks a promise.
-            self._metrics.count_guarantee(answer.guarantee)
-            draw = self._auditor.draw(course, answer) if self._auditor else NOT_DRAWN
-        decided = record(
-            course, self.identity, answer, self._clock.wall_s(), audit_chance=draw.chance
-        )
-        self._log.append(decided)
-        self._metrics.count_decision_log_drops(self._log.num_dropped)
-        if self._pilot:
-            self._pilot.note(course, answer, draw.chance)
-        if self._auditor and draw.is_drawn:
-            self._auditor.start(course, decided)
-        if self._desk:
-            self._desk.offer(course, answer)

@@ -20,18 +20,21 @@ import structlog
 from runtime.adapters.metrics import TierMetrics
 from runtime.codec import encode_request
 from runtime.core.escalation import Action, Decision, Settlement
-from runtime.core.review import Weighed, weigh_review
+from runtime.core.review import weigh_review
 from runtime.deadline import Deadline
 from runtime.exchange.course import Course, Identity
 from runtime.local_model import LocalResult
 from runtime.manifest import ModelManifest
 from runtime.messages import Outcome, Reason
-from runtime.policy import Review
 from runtime.ports import Clock, ReviewItem, ReviewQueue
 from runtime.tensors import num_examples
 
 # A disk that takes longer is in trouble, and a request is not to pay for that.
 MAX_WAIT_S = 0.25
+# Within a day: no gear says how soon people look at what is left over.
+LAST_RESORT_MS = 86_400_000.0
+# Of an item that no model has answered.
+NO_LABEL = -1
 _log = structlog.get_logger()
 
 
@@ -52,22 +55,16 @@ class Reviewer:
 
     async def reviewed(self, course: Course, until: Deadline) -> Course:
         """The course, with its answer in the review queue where that is worth it."""
-        gear, own, request = course.engaged.gear, course.result, course.request
+        gear, own = course.engaged.gear, course.result
         if gear is None or gear.review is None or own is None or not self._is_asked(course):
             return course
         confidence = own.confidence
         weighed = weigh_review(gear, confidence.label, confidence.score(gear.review.score))
         if weighed is None or not weighed.is_worth_it:
             return course
-        wait_s = until.remaining_ms(self._clock.monotonic_s()) / 1000
-        if wait_s <= 0:
-            self._metrics.count_review("unconfirmed")
-            return course
-        item = self._item(course, own, gear.review, weighed)
-        result = await self._queue.put(item, min(wait_s, MAX_WAIT_S))
-        self._metrics.count_review(result)
-        if result not in ("queued", "known"):
-            _log.warning("review.not_queued", request_id=request.request_id, result=result)
+        score, latency_ms = confidence.score(gear.review.score), gear.review.latency_ms
+        item = self._item(course, own, score=score, chance=weighed.chance, latency_ms=latency_ms)
+        if not await self._is_queued(item, until):
             return course
         as_fitted = course.decision.is_as_fitted
         return replace(
@@ -78,6 +75,27 @@ class Reviewer:
             ),
             review=weighed,
         )
+
+    async def takes(self, course: Course, until: Deadline) -> bool:
+        """Whether a request that has no answer that stands is durably in the queue now."""
+        own, request = course.result, course.request
+        if num_examples(request.inputs) != 1 or not request.residency.allows(self._identity.tier):
+            return False
+        chance = own.confidence.probability if own and own.confidence.is_valid else 0.0
+        item = self._item(course, own, score=None, chance=chance, latency_ms=LAST_RESORT_MS)
+        return await self._is_queued(item, until)
+
+    async def _is_queued(self, item: ReviewItem, until: Deadline) -> bool:
+        wait_s = until.remaining_ms(self._clock.monotonic_s()) / 1000
+        if wait_s <= 0:
+            self._metrics.count_review("unconfirmed")
+            return False
+        result = await self._queue.put(item, min(wait_s, MAX_WAIT_S))
+        self._metrics.count_review(result)
+        if result in ("queued", "known"):
+            return True
+        _log.warning("review.not_queued", request_id=item.request_id, result=result)
+        return False
 
     def _is_asked(self, course: Course) -> bool:
         """Whether it is an answer to one example that would stand, at the top of its gear."""
@@ -94,25 +112,29 @@ class Reviewer:
     def _item(
         self,
         course: Course,
-        own: LocalResult,
-        review: Review,
-        weighed: Weighed,
+        own: LocalResult | None,
+        *,
+        score: float | None,
+        chance: float,
+        latency_ms: float,
     ) -> ReviewItem:
         request, identity = course.request, self._identity
         body, header_length = encode_request(request.inputs, request_id=request.request_id)
-        label = own.confidence.label or 0
+        valid = own.confidence if own is not None and own.confidence.is_valid else None
+        label = NO_LABEL if valid is None else valid.label or 0
         answers: list[dict[str, Any]] = [
             {"tier": tier.value, "label": said} for tier, said in request.earlier
         ]
-        score = own.confidence.score(review.score)
-        answers.append({"tier": identity.tier.value, "label": label, "score": score})
+        if valid is not None:
+            said = {"tier": identity.tier.value, "label": label}
+            answers.append(said if score is None else {**said, "score": score})
         policy, _, gear = course.engaged.label.partition("/")
         now_s = self._clock.wall_s()
         return ReviewItem(
             item=hashlib.blake2b(body, digest_size=8).hexdigest(),
             request_id=request.request_id,
             wall_s=now_s,
-            due_s=now_s + review.latency_ms / 1000,
+            due_s=now_s + latency_ms / 1000,
             tier=identity.tier.value,
             site=identity.site,
             region=identity.region,
@@ -121,9 +143,9 @@ class Reviewer:
             policy=policy,
             gear=gear,
             label=label,
-            label_name=self._manifest.labels[label],
-            confidence=own.confidence.probability,
-            chance=weighed.chance,
+            label_name="" if valid is None else self._manifest.labels[label],
+            confidence=0.0 if valid is None else valid.probability,
+            chance=chance,
             answers=msgspec.json.encode(answers).decode(),
             residency=request.residency.value,
             header_length=header_length,

@@ -73,7 +73,7 @@ class StoringTier(FakeTier):
                 tier_above=self.uplink.tier_above if self.uplink else None,
                 max_body_bytes=10_000,
             )
-            self.flow._desk = self.desk
+            self.flow._ledger._desk = self.desk
             if self.uplink is not None:
                 self.uplink.on_late = self.desk.heard_late
                 self.uplink.wants_late = self.desk.wants

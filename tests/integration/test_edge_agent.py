@@ -219,10 +219,10 @@ async def test_audits_are_as_the_settings_say_and_none_without_a_way_up(
     alone = msgspec.structs.replace(edge_settings, escalation=EscalationSettings(enabled=False))
 
     async with Agent(audited, bus=MemoryBus(MemoryBroker(), client_id="a")) as agent:
-        auditor = agent.flow._auditor
+        auditor = agent.flow._ledger._auditor
         await agent.infer({"image": picture()}, budget_ms=5000)
     async with Agent(alone, bus=MemoryBus(MemoryBroker(), client_id="a")) as agent:
-        without = agent.flow._auditor
+        without = agent.flow._ledger._auditor
 
     assert auditor is not None
     assert auditor._settings == AuditSettings(rate=0.5, budget_ms=700, max_in_progress=3)

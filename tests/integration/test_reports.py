@@ -47,7 +47,7 @@ async def test_offline_metrics_are_buffered_and_arrive_later(tmp_path: Path) -> 
     broker = MemoryBroker()
     async with storing_edge(broker, tmp_path) as edge:
         reports = ReportingLog(ListLog(), edge.storage.outbox, edge.clock, epoch=9)
-        edge.flow._log = reports
+        edge.flow._ledger._log = reports
         for _ in range(3):
             await ask(edge)
         reports.report()

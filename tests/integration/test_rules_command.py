@@ -113,3 +113,23 @@ def test_the_policy_itself_is_not_changed(policy: Path, capsys: Output) -> None:
     told = run(capsys, "policy", "rules", policy, "--set", "rules.toml", code=1)
 
     assert "--set and --output go together" in told
+
+
+def test_a_fallback_order_is_set_and_shown(policy: Path, tmp_path: Path, capsys: Output) -> None:
+    rules, changed = tmp_path / "fallback.toml", tmp_path / "changed.json"
+    rules.write_text(
+        'fallback = ["rules", "abstain"]\n'
+        + (RULES % "class2").split("\n\n")[0].replace("[[rules]]", "[[fallback_rules]]")
+    )
+
+    run(capsys, "policy", "rules", policy, "--set", rules, "--output", changed)
+    table = run(capsys, "policy", "show", changed)
+    plain: dict[str, Any] = json.loads(run(capsys, "policy", "rules", changed, "--json"))
+
+    assert "where no answer stands: rules, then abstain" in table
+    assert "FALLBACK RULE" in table
+    assert plain["fallback"] == ["rules", "abstain"]
+    assert [one["name"] for one in plain["fallback_rules"]] == ["lens-cap"]
+    refused = run(capsys, "policy", "rules", policy, "--set", tmp_path / "no.toml", "--output",
+                  changed, code=1)  # fmt: skip
+    assert "cannot be read" in refused

@@ -131,7 +131,7 @@ def test_only_what_the_fit_lets_stand_is_answered_below_the_top(
     ("is_reachable", "reason"), [(False, Reason.NO_UPSTREAM), (True, Reason.UNLIKELY_IN_TIME)]
 )
 def test_an_answer_from_below_is_the_one_to_keep_where_the_fit_would_have_asked(
-    is_reachable: bool,  # noqa: FBT001 - a case
+    is_reachable: bool,
     reason: Reason,
 ) -> None:
     situation = Situation(

@@ -15,7 +15,7 @@ from runtime.core.rules import Rules, Ruling, Verdict, statistics_of
 from runtime.errors import PolicyError
 from runtime.messages import ContextValue, Tensors, TensorSpec, Tier
 from runtime.policy import decode_policy, encode_policy
-from runtime.policy_rules import Rule, check_rules_fit, read_rules
+from runtime.policy_rules import Resort, Rule, RulesFile, check_rules_fit, read_rules
 
 TOML = """
 [[rules]]
@@ -43,13 +43,13 @@ def holds(condition: dict[str, Any], **asked: Any) -> bool | None:
 
 
 def test_a_file_has_its_rules_in_order() -> None:
-    first, second = read_rules(TOML, "rules.toml")
+    first, second = read_rules(TOML, "rules.toml").rules
 
     assert (first.name, first.does, str(first.when[0])) == (
         "lens-cap", "answer cat", "max of x < 0.1",
     )  # fmt: skip
     assert (second.does, str(second.when[0])) == ("ask cloud", 'shift in ["night","late"]')
-    assert read_rules("rules = []", "none.toml") == ()
+    assert read_rules("rules = []", "none.toml") == RulesFile()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,40 @@ def test_what_is_no_file_of_rules_is_refused(text: str) -> None:
 def test_a_policy_cannot_have_rules_of_another(rules: list[Rule], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         policy(*CHAIN.gears, rules=tuple(rules))
+
+
+@pytest.mark.parametrize(
+    ("fallback", "rules", "text"),
+    [
+        (("lower", "lower"), [], "twice"),
+        (("abstain", "lower"), [], "can come after abstain"),
+        (("rules",), [], "go with `fallback_rules`"),
+        (("lower",), [rule(NIGHT, answer="cat")], "go with `fallback_rules`"),
+        (("rules",), [rule(NIGHT, ask="cloud")], "only rules with an `answer`"),
+        (("rules",), [rule(NIGHT, answer="lion")], "no label"),
+    ],
+)
+def test_a_fallback_order_that_cannot_be_followed_is_refused(
+    fallback: tuple[Resort, ...], rules: list[Rule], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        policy(*CHAIN.gears, fallback=fallback, fallback_rules=tuple(rules))
+
+
+def test_a_file_has_its_fallback_order() -> None:
+    text = 'fallback = ["rules", "abstain"]\n' + TOML.replace("[[rules]]", "[[fallback_rules]]")
+
+    read = read_rules(text, "mine.toml")
+
+    assert read.rules == ()
+    assert read.fallback == ("rules", "abstain")
+    assert [one.name for one in read.fallback_rules] == ["lens-cap", "night-shift"]
+
+
+@pytest.mark.parametrize("text", ['fallback = ["pray"]', 'fallback = "lower"'])
+def test_an_unknown_resort_is_refused(text: str) -> None:
+    with pytest.raises(PolicyError, match="lower, rules, review and abstain"):
+        read_rules(text, "mine.toml")
 
 
 def test_a_policy_keeps_its_rules() -> None:

@@ -318,7 +318,8 @@ def _add_rules_file(parser: argparse.ArgumentParser, option: str) -> None:
         option,
         type=Path,
         metavar="TOML",
-        help="rules that decide before any model, a table [[rules]] for each",
+        help="rules that decide before any model, a table [[rules]] for each, and what to fall "
+        "back on where no answer stands",
     )
 
 

@@ -17,8 +17,10 @@
     |  |- BackendError             a model failed to run
     |  |  `- LeftOutError             none was run, because it failed too often lately
     |  |- StorageError             the disk did not take it, or has too much to do
+    |  |  `- NoRoomError              it would not fit; nothing was written
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
+    |- ReleaseError            a release, or what is said about one, may not be taken: ``because``
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
     `- StartError              a process could not start: port in use, broker missing, file missing
@@ -137,6 +139,12 @@ class StorageError(UnavailableError):
     code = "storage_failed"
 
 
+class NoRoomError(StorageError):
+    """It would not fit on the disk, or not into its quota; the text has the figures."""
+
+    code = "no_room"
+
+
 class LeftOutError(BackendError):
     """A model failed too often, and is left alone for a while; that has been told."""
 
@@ -153,6 +161,16 @@ class ArtifactError(TierwiseError):
     """A model file or its manifest is missing, truncated, or does not match its digest."""
 
     code = "invalid_artifact"
+
+
+class ReleaseError(TierwiseError):
+    """A release, or a statement about releases, may not be taken; ``because`` says which rule."""
+
+    code = "release_refused"
+
+    def __init__(self, message: str, *, because: str) -> None:
+        super().__init__(message)
+        self.because = because
 
 
 class PolicyError(TierwiseError):
@@ -197,9 +215,11 @@ CATALOGUE: dict[str, Public] = {
     "not_connected": Public(503, "No connection to the message broker"),
     "backend_failed": Public(500, "The model failed to run"),
     "storage_failed": Public(503, "It could not be stored"),
+    "no_room": Public(507, "There is no room for it"),
     "left_out": Public(503, "The model is left alone for a while"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
+    "release_refused": Public(409, "The release may not be taken"),
     "invalid_policy": Public(500, "The policy is not usable"),
     "invalid_settings": Public(500, "The settings are not usable"),
     "cannot_start": Public(500, "The process could not start"),

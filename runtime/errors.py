@@ -19,6 +19,7 @@
     |  |- StorageError             the disk did not take it, or has too much to do
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
+    |  `- DeltaError               a delta does not lead to the file; the full file does
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
     `- StartError              a process could not start: port in use, broker missing, file missing
@@ -155,6 +156,12 @@ class ArtifactError(TierwiseError):
     code = "invalid_artifact"
 
 
+class DeltaError(ArtifactError):
+    """A delta is damaged, hostile, or for another file; fetch the full file instead."""
+
+    code = "invalid_delta"
+
+
 class PolicyError(TierwiseError):
     """A policy file, or the data that one would be fitted or judged on, cannot be used."""
 
@@ -200,6 +207,7 @@ CATALOGUE: dict[str, Public] = {
     "left_out": Public(503, "The model is left alone for a while"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
+    "invalid_delta": Public(500, "A delta of a model file is not usable"),
     "invalid_policy": Public(500, "The policy is not usable"),
     "invalid_settings": Public(500, "The settings are not usable"),
     "cannot_start": Public(500, "The process could not start"),

@@ -15,7 +15,8 @@ from typing import Final
 
 from runtime.delta import elements
 from runtime.delta.payload import unpack, unpack_against
-from runtime.delta.recipe import (
+from runtime.delta.recipe import decode, decode_header
+from runtime.delta.segments import (
     Against,
     Copy,
     Plain,
@@ -25,8 +26,6 @@ from runtime.delta.recipe import (
     Recipe,
     Residual,
     Segment,
-    decode,
-    decode_header,
 )
 from runtime.delta.varint import Reader
 from runtime.errors import DeltaError

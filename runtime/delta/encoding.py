@@ -13,7 +13,7 @@ from runtime.delta import elements
 from runtime.delta.elements import Order
 from runtime.delta.payload import Codec, pack_against, pack_zstd, smallest
 from runtime.delta.ranges import Kind
-from runtime.delta.recipe import Against, Plain, Ranked, Residual, Segment
+from runtime.delta.segments import Against, Plain, Ranked, Residual, Segment
 
 TRIAL_LEVEL: Final = 3
 NUM_KEPT: Final = 2

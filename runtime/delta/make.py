@@ -21,19 +21,9 @@ from runtime.delta.encoding import encode_plain
 from runtime.delta.matching import match
 from runtime.delta.payload import pack_against
 from runtime.delta.ranges import Kind, Range
-from runtime.delta.recipe import (
-    MAX_ELEMENTS,
-    MAX_SEGMENTS,
-    Against,
-    Copy,
-    Header,
-    Pool,
-    Pooled,
-    Recipe,
-    Segment,
-    encode,
-)
+from runtime.delta.recipe import MAX_ELEMENTS, MAX_SEGMENTS, encode
 from runtime.delta.scan import scan
+from runtime.delta.segments import Against, Copy, Header, Pool, Pooled, Recipe, Segment
 
 # A delta that is larger than this share of the full download is not worth its risk and time.
 WORTHWHILE_SHARE: Final = 0.8

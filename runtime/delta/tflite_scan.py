@@ -45,9 +45,7 @@ def is_tflite(file: bytes) -> bool:
 def scan_tflite(file: bytes) -> list[Range]:
     """The bytes of all buffers that hold data, in no order; empty where tables do not add up."""
     tables = _Tables(file)
-    model = tables.number("<I", 0)
-    if model is None:
-        return []
+    model = tables.number("<I", 0) or 0
     about = _about(tables, model)
     found = []
     for index, buffer in enumerate(tables.children(model, MODEL_BUFFERS)):

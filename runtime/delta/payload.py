@@ -23,6 +23,8 @@ BAD: Final = "the delta does not decompress to what it says; fetch the full file
 MIN_LOG, MAX_LOG = 10, 27
 MAX_TABLE_LOG: Final = 23
 MIN_DICTIONARY_LEVEL: Final = 9
+# What zstd leaves more of, bz2 does no better, and it is slow there.
+BZ2_SHARE: Final = 0.4
 
 
 class Codec(enum.IntEnum):
@@ -56,11 +58,9 @@ def pack_against(data: bytes | memoryview, dictionary: bytes | memoryview, level
 
 def smallest(data: bytes, level: int) -> tuple[Codec, bytes]:
     """The data by the codec that makes the least of them."""
-    packed = {
-        Codec.STORED: data,
-        Codec.ZSTD: pack_zstd(data, level),
-        Codec.BZ2: bz2.compress(data),
-    }
+    packed = {Codec.STORED: data, Codec.ZSTD: pack_zstd(data, level)}
+    if len(packed[Codec.ZSTD]) <= BZ2_SHARE * len(data):
+        packed[Codec.BZ2] = bz2.compress(data)
     return min(packed.items(), key=lambda item: (len(item[1]), item[0]))
 
 

@@ -71,5 +71,5 @@ clean: ## remove what the other commands made
 	# pip leaves an equal version alone, even when the wheel is another one.
 	.venv-dev/bin/python $(PIP) uninstall --quiet --yes tierwise
 	wheel=$$(ls "$(CURDIR)"/dist/tierwise-*.whl) && \
-	.venv-dev/bin/python $(PIP) install --quiet "tierwise[test,dev,completion] @ file://$$wheel"
+	.venv-dev/bin/python $(PIP) install --quiet "tierwise[test,dev,completion,bench] @ file://$$wheel"
 	touch $@

@@ -20,6 +20,7 @@
     |  |  `- NoRoomError              it would not fit; nothing was written
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
+    |  `- DeltaError               a delta does not lead to the file; the full file does
     |- ReleaseError            a release, or what is said about one, may not be taken: ``because``
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
@@ -173,6 +174,12 @@ class ReleaseError(TierwiseError):
         self.because = because
 
 
+class DeltaError(ArtifactError):
+    """A delta is damaged, hostile, or for another file; fetch the full file instead."""
+
+    code = "invalid_delta"
+
+
 class PolicyError(TierwiseError):
     """A policy file, or the data that one would be fitted or judged on, cannot be used."""
 
@@ -220,6 +227,7 @@ CATALOGUE: dict[str, Public] = {
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
     "release_refused": Public(409, "The release may not be taken"),
+    "invalid_delta": Public(500, "A delta of a model file is not usable"),
     "invalid_policy": Public(500, "The policy is not usable"),
     "invalid_settings": Public(500, "The settings are not usable"),
     "cannot_start": Public(500, "The process could not start"),

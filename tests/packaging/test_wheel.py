@@ -93,6 +93,7 @@ def test_the_core_install_stays_small(wheel: zipfile.ZipFile) -> None:
     }
     assert core == {
         "aiohttp", "msgspec", "numpy", "onnxruntime", "paho-mqtt", "prometheus-client", "structlog",
+        "zstandard",
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ Rules of this file:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -70,7 +71,7 @@ def wave_ends(num: int, shares: Sequence[float], min_canary: int = MIN_CANARY) -
     Raises:
         ValueError: ``shares`` do not rise to 1, or waves may be smaller than three devices.
     """
-    rising = all(low < high for low, high in zip(shares, shares[1:], strict=False))
+    rising = all(low < high for low, high in itertools.pairwise(shares))
     if not shares or not rising or not shares[0] > 0 or shares[-1] != 1:
         raise ValueError(f"shares of waves have to rise from above 0 to 1, not {list(shares)}")
     if min_canary < MIN_CANARY:

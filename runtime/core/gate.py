@@ -21,22 +21,14 @@ disagreements with the tier above, answers slower than the objective, scores tha
 from __future__ import annotations
 
 import enum
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from runtime.core.before_after import Arm, Counts, Test, control_of
 from runtime.core.spending import bound, for_few
-
-Floats = npt.NDArray[np.float64]
-
-# What is known of the control arm's growth before its first event, as if from so many events.
-_PRIOR_EVENTS = 16.0
-# Ratios beyond are not told apart.
-_MOST = 1e6
-_STEPS = 60
 
 
 class Verdict(enum.StrEnum):
@@ -46,25 +38,6 @@ class Verdict(enum.StrEnum):
     BREACH = "breach"
     INSUFFICIENT = "insufficient"
     PENDING = "pending"
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """Requests of one device, and how many of them were events, in two windows.
-
-    Raises:
-        ValueError: a count is negative, or there are more events than requests.
-    """
-
-    device: str
-    requests_before: int
-    events_before: int
-    requests_after: int
-    events_after: int
-
-    def __post_init__(self) -> None:
-        before = 0 <= self.events_before <= self.requests_before
-        if not before or not 0 <= self.events_after <= self.requests_after:
-            raise ValueError(f"events of {self.device!r} are not among its requests")
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -98,7 +71,7 @@ class GateSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     min_controls: int = 5
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in zip(self.looks_s, self.looks_s[1:], strict=False))
+        rising = all(a < b for a, b in itertools.pairwise(self.looks_s))
         if not self.looks_s or not rising or not 0 < self.looks_s[0] <= self.looks_s[-1] < math.inf:
             raise ValueError(f"times of looks have to rise from above 0, not {self.looks_s}")
         if not 0 < self.alpha < 1 or not 0 < self.advance_alpha < 1:
@@ -161,7 +134,7 @@ def judge(
 
 
 def _judge(metric: Metric, settings: GateSettings, alarm_at: float, sure_at: float) -> Finding:
-    treated, control = _Arm(metric.treated), _Arm(metric.control)
+    treated, control = Arm(metric.treated), Arm(metric.control)
     if treated.num < settings.min_treated or control.num < settings.min_controls:
         return Finding(
             metric.name,
@@ -172,9 +145,9 @@ def _judge(metric: Metric, settings: GateSettings, alarm_at: float, sure_at: flo
             num_treated=treated.num,
             num_controls=control.num,
         )
-    growth, burstiness, information = _control(control)
+    growth, burstiness, information = control_of(control)
     alarm_at, sure_at = (for_few(at, control.num - 1) for at in (alarm_at, sure_at))
-    test = _Test(treated, growth, burstiness, information)
+    test = Test(treated, growth, burstiness, information)
     num_events = int(treated.events.sum())
     z, ratio = test.z(1.0), test.ratio_at(0.0)
     upper, rate_upper = test.ratio_at(-sure_at), test.rate_upper(sure_at)
@@ -200,103 +173,3 @@ def _judge(metric: Metric, settings: GateSettings, alarm_at: float, sure_at: flo
         num_treated=treated.num,
         num_controls=control.num,
     )
-
-
-class _Arm:
-    """Columns of the devices that had requests in both windows."""
-
-    def __init__(self, counts: Sequence[Counts]) -> None:
-        rows = [
-            (one.requests_before, one.events_before, one.requests_after, one.events_after)
-            for one in counts
-            if one.requests_before and one.requests_after
-        ]
-        table = np.array(rows, float).reshape(-1, 4)
-        self.num = len(rows)
-        self.requests_before, self.before, self.requests_after, self.after = table.T
-        self.events = self.before + self.after
-        self.odds = self.requests_after / self.requests_before
-
-
-def _control(arm: _Arm) -> tuple[float, float, float]:
-    """The control arm's growth, the burstiness ``c``, and the information on the growth's log."""
-    weight: Floats = np.ones(arm.num)
-    growth = burstiness = 0.0
-    # The growth is needed for the burstiness, and that for the weights: a second round is enough.
-    for _ in range(2):
-        growth = _growth(arm, weight)
-        share = growth * arm.odds / (1 + growth * arm.odds)
-        burstiness = _burstiness(arm, share)
-        weight = 1 / (1 + burstiness * arm.events)
-    spread = share * (1 - share)
-    return growth, burstiness, float((weight * arm.events * spread).sum()) + _PRIOR_EVENTS / 4
-
-
-def _growth(arm: _Arm, weight: Floats) -> float:
-    share = arm.requests_after.sum() / (arm.requests_after.sum() + arm.requests_before.sum())
-    after = (weight * arm.after).sum() + _PRIOR_EVENTS * share
-    before = (weight * arm.before).sum() + _PRIOR_EVENTS * (1 - share)
-    # Odds of the events by odds of the requests that they come from.
-    of_events = (weight * arm.events * arm.odds / (1 + arm.odds)).sum() + _PRIOR_EVENTS * share
-    rest = (weight * arm.events / (1 + arm.odds)).sum() + _PRIOR_EVENTS * (1 - share)
-    return float(after / before * rest / of_events)
-
-
-def _burstiness(arm: _Arm, share: Floats) -> float:
-    """The ``c`` that makes Pearson's statistic what it is expected to be; 0 without bursts."""
-    has_events = arm.events > 0
-    events, share = arm.events[has_events], share[has_events]
-    squares = (arm.after[has_events] - share * events) ** 2 / (share * (1 - share) * events)
-    freedom = len(events) - 1
-    if freedom < 1 or squares.sum() <= freedom:
-        return 0.0
-    return _falling_to(freedom, lambda c: float((squares / (1 + c * events)).sum()))
-
-
-def _falling_to(wanted: float, falling: Callable[[float], float]) -> float:
-    """Where a falling function takes a value, by bisection on the logarithm; at most ``_MOST``."""
-    low, high = -math.log(_MOST), math.log(_MOST)
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if falling(math.exp(middle)) > wanted:
-            low = middle
-        else:
-            high = middle
-    return math.exp(high)
-
-
-class _Test:
-    """The score statistic of a ratio, and the ratios at which it takes a value."""
-
-    def __init__(self, arm: _Arm, growth: float, burstiness: float, information: float) -> None:
-        self._arm, self._information = arm, information
-        self._odds = growth * arm.odds
-        self._inflation = 1 + burstiness * arm.events
-        self._weight = 1 / self._inflation
-
-    @property
-    def dispersion(self) -> float:
-        """By how much bursts multiply the variance, on average over events."""
-        num = float(self._arm.events.sum())
-        return float((self._inflation * self._arm.events).sum()) / num if num else 1.0
-
-    def z(self, ratio: float) -> float:
-        """How many standard deviations the events after are above what the ratio expects."""
-        odds = ratio * self._odds
-        share = odds / (1 + odds)
-        apart = float((self._weight * (self._arm.after - share * self._arm.events)).sum())
-        own = float((self._weight * self._arm.events * share * (1 - share)).sum())
-        if not own:
-            return 0.0
-        # Ours, and that of the growth, which is an estimate as well.
-        return apart / math.sqrt(own + own * own / self._information)
-
-    def ratio_at(self, z: float) -> float:
-        """The ratio at which the statistic is ``z``: an estimate for 0, upper bounds below."""
-        return _falling_to(z, self.z) if self._arm.events.any() else _MOST
-
-    def rate_upper(self, quantile: float) -> float:
-        """An upper bound of the rate after: that of a Poisson count (square root, one added)."""
-        seen = float(self._arm.after.sum()) / self.dispersion
-        most = self.dispersion * (math.sqrt(seen + 1) + quantile / 2) ** 2
-        return most / float(self._arm.requests_after.sum())

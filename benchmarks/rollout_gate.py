@@ -1,4 +1,4 @@
-"""What staged rollouts catch, and what they stop for nothing: simulated fleets, the real controller.
+"""What staged rollouts catch, and what they stop for nothing: simulated fleets, real controller.
 
 Devices differ: error rates are drawn from a gamma distribution of mean 1 % and coefficient of
 variation 1.8. Errors come in bursts: every five minutes each device's rate is multiplied by a gamma
@@ -111,6 +111,7 @@ class Simulation:
 
     @property
     def now_s(self) -> float:
+        """Unix time."""
         return BEGIN_S + BLOCK_S * self.block
 
     def run(self) -> Simulation:
@@ -266,6 +267,7 @@ def one_fleet(args: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
+    """Reads the command line and prints the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rollouts", type=int, default=300)

@@ -106,7 +106,7 @@ def _falling_to(wanted: float, falling: Callable[[float], float]) -> float:
     return math.exp(high)
 
 
-class Test:
+class RatioTest:
     """The score statistic of a ratio, and the ratios at which it takes a value."""
 
     def __init__(self, arm: Arm, growth: float, burstiness: float, information: float) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runtime.core.before_after import Arm, Counts, Test, control_of
+from runtime.core.before_after import Arm, Counts, RatioTest, control_of
 from runtime.core.spending import bound, for_few
 
 
@@ -60,7 +60,7 @@ class GateSettings(msgspec.Struct, frozen=True, omit_defaults=True):
         ValueError: a number is out of its range.
     """
 
-    looks_s: tuple[float, ...] = (900.0, 1800.0, 3600.0, 7200.0, 14400.0)
+    looks_s: tuple[float, ...] = (900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 57600.0)
     alpha: float = 0.0125
     advance_alpha: float = 0.05
     margin: float = 1.5
@@ -122,9 +122,9 @@ def judge(
     metrics: Sequence[Metric], settings: GateSettings, look: int, before: int = -1
 ) -> Judgement:
     """A breach if any metric breaches, healthy if all are; ``before`` is the look before this."""
-    share = max(1, len(metrics))
-    alarm_at = bound(settings.alpha / share, settings.looks_s, look, before)
-    sure_at = bound(settings.advance_alpha, settings.looks_s, look, before)
+    share, num_looks = max(1, len(metrics)), len(settings.looks_s)
+    alarm_at = bound(settings.alpha / share, num_looks, look, before)
+    sure_at = bound(settings.advance_alpha, num_looks, look, before)
     findings = tuple(_judge(metric, settings, alarm_at, sure_at) for metric in metrics)
     verdicts = {finding.verdict for finding in findings}
     for verdict in (Verdict.BREACH, Verdict.INSUFFICIENT, Verdict.PENDING):
@@ -147,7 +147,7 @@ def _judge(metric: Metric, settings: GateSettings, alarm_at: float, sure_at: flo
         )
     growth, burstiness, information = control_of(control)
     alarm_at, sure_at = (for_few(at, control.num - 1) for at in (alarm_at, sure_at))
-    test = Test(treated, growth, burstiness, information)
+    test = RatioTest(treated, growth, burstiness, information)
     num_events = int(treated.events.sum())
     z, ratio = test.z(1.0), test.ratio_at(0.0)
     upper, rate_upper = test.ratio_at(-sure_at), test.rate_upper(sure_at)

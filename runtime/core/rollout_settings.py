@@ -87,7 +87,7 @@ class RolloutSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     shadow: ShadowSettings | None = ShadowSettings()
     deadlines: Deadlines = Deadlines()
     rollback: Rollback = Rollback.AUTO
-    baseline_s: float = 14400.0
+    baseline_s: float = 86400.0
     fill_s: float = 21600.0
     max_in_flight: int = 50
     assignments_per_minute: int = 60

@@ -10,7 +10,6 @@ needs and holds whatever it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
@@ -19,7 +18,7 @@ _LEAST = 1e-12
 
 
 def spent(alpha: float, fraction: float) -> float:
-    """What may be used of a one-sided ``alpha`` up to this ``fraction`` of the looks' time.
+    """What may be used of a one-sided ``alpha`` up to this ``fraction`` of the looks.
 
     ``fraction`` is from 0 to 1.
     """
@@ -28,13 +27,13 @@ def spent(alpha: float, fraction: float) -> float:
     return 2 - 2 * _NORMAL.cdf(_NORMAL.inv_cdf(1 - alpha / 2) / math.sqrt(min(1.0, fraction)))
 
 
-def bound(alpha: float, looks_s: Sequence[float], look: int, before: int = -1) -> float:
-    """The normal quantile at a look, where the one before it was ``before`` (-1: none).
+def bound(alpha: float, num_looks: int, look: int, before: int = -1) -> float:
+    """The normal quantile at a look (from 0), where the one before it was ``before`` (-1: none).
 
-    Looks that were missed leave their share to the next one.
+    Looks count as equal parts, whatever their times. Those that were missed leave their share to
+    the next one.
     """
-    earlier = spent(alpha, looks_s[before] / looks_s[-1]) if before >= 0 else 0.0
-    left = spent(alpha, looks_s[look] / looks_s[-1]) - earlier
+    left = spent(alpha, (look + 1) / num_looks) - spent(alpha, (before + 1) / num_looks)
     return _NORMAL.inv_cdf(1 - max(left, _LEAST))
 
 

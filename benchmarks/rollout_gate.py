@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from runtime.core.before_after import Counts
 from runtime.core.cohorts import Device
-from runtime.core.gate import Counts, Metric
+from runtime.core.gate import Metric
 from runtime.core.rollout import conflicts, step
 from runtime.core.rollout_events import (
     Actor,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from runtime.core.before_after import Counts
 from runtime.core.cohorts import Device
-from runtime.core.gate import Counts, GateSettings, Metric
+from runtime.core.gate import GateSettings, Metric
 from runtime.core.rollout import conflicts, step
 from runtime.core.rollout_events import (
     Actor,
@@ -185,6 +186,10 @@ class Fleet:
 
     def of(self, kind: type) -> list[AnyAction]:
         return [action for action in self.actions if isinstance(action, kind)]
+
+    def is_in(self, phase: Phase) -> bool:
+        """Whether the rollout is there now; a call, because a type checker remembers the phase."""
+        return self.rollout.phase is phase
 
     @property
     def is_running(self) -> bool:

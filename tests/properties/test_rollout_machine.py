@@ -95,6 +95,12 @@ class RolloutMachine(RuleBasedStateMachine):
         fleet.beat()
         fleet.tick()
 
+    @rule(first=WHICH)
+    def both_ask_and_nobody_reads(self, first: int) -> None:
+        for which in (first, 1 - first):
+            self._of(which).beat()
+            self._of(which).tick()
+
     @rule(which=WHICH, num=st.integers(1, 3))
     def go_well(self, which: int, num: int) -> None:
         """All goes as it should, for a look or several."""

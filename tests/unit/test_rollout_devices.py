@@ -138,7 +138,7 @@ def test_silence_of_several_ends_the_rollout() -> None:
     offered(one)
     one.tick(600)
 
-    assert one.rollout.phase is Phase.ROLLING_BACK
+    assert one.is_in(Phase.ROLLING_BACK)
     assert set(one.states().values()) == {Execution.RETURNING, Execution.CANCELLED}
 
 
@@ -188,13 +188,13 @@ def test_a_device_that_does_not_say_it_is_back_is_named_and_may_still_say_it() -
         if other != name:
             one.obey(other)
     one.beat(*(other for other in one.fleet if other != name))
-    assert one.rollout.phase is Phase.ROLLING_BACK
+    assert one.is_in(Phase.ROLLING_BACK)
     one.tell(Heartbeats((Beat(name, f"old-{name}", 1),)))
     assert one.rollout.devices[name].state is Execution.RETURNING, "not in answer to this"
     one.tick(600)
     one.tick()
 
-    assert one.rollout.phase is Phase.ROLLED_BACK
+    assert one.is_in(Phase.ROLLED_BACK)
     assert one.rollout.devices[name].state is Execution.TIMED_OUT
     assert one.rollout.asked.startswith("1 devices")
     one.obey(name)
@@ -235,7 +235,7 @@ def test_one_hard_fault_stops_its_hardware_class_only() -> None:
     one.settle()
     one.look(HEALTHY)
 
-    assert one.rollout.phase is Phase.DONE
+    assert one.is_in(Phase.DONE)
     assert "out_of_memory" in one.rollout.stopped_hardware[kind]
     for record in one.rollout.devices.values():
         assert (record.state is Execution.CONFIRMED) == (record.hardware != kind)
@@ -250,9 +250,9 @@ def test_faults_in_all_classes_end_the_rollout() -> None:
     (name, *_) = confirmed(one)
     one.tell(Fault(name, HardFault.NOT_A_NUMBER))
 
-    assert one.rollout.phase is Phase.ROLLING_BACK
+    assert one.is_in(Phase.ROLLING_BACK)
     one.settle()
-    assert one.rollout.phase is Phase.ROLLED_BACK
+    assert one.is_in(Phase.ROLLED_BACK)
     assert all(device.serving.startswith("old") for device in one.fleet.values())
     one.tell(Fault(name, HardFault.CRASH_LOOP))
     assert one.rollout.faults == {name: "not_a_number"}
@@ -266,7 +266,7 @@ def test_a_fault_counts_devices_and_k_of_them_are_needed() -> None:
     assert one.is_running
     one.tell(Fault(second, HardFault.CRASH_LOOP))
 
-    assert one.rollout.phase is Phase.ROLLING_BACK
+    assert one.is_in(Phase.ROLLING_BACK)
 
 
 def test_a_fault_of_a_device_that_was_not_asked_is_not_ours() -> None:
@@ -296,7 +296,7 @@ def test_a_fault_after_the_end_is_for_an_operator_where_rollback_is_manual() -> 
         one.look(HEALTHY)
     one.tell(Fault("d00", HardFault.CRASH_LOOP))
 
-    assert one.rollout.phase is Phase.DONE
+    assert one.is_in(Phase.DONE)
     assert "crash_loop" in one.rollout.asked
 
 
@@ -394,7 +394,7 @@ def test_a_device_that_serves_it_already_is_left_as_it_is() -> None:
         one.tick()
 
     assert not one.of(Assign)
-    assert one.rollout.phase is Phase.DONE
+    assert one.is_in(Phase.DONE)
     assert set(one.states().values()) == {Execution.CONFIRMED}
 
 
@@ -444,7 +444,7 @@ def test_what_was_not_reached_ends_with_the_rollout() -> None:
         one.settle()
         one.look(HEALTHY)
 
-    assert one.rollout.phase is Phase.DONE
+    assert one.is_in(Phase.DONE)
     assert one.rollout.devices[lost.id].state is Execution.CANCELLED
     assert not one.rollout.devices[lost.id].has_failed
 

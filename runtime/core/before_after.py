@@ -22,6 +22,8 @@ _PRIOR_EVENTS = 16.0
 # Ratios beyond are not told apart.
 MOST = 1e6
 _STEPS = 60
+_RATIOS: Floats = np.geomspace(1 / MOST, MOST, 241)
+_FACTOR = float(_RATIOS[1] / _RATIOS[0])
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -123,18 +125,33 @@ class RatioTest:
 
     def z(self, ratio: float) -> float:
         """How many standard deviations the events after are above what the ratio expects."""
-        odds = ratio * self._odds
-        share = odds / (1 + odds)
-        apart = float((self._weight * (self._arm.after - share * self._arm.events)).sum())
-        own = float((self._weight * self._arm.events * share * (1 - share)).sum())
-        if not own:
-            return 0.0
-        # Ours, and that of the growth, which is an estimate as well.
-        return apart / math.sqrt(own + own * own / self._information)
+        return float(self._statistics(np.array([ratio]))[0])
 
     def ratio_at(self, z: float) -> float:
-        """The ratio at which the statistic is ``z``: an estimate for 0, upper bounds below."""
-        return _falling_to(z, self.z) if self._arm.events.any() else MOST
+        """The largest ratio that the statistic leaves at ``z`` or above, up to ``MOST``.
+
+        That is an estimate for 0 and an upper bound for what is below. With traffic that changed
+        very differently from device to device the statistic may turn, hence the largest.
+        """
+        statistics = self._statistics(_RATIOS)
+        left = np.flatnonzero(statistics >= z)
+        if not len(left):
+            return float(_RATIOS[0])
+        place = int(left[-1])
+        if place == len(_RATIOS) - 1:
+            return MOST
+        above, below = statistics[place], statistics[place + 1]
+        return float(_RATIOS[place] * _FACTOR ** ((above - z) / (above - below)))
+
+    def _statistics(self, ratios: Floats) -> Floats:
+        odds = ratios[:, None] * self._odds
+        share = odds / (1 + odds)
+        apart = (self._weight * (self._arm.after - share * self._arm.events)).sum(axis=1)
+        own = (self._weight * self._arm.events * share * (1 - share)).sum(axis=1)
+        # Our own variance, and that of the growth, which is an estimate as well.
+        spread = np.sqrt(own + own * own / self._information)
+        statistics: Floats = np.divide(apart, spread, out=np.zeros_like(apart), where=spread > 0)
+        return statistics
 
     def rate_upper(self, quantile: float) -> float:
         """An upper bound of the rate after: that of a Poisson count (square root, one added)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from statistics import NormalDist
 
@@ -203,17 +202,32 @@ def arm(rows: list[tuple[int, int, int, int]]) -> Arm:
     return Arm([Counts("d", a + b, b, c + d, d) for a, b, c, d in rows])
 
 
-@given(ROWS, ROWS)
-def test_larger_ratios_never_look_more_surprising(
-    treated: list[tuple[int, int, int, int]], control: list[tuple[int, int, int, int]]
+@given(ROWS, ROWS, st.floats(0.5, 4))
+def test_no_ratio_above_the_upper_bound_fits_the_figures(
+    treated: list[tuple[int, int, int, int]],
+    control: list[tuple[int, int, int, int]],
+    quantile: float,
 ) -> None:
     test = RatioTest(arm(treated), *control_of(arm(control)))
-    statistics = [test.z(10 ** (power / 4)) for power in range(-8, 9)]
+    upper = test.ratio_at(-quantile)
 
-    assert all(a >= b - 1e-9 for a, b in itertools.pairwise(statistics))
-    assert all(math.isfinite(one) for one in statistics)
-    assert 0 < test.ratio_at(0.0) <= test.ratio_at(-2.0) <= MOST * 1.001
-    assert test.rate_upper(1.6) > 0
+    assert 0 < test.ratio_at(0.0) <= upper <= MOST
+    for times in (1.2, 2.0, 10.0, 1000.0):
+        assert upper * times >= MOST or test.z(upper * times) < -quantile
+    assert math.isfinite(test.z(1.0))
+    assert test.rate_upper(quantile) > 0
+
+
+@given(ROWS)
+def test_more_events_after_are_never_less_surprising(
+    rows: list[tuple[int, int, int, int]],
+) -> None:
+    less, more = (
+        RatioTest(arm([(a, b, c, d + more) for a, b, c, d in rows]), 1.0, 0.0, 100.0)
+        for more in (0, 50)
+    )
+
+    assert more.ratio_at(0.0) >= less.ratio_at(0.0) * 0.999
 
 
 def test_without_any_event_nothing_is_known_of_a_ratio() -> None:

@@ -191,6 +191,8 @@ def test_a_device_that_does_not_say_it_is_back_is_named_and_may_still_say_it() -
     assert one.is_in(Phase.ROLLING_BACK)
     one.tell(Heartbeats((Beat(name, f"old-{name}", 1),)))
     assert one.rollout.devices[name].state is Execution.RETURNING, "not in answer to this"
+    one.tell(Heartbeats((Beat(name, TARGET, 9),)))
+    assert one.rollout.devices[name].state is Execution.RETURNING, "it has not gone yet"
     one.tick(600)
     one.tick()
 

@@ -271,7 +271,7 @@ def main() -> None:
     """Reads the command line and prints the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rollouts", type=int, default=300)
+    parser.add_argument("--rollouts", type=int, default=400)
     parser.add_argument("--devices", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--burst", type=float, default=1.0, help="variance of the bursts' factor")

@@ -364,17 +364,24 @@ def test_a_device_with_another_change_in_flight_waits() -> None:
     other.beat()
     other.tick()
     (busy, *_) = other.names(Execution.OFFERED)
-    one = Fleet(Rollout("r2", "other", TARGET, "other-group", SETTINGS), others=[other.rollout])
-    one.start(devices(3))
-    one.fleet[busy] = one.fleet.get(busy, next(iter(one.fleet.values())))
-    mine = Rollout("r1", "again", TARGET, "third-group", SETTINGS)
-    same = Fleet(replace(mine, id="r9"), others=[replace(other.rollout, id="r1")])
-    same.start(devices())
-    same.beat()
-    same.tick()
+    one = Fleet(Rollout("r2", "sound", TARGET, "sound-cascade", SETTINGS), others=[other.rollout])
+    one.start(devices())
+    one.beat()
+    one.tick()
 
-    assert busy in conflicts(same.rollout, same.others).busy
-    assert not set(same.names(Execution.OFFERED)) & set(other.names(Execution.OFFERED))
+    assert busy in conflicts(one.rollout, one.others).busy
+    assert not set(one.names(Execution.OFFERED)) & set(other.names(Execution.OFFERED))
+
+
+def test_who_was_busy_is_asked_when_the_other_change_has_ended() -> None:
+    one = fleet()
+    one.beat()
+    canaries = {record.id for record in one.rollout.devices.values() if record.wave == 0}
+    one.tell(Tick(busy=frozenset(canaries)))
+    assert not one.of(Assign)
+    one.tick()
+
+    assert set(one.names(Execution.OFFERED)) == canaries
 
 
 def test_of_a_cascade_the_rollout_that_began_first_goes_on() -> None:

@@ -32,6 +32,14 @@ MAX_NEW_ROOTS = 64
 
 class _Meta(msgspec.Struct):
     version: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    hashes: dict[str, str] = {}
+    length: int | None = None
+
+    def fits(self, contents: bytes) -> bool:
+        """Whether what is said of the document beside its version holds; it need not be said."""
+        if self.length not in {None, len(contents)}:
+            return False
+        return self.hashes.get("sha256", "") in {"", sha256_of(contents)}
 
 
 class _Signed(msgspec.Struct):
@@ -88,26 +96,29 @@ class MirrorDocuments:
         timestamp = await self._sure(TIMESTAMP)
         needed = {TIMESTAMP}
         for name, meta in _named(timestamp, TIMESTAMP).items():
-            path = await self._kept(name, meta, needed)
-            snapshot = await in_thread(self._store.document, path)
-            if name == SNAPSHOT and snapshot is not None:
-                for role, of in _named(snapshot, path).items():
+            contents = await self._kept(name, meta, needed)
+            if name == SNAPSHOT:
+                for role, of in _named(contents, name).items():
                     await self._kept(role, of, needed)
         self._needed = frozenset(needed)
         if await in_thread(self._store.document, TIMESTAMP) != timestamp:
             await in_thread(self._store.keep_document, TIMESTAMP, timestamp, self._needed)
             self._log.info("metadata.refreshed", num_documents=len(needed))
 
-    async def _kept(self, name: str, meta: _Meta, needed: set[str]) -> str:
-        """Sees to it that a version of a role is here; returns its path."""
+    async def _kept(self, name: str, meta: _Meta, needed: set[str]) -> bytes:
+        """A version of a role, which is here from now on; what is here and wrong is replaced."""
         path = f"metadata/{meta.version}.{name}"
         if not is_document_path(path):
             raise UnavailableError(f"metadata names {path!r}, which is no document")
         needed.add(path)
-        if not await in_thread(self._store.has_for_good, path):
-            contents = await self._sure(path)
-            await in_thread(self._store.keep_document, path, contents, needed)
-        return path
+        here = await in_thread(self._store.document, path)
+        if here is not None and _is_sound(name, meta, here):
+            return here
+        contents = await self._sure(path)
+        if not _is_sound(name, meta, contents):
+            raise UnavailableError(f"the tier above has sent something else as {path}")
+        await in_thread(self._store.keep_document, path, contents, needed)
+        return contents
 
     async def _new_roots(self) -> None:
         version = 1
@@ -137,6 +148,18 @@ class MirrorDocuments:
         if promised and sha256_of(contents) != promised:
             raise UnavailableError(f"the tier above has sent something else as {path}")
         return contents
+
+
+def _is_sound(name: str, meta: _Meta, contents: bytes) -> bool:
+    """Whether it is worth keeping: a document that never changes is not asked for again."""
+    if not meta.fits(contents):
+        return False
+    if name == SNAPSHOT:
+        try:
+            _named(contents, name)
+        except UnavailableError:
+            return False
+    return True
 
 
 def _named(contents: bytes, source: str) -> dict[str, _Meta]:

@@ -67,7 +67,7 @@ def test_an_empty_file_has_no_bytes_to_give(header: str) -> None:
         "bytes=-1-2",
         "bytes= 0-1",
         "items=0-1",
-        "bytes=٠-١",
+        "bytes=\u0660-\u0661",
         "bytes=0-" + "9" * 5000,
     ],
 )

@@ -20,8 +20,8 @@ from typing import Any
 
 import aiohttp
 
-from runtime.adapters.delta_maker import OpenFile
 from runtime.adapters.off_loop import in_thread
+from runtime.adapters.open_file import OpenFile
 from runtime.core.update_paths import is_document_path
 from runtime.errors import StartError, StorageError
 from runtime.ports_updates import MAX_DOCUMENT_BYTES, OpenBlob, Repository

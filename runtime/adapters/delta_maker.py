@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from runtime.adapters.off_loop import in_thread
+from runtime.adapters.open_file import OpenFile
 from runtime.core.eviction import to_evict
 from runtime.delta.make import WORTHWHILE_SHARE
 from runtime.errors import OverloadedError, StorageError, TierwiseError
@@ -154,25 +155,6 @@ class DeltaMaker:
         part = self._folder / "part"
         part.write_bytes(delta)
         part.replace(self._folder / name)
-
-
-class OpenFile:
-    """An open file; one that is deleted meanwhile stays readable."""
-
-    def __init__(self, descriptor: int, size_bytes: int) -> None:
-        self._descriptor, self._size_bytes = descriptor, size_bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """Its length."""
-        return self._size_bytes
-
-    async def read(self, offset_bytes: int, limit_bytes: int) -> bytes:
-        """See ``OpenBlob``."""
-        try:
-            return await in_thread(os.pread, self._descriptor, limit_bytes, offset_bytes)
-        except OSError as error:
-            raise StorageError(f"a file cannot be read: {error.strerror}") from error
 
 
 class _WorkerError(TierwiseError):

@@ -14,7 +14,7 @@ from fakes.blobs import Device, Hostile, file_of, noise, publish, source
 from fakes.installs import made
 from fakes.simulated_files import SimulatedFiles
 from fakes.waiting import eventually
-from runtime.adapters.blob_client import BlobClient, Wanted
+from runtime.adapters.blob_client import BlobClient, DownloadOptions, Wanted
 from runtime.adapters.blob_report import How
 from runtime.adapters.blob_server import ServerLimits
 from runtime.adapters.blob_source import FolderRepository
@@ -84,6 +84,23 @@ class TestDelta:
         (one,) = report.files
         assert one.how is How.FULL
         assert [it.trouble for it in one.setbacks] == [Trouble.BAD_DELTA]
+
+    async def test_one_that_is_still_being_made_is_waited_for(self, tmp_path: Path) -> None:
+        publish(tmp_path / "good", CONTENTS, OLD)
+        repository = FolderRepository(tmp_path / "good")
+        maker = DeltaMaker(repository, tmp_path / "deltas", max_bytes=1 << 20, wait_s=0.001)
+        patient = DownloadOptions(min_wait_s=1.0, max_wait_s=2.0)
+        async with (
+            source(tmp_path / "good", deltas=maker) as counted,
+            Device(tmp_path / "device", counted.url, options=patient) as device,
+        ):
+            device.blobs.put(file_of(OLD), OLD)
+
+            report = await device.client.fetch([Wanted(FILE, file_of(OLD))])
+
+            await maker.close()
+        assert report.files[0].how is How.DELTA
+        assert report.files[0].attempts > 1
 
     async def test_one_that_is_larger_than_worthwhile_is_not_even_read(
         self, tmp_path: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fakes.blobs import HASTY, Counted, Device, file_of, noise, publish, source
+from fakes.blobs import HASTY, QUICK, Counted, Device, file_of, noise, publish, source
 from fakes.mirrors import GONE, OPTIONS, get, region
 from fakes.simulated_files import SimulatedFiles
 from fakes.waiting import eventually
@@ -103,6 +103,31 @@ class TestFiles:
 
         assert statuses == [404] * 3
         assert above.requests == [f"HEAD /updates/blobs/{'0' * 64}"]
+
+    async def test_a_prefetch_says_what_is_missing(self, above: Counted, tmp_path: Path) -> None:
+        async with region(tmp_path / "mirror", above.url) as one:
+            missed = await one.mirror.prefetch([FILE.sha256, "0" * 64, FILE.sha256])
+            assert missed == {"0" * 64: "the tier above does not know it"}
+        async with region(tmp_path / "mirror", GONE) as one:
+            missed = await one.mirror.prefetch([FILE.sha256, "0" * 64])
+            assert list(missed) == ["0" * 64]
+            assert "no connection" in missed["0" * 64]
+        assert num_fetched(above) == 1
+
+    async def test_a_gateway_of_gateways_is_a_mirror_of_a_mirror(
+        self, above: Counted, tmp_path: Path
+    ) -> None:
+        hasty = MirrorOptions(wait_s=0.01, download=HASTY, transfer=QUICK)
+        async with (
+            region(tmp_path / "upper", above.url, options=hasty) as upper,
+            region(tmp_path / "lower", upper.url, options=hasty) as lower,
+            Device(tmp_path / "device", lower.url) as device,
+        ):
+            report = await device.client.fetch([Wanted(FILE)])
+
+            assert device.contents(FILE) == CONTENTS
+        assert report.is_complete
+        assert num_fetched(above) == 1
 
     async def test_a_device_that_would_wait_for_long_is_told_to_come_again(
         self, above: Counted, tmp_path: Path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from cloud_tier.settings import CloudSettings
+from cloud_tier.updates import published
 from runtime.core.escalation import EscalationPolicy
 from runtime.exchange.answering import answer_until
 from runtime.exchange.control_relay import ControlRelay
@@ -20,12 +22,15 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the port or the state folder cannot be used.
+        StartError: the port, the state folder or the repository cannot be used.
     """
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
-    async with station(
-        identity, settings.model, settings.state, policy=settings.escalation.policy
-    ) as parts:
+    async with (
+        station(
+            identity, settings.model, settings.state, policy=settings.escalation.policy
+        ) as parts,
+        published(settings.updates, Path(settings.state.folder), parts.clock) as add_routes,
+    ):
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)
         switch.listen(bus)
@@ -43,4 +48,12 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             reviewer=parts.reviewer,
             switch=switch,
         )
-        await answer_until(stop, parts, bus, flow, request=settings.request, http=settings.http)
+        await answer_until(
+            stop,
+            parts,
+            bus,
+            flow,
+            request=settings.request,
+            http=settings.http,
+            add_routes=add_routes,
+        )

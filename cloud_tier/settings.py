@@ -17,6 +17,7 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.update_settings import RepositorySettings
 
 
 class TopSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,3 +45,4 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     model: ModelSettings = ModelSettings(isolation="process")
     request: RequestSettings = RequestSettings(max_pending=1024)
     escalation: TopSettings = TopSettings()
+    updates: RepositorySettings = RepositorySettings()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from regional_gateway.settings import GatewaySettings
+from regional_gateway.updates import mirrored
 from runtime.exchange.answering import answer_until
 from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
@@ -32,13 +34,14 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the port or the state folder cannot be used.
+        StartError: the port, the state folder or the mirror's folder cannot be used.
     """
     identity = Identity(Tier(settings.tier), settings.gateway, settings.region)
     async with (
         station(
             identity, settings.model, settings.state, policy=settings.escalation.policy
         ) as parts,
+        mirrored(settings.updates, Path(settings.state.folder), parts.clock) as updates,
         AsyncExitStack() as stack,
     ):
         bus = bus_of(parts, settings.broker)
@@ -73,6 +76,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             http=settings.http,
             dedupe_window=settings.dedupe_window,
             sends_on=uplink is not None,
+            add_routes=updates.server.add_routes if updates else None,
         )
 
 

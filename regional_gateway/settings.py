@@ -18,6 +18,7 @@ from runtime.common_settings import (
     StateSettings,
 )
 from runtime.messages import Tier
+from runtime.update_settings import MirrorSettings
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +69,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     model: ModelSettings = ModelSettings(isolation="process")
     request: RequestSettings = RequestSettings(max_pending=256)
     escalation: EscalationSettings = EscalationSettings()
+    updates: MirrorSettings = MirrorSettings()
 
     def __post_init__(self) -> None:
         """Refuses an upstream that is not above, or that agents could take for this gateway."""

@@ -72,6 +72,11 @@ class Blobs:
         self._log.error("blob.rotten", sha256=file.sha256)
         return False
 
+    def read(self, file: ModelFile, offset_bytes: int, limit_bytes: int) -> bytes:
+        """At most so much of a whole file from there on; it is not verified here."""
+        with storing("a model file cannot be read"):
+            return self._files.read(blob_path(file), offset_bytes, limit_bytes)
+
     def offset_bytes(self, file: ModelFile) -> int:
         """How much of it has arrived: where to go on."""
         with storing("a partial model file cannot be found"):

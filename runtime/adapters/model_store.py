@@ -180,13 +180,13 @@ class ModelStore:
         """
         missing = self.missing(release)
         new = sum(file.size_bytes - self.blobs.offset_bytes(file) for file in missing)
+        self.check_bytes(new + delta_bytes)
+
+    def check_bytes(self, new_bytes: int) -> None:
+        """Says nothing where so much more would fit; else raises ``NoRoomError``."""
+        quota_bytes, reserve_bytes = self._quota_bytes, self._reserve_bytes
         with storing("what is free cannot be found out"):
-            check_room(
-                self._files,
-                new + delta_bytes,
-                quota_bytes=self._quota_bytes,
-                reserve_bytes=self._reserve_bytes,
-            )
+            check_room(self._files, new_bytes, quota_bytes=quota_bytes, reserve_bytes=reserve_bytes)
 
     def import_folder(self, folder: Path, version: int) -> Release:
         """Takes over the files of an ordinary model folder; the record stays as it is.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
+from aiohttp import web
 
 from runtime.adapters.http_server import operations_app, serving
 from runtime.common_settings import (
@@ -34,10 +36,12 @@ async def answer_until(
     http: HttpSettings,
     dedupe_window: int = 4096,
     sends_on: bool = False,
+    add_routes: Callable[[web.Application], None] | None = None,
 ) -> None:
     """Serves until ``stop`` is set, then drains, says goodbye and closes the bus.
 
-    ``sends_on`` says that what comes late from below goes on to the tier above.
+    ``sends_on`` says that what comes late from below goes on to the tier above. ``add_routes`` adds
+    what else the HTTP port serves.
 
     Raises:
         StartError: the HTTP port cannot be listened on.
@@ -55,6 +59,8 @@ async def answer_until(
     app = operations_app(
         parts.metrics, lambda: bus.is_connected, control=switch.shown if switch else None
     )
+    if add_routes is not None:
+        add_routes(app)
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(serving(app, http.host, http.port))
         if switch is not None:

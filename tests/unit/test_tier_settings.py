@@ -149,6 +149,24 @@ def test_a_gateway_asks_upwards_and_in_another_region(flags: list[str], wanted: 
         )
 
 
+@pytest.mark.parametrize(
+    "url", ["cloud:8472", "ftp://cloud", "http://", "http://cloud?a=b", "s3://x"]
+)
+def test_a_mirror_s_upstream_is_an_http_address(url: str) -> None:
+    with pytest.raises(SettingsError, match="http:// or https://"):
+        load(
+            GatewaySettings,
+            file=None,
+            environment={},
+            flags=["gateway=g", "region=plant", f"updates.upstream_url={url}"],
+        )
+
+
+def test_nothing_is_handed_out_by_default() -> None:
+    assert not CloudSettings(cloud="c").updates.repository
+    assert not GatewaySettings(gateway="g", region="r").updates.upstream_url
+
+
 def test_a_threshold_can_be_given_and_taken_back() -> None:
     given = load(
         CloudSettings,

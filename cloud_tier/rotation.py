@@ -104,7 +104,7 @@ def rotate(
             for name in _ROLES[role]:
                 _exchange(repository.signed.root.signed, name, added, removed)
             root = _sign_root(repository, before, signers)
-            changed = root if role == ROOT else _with_root(repository, root, signers)
+            changed = root if role == ROOT else _with_root(repository, role, root, signers)
         repository.write(changed, event)
 
 
@@ -182,10 +182,13 @@ def _sign_root(repository: Repository, before: Root, signers: Signers) -> dict[s
 
 
 def _with_root(
-    repository: Repository, root: dict[str, bytes], signers: Signers
+    repository: Repository, role: str, root: dict[str, bytes], signers: Signers
 ) -> dict[str, bytes]:
     """All that has to be signed under the new root; the root goes just before the timestamp."""
-    changed = repository.sign_targets(TARGETS, signers)
+    if role == TARGETS:
+        changed = repository.sign_targets(TARGETS, signers)
+    else:
+        changed = repository.sign_online({}, signers)
     timestamp = metadata_path(TIMESTAMP, 0)
     last = changed.pop(timestamp)
     return changed | root | {timestamp: last}

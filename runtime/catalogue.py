@@ -147,6 +147,21 @@ def parse_path(path: str) -> EntryPath:
     return EntryPath(found["model"], int(found["version"]), found["region"])
 
 
+def check_name(name: str) -> str:
+    """A name of a model, a variant or a region.
+
+    Raises:
+        ArtifactError: it has characters that no path may have.
+    """
+    try:
+        return msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise ArtifactError(
+            f"{name!r} is no name: letters, digits, '.', '_' and '-', beginning with a letter or "
+            "digit, at most 128"
+        ) from error
+
+
 def role_of(region: str) -> str:
     """The role that signs what is for one region."""
     return f"{REGION_ROLE}{region}"

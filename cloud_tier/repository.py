@@ -21,13 +21,8 @@ from typing import Self
 
 from msgspec.structs import replace
 from tuf.api.metadata import (
-    Metadata,
     MetaFile,
-    Root,
-    Snapshot,
     TargetFile,
-    Targets,
-    Timestamp,
 )
 
 from cloud_tier.history import Event, append_history, read_history
@@ -42,11 +37,10 @@ from cloud_tier.repository_files import (
     read_signed,
 )
 from cloud_tier.signing import expires_in, sign_with
-from runtime.adapters.model_blobs import BLOBS, PARTIAL, Blobs, storing
-from runtime.adapters.trust import SIGNED_AT
+from runtime.adapters.model_blobs import Blobs, storing
 from runtime.adapters.trust_bundle import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from runtime.adapters.trust_entries import mirror_path
-from runtime.adapters.trust_errors import verifying
+from runtime.adapters.trust_time import SIGNED_AT
 from runtime.catalogue import (
     CatalogueEntry,
     encode_entry,
@@ -281,29 +275,6 @@ class Repository:
                     raise ArtifactError(
                         f"{file.sha256} of variant {name} is neither given nor in the repository"
                     )
-
-
-def create_repository(
-    files: FileSystem, root: bytes, signers: Signers, *, clock: Clock, by: str
-) -> None:
-    """Makes an empty repository in a folder.
-
-    Raises:
-        StartError: there is one already, or too few keys.
-        StorageError: the disk did not take it.
-    """
-    with verifying():
-        parsed: Metadata[Root] = Metadata.from_bytes(root)
-    signed = Signed(parsed, Metadata(Timestamp()), Metadata(Snapshot()), Metadata(Targets()))
-    for metadata in (signed.timestamp, signed.snapshot, signed.targets):
-        metadata.signed.version = 0
-    with Repository(files, root, clock=clock, by=by, new=signed) as repository:
-        changed = repository.sign_targets(TARGETS, signers)
-        put(files, metadata_path(ROOT, parsed.signed.version), root)
-        with storing("the repository cannot be made"):
-            for name in (BLOBS, PARTIAL):
-                files.make_folder(name)
-        repository.write(changed, Event("", "", "created"))
 
 
 def _checked_new(files: FileSystem, new: Signed) -> Signed:

@@ -28,7 +28,7 @@ EXIT_FOUND = 1
 def run_init(arguments: argparse.Namespace) -> int:
     """Makes keys, the first root and an empty repository."""
     from cloud_tier.keys import ROOT_FILE, new_key, write_key, write_new  # noqa: PLC0415
-    from cloud_tier.repository import create_repository  # noqa: PLC0415
+    from cloud_tier.new_repository import create_repository  # noqa: PLC0415
     from cloud_tier.repository_files import is_repository  # noqa: PLC0415
     from cloud_tier.rotation import make_root  # noqa: PLC0415
     from runtime.adapters.clock import SystemClock  # noqa: PLC0415

@@ -30,6 +30,7 @@ def make_golden(manifest: ModelManifest, backends: Sequence[Backend]) -> bytes:
     """Golden examples of made-up inputs, the same bytes for the same model on the same machine.
 
     Raises:
+        ArtifactError: a member answers with numbers that are not finite.
         BackendError: a member failed to run.
     """
     random = np.random.default_rng(0)
@@ -40,7 +41,11 @@ def make_golden(manifest: ModelManifest, backends: Sequence[Backend]) -> bytes:
             sizes[0] = NUM_EXAMPLES
         inputs[spec.name] = random.random(sizes).astype(dtype_of(spec.datatype))
     arrays = {f"input/{name}": array for name, array in inputs.items()}
-    arrays |= _outputs(manifest, backends, inputs)
+    outputs = _outputs(manifest, backends, inputs)
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise ArtifactError(f"{manifest.name} gives numbers that are not finite: {name}")
+    arrays |= outputs
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()
@@ -72,8 +77,7 @@ def check_golden(
         if expected is None or expected.shape != array.shape:
             raise ArtifactError(f"{source} has no {name} of shape {list(array.shape)}")
         if not np.allclose(array, expected, rtol=TOLERANCE, atol=TOLERANCE):
-            # NaN where a number was expected is a difference, too.
-            difference = np.nanmax(np.abs(array.astype(np.float64) - expected))
+            difference = np.max(np.abs(array.astype(np.float64) - expected))
             raise ArtifactError(
                 f"{source} is not reproduced: {name} differs by up to {difference:.4g}. These are "
                 "golden outputs of another model, or this machine computes something else"

@@ -42,10 +42,10 @@ from runtime.adapters.trust_bundle import (
 from runtime.adapters.trust_entries import Entries
 from runtime.adapters.trust_errors import Tampering, tampered
 from runtime.adapters.trust_fetch import Refresh
+from runtime.adapters.trust_time import expired_roles, with_signing_time
 from runtime.catalogue import REGION_ROLE, CatalogueEntry
 from runtime.core.floors import raise_metadata_floors
-from runtime.core.releases import MAX_NUMBER, Record
-from runtime.core.trusted_time import may_fetch, raise_time_floor, time_floor_s
+from runtime.core.releases import Record
 from runtime.errors import (
     ExpiredError,
     FetchError,
@@ -56,9 +56,6 @@ from runtime.errors import (
 from runtime.logs import get_logger
 from runtime.ports import Clock
 from runtime.ports_files import FileSystem, Mirror
-
-# In the signed part of the timestamp: when it was signed, in whole seconds since 1970.
-SIGNED_AT = "x-tierwise-signed-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +203,9 @@ class TrustedCatalogue:
         problems = self._regions_of(refresh)
         metadata = refresh.metadata(tuple(one for one in self._regions if one not in problems))
         verified = verify(root, metadata)
-        record = self._with_time(self._store.record, verified)
-        for role, error in self._all_expired(verified, record).items():
+        clock_s = self._clock.wall_s()
+        record = with_signing_time(self._store.record, verified, clock_s, self._build_s)
+        for role, error in expired_roles(verified, record, clock_s, self._build_s).items():
             if role not in verified.regions:
                 raise error
             problems[role.removeprefix(REGION_ROLE)] = error
@@ -270,34 +268,9 @@ class TrustedCatalogue:
                 problems[region] = error
         return problems
 
-    def _with_time(self, record: Record, verified: Verified) -> Record:
-        """The record after a signing time was verified."""
-        signed_s = verified.timestamp.unrecognized_fields.get(SIGNED_AT)
-        if type(signed_s) is not int or not 0 <= signed_s <= MAX_NUMBER:
-            return record
-        clock_s, floor_s = self._clock.wall_s(), time_floor_s(record, self._build_s)
-        # A clock that may be right is not overtaken by whoever has a key.
-        believed_s = min(signed_s, clock_s) if clock_s > floor_s else signed_s
-        try:
-            return raise_time_floor(record, believed_s, self._build_s)
-        except ReleaseError as error:
-            self._log.warning("time.not_believed", error=str(error))
-            return record
-
-    def _all_expired(self, verified: Verified, record: Record) -> dict[str, ExpiredError]:
-        clock_s, floor_s = self._clock.wall_s(), time_floor_s(record, self._build_s)
-        return {
-            role: ExpiredError(
-                f"{role} of the catalogue has expired on {signed.expires:%Y-%m-%d %H:%M} UTC: sign "
-                "it anew, or ask another mirror; if the clock of this machine is wrong, set it. "
-                "What was verified before stays usable"
-            )
-            for role, signed in verified.roles.items()
-            if not may_fetch(signed.expires.timestamp(), clock_s, floor_s)
-        }
-
     def _expired(self, verified: Verified) -> ExpiredError | None:
-        expired = self._all_expired(verified, self._store.record)
+        record, clock_s = self._store.record, self._clock.wall_s()
+        expired = expired_roles(verified, record, clock_s, self._build_s)
         return next(
             (error for role, error in expired.items() if role not in verified.regions), None
         )

@@ -14,7 +14,8 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Targets
 
 from cloud_tier.keys import ONLINE, Signers
-from cloud_tier.repository import Repository, create_repository
+from cloud_tier.new_repository import create_repository
+from cloud_tier.repository import Repository
 from cloud_tier.rotation import add_region, make_root, rotate
 from fakes.clock import FakeClock
 from runtime.adapters.artifacts import describe_file

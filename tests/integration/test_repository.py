@@ -12,7 +12,8 @@ from securesystemslib.signer import CryptoSigner
 
 from cloud_tier.history import HISTORY, read_history
 from cloud_tier.keys import ONLINE
-from cloud_tier.repository import Repository, create_repository
+from cloud_tier.new_repository import create_repository
+from cloud_tier.repository import Repository
 from cloud_tier.repository_files import first_root, read_entry, read_signed
 from cloud_tier.rotation import make_root, rotate
 from fakes.catalogue import Cloud, Device, LyingMirror, contents_of, entry, newest, resigned

@@ -28,8 +28,8 @@ from fakes.catalogue import (
     resigned,
 )
 from fakes.clock import FakeClock
-from runtime.adapters.trust import SIGNED_AT
 from runtime.adapters.trust_bundle import BUNDLE
+from runtime.adapters.trust_time import SIGNED_AT
 from runtime.errors import (
     ExpiredError,
     MissingFileError,

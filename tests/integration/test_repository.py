@@ -222,6 +222,16 @@ class TestDisk:
                 holds = published(SimulatedFiles(image), cloud)
                 assert holds in (["m/1.json"], ["m/1.json", "m/2.json"])
 
+    def test_what_was_published_is_in_the_history_after_a_loss_of_power(self, cloud: Cloud) -> None:
+        files = simulated(cloud)
+
+        self.add(cloud, files)
+
+        for image in files.crashes(random.Random(0)):
+            left = SimulatedFiles(image)
+            assert read_history(left)[-1].path == "m/2.json"
+            assert published(left, cloud) == ["m/1.json", "m/2.json"]
+
     def steps(self, cloud: Cloud) -> int:
         files, steps = simulated(cloud), list[str]()
         files.on_step = lambda what, path: steps.append(f"{what} {path}")

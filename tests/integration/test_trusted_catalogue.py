@@ -21,6 +21,7 @@ from fakes.catalogue import (
     forge_targets,
     forged_timestamp,
     later,
+    list_online,
     newest,
     refused_because,
     resigned,
@@ -157,6 +158,23 @@ class TestRollback:
         device.restart()
 
         assert refused_because(device) == "rollback"
+
+    def test_a_thief_of_old_keys_cannot_hide_the_root_that_ended_them(
+        self, cloud: Cloud, device: Device, mirror: LyingMirror
+    ) -> None:
+        """The power has taken the metadata; the thief signs newer ones under the old root."""
+        list_online(cloud, mirror, {}, cloud.online, jump=100)
+        mirror.instead["metadata/2.root.json"] = None
+        lies = dict(mirror.instead)
+        mirror.instead.clear()
+        cloud.rotate("online")
+        device.catalogue.refresh()
+        (device.folder / "catalogue" / BUNDLE).unlink()
+        mirror.instead = lies
+        device.restart()
+
+        assert refused_because(device) == "rollback"
+        assert device.catalogue.paths() == ()
 
 
 class TestForged:

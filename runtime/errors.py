@@ -18,9 +18,13 @@
     |  |  `- LeftOutError             none was run, because it failed too often lately
     |  |- StorageError             the disk did not take it, or has too much to do
     |  |  `- NoRoomError              it would not fit; nothing was written
+    |  |- FetchError               a mirror does not answer, or not well: later, or another one
+    |  |  `- MissingFileError         it has no such file
+    |  |- ExpiredError             what the catalogue says has expired: nothing new is fetched
     |  `- ShuttingDownError        the process is draining
     |- ArtifactError           a model file or manifest is missing, truncated, of another digest
     |  `- DeltaError               a delta does not lead to the file; the full file does
+    |- SecurityError           somebody has tampered with signed metadata or files: ``because``
     |- ReleaseError            a release, or what is said about one, may not be taken: ``because``
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
@@ -146,6 +150,24 @@ class NoRoomError(StorageError):
     code = "no_room"
 
 
+class FetchError(UnavailableError):
+    """A mirror could not be asked, or broke off; what was verified before stays usable."""
+
+    code = "fetch_failed"
+
+
+class MissingFileError(FetchError):
+    """The mirror has no such file."""
+
+    code = "not_on_mirror"
+
+
+class ExpiredError(UnavailableError):
+    """Signed metadata has expired, or somebody keeps newer ones back; nothing new is fetched."""
+
+    code = "catalogue_expired"
+
+
 class LeftOutError(BackendError):
     """A model failed too often, and is left alone for a while; that has been told."""
 
@@ -168,6 +190,19 @@ class ReleaseError(TierwiseError):
     """A release, or a statement about releases, may not be taken; ``because`` says which rule."""
 
     code = "release_refused"
+
+    def __init__(self, message: str, *, because: str) -> None:
+        super().__init__(message)
+        self.because = because
+
+
+class SecurityError(TierwiseError):
+    """Signed metadata or files are not what they must be; ``because`` says which rule they break.
+
+    Not a fault of the network: report it, and ask another mirror.
+    """
+
+    code = "security_event"
 
     def __init__(self, message: str, *, because: str) -> None:
         super().__init__(message)
@@ -223,6 +258,10 @@ CATALOGUE: dict[str, Public] = {
     "backend_failed": Public(500, "The model failed to run"),
     "storage_failed": Public(503, "It could not be stored"),
     "no_room": Public(507, "There is no room for it"),
+    "fetch_failed": Public(503, "A mirror of the catalogue cannot be read"),
+    "not_on_mirror": Public(503, "The mirror has no such file"),
+    "catalogue_expired": Public(503, "The signed catalogue has expired"),
+    "security_event": Public(500, "Signed data did not verify"),
     "left_out": Public(503, "The model is left alone for a while"),
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),

@@ -6,6 +6,7 @@ was synced afterwards (``sync_folder``). Everything else may be there, be gone, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -91,4 +92,19 @@ class FileSystem(Protocol):
 
     def full_path(self, path: str) -> Path:
         """Where that is, for those who read it by other means."""
+        ...
+
+
+class Mirror(Protocol):
+    """Whoever serves a repository of signed models; what it says is believed of no file."""
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """A file piece by piece, by its path in the repository; no piece is empty.
+
+        Both errors are raised here or between two pieces. An answer that takes too long is one.
+
+        Raises:
+            MissingFileError: there is no such file.
+            FetchError: the mirror does not answer, or not to the end.
+        """
         ...

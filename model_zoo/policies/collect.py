@@ -148,6 +148,24 @@ def collect(
     return predictions
 
 
+def accuracy_of(
+    folder: Path, examples: Examples, progress: Progress = lambda _tier, _done, _all: None
+) -> float:
+    """The share of examples that the model of a folder answers rightly, members combined.
+
+    Raises:
+        PolicyError: there are no examples, or they do not fit the model.
+        ArtifactError: the model cannot be used.
+    """
+    if not len(examples.labels):
+        raise PolicyError(f"{examples.source} is empty")
+    model = open_model(folder)
+    _check_inputs(model.manifest, examples)
+    tier = model.manifest.tier.value
+    answers, _ = _answers(tier, model.manifest, load_members(model), examples, progress)
+    return float(np.mean(np.asarray([one.label for one in answers]) == examples.labels))
+
+
 def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
     first, *others = models.items()
     for tier, model in others:

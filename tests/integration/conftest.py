@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from edge_agent.settings import EdgeSettings
+from fakes.catalogue import Cloud, Device, LyingMirror
 from runtime.adapters.http_server import serving
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.common_settings import RequestSettings, StateSettings
@@ -37,3 +38,23 @@ async def agent(edge_settings: EdgeSettings) -> AsyncIterator[Agent]:
 async def agent_url(agent: Agent) -> AsyncIterator[str]:
     async with serving(InferenceApi(agent).app(), "127.0.0.1", 0) as base:
         yield base
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    """Version 1 of a model is published."""
+    cloud = Cloud(tmp_path / "repository")
+    cloud.publish(1)
+    return cloud
+
+
+@pytest.fixture
+def mirror(cloud: Cloud) -> LyingMirror:
+    return LyingMirror(cloud.folder)
+
+
+@pytest.fixture
+def device(cloud: Cloud, mirror: LyingMirror, tmp_path: Path) -> Iterator[Device]:
+    device = Device(tmp_path / "device", mirror, cloud.root)
+    yield device
+    device.store.close()

@@ -92,8 +92,8 @@ def test_the_core_install_stays_small(wheel: zipfile.ZipFile) -> None:
         if "extra ==" not in requirement
     }
     assert core == {
-        "aiohttp", "msgspec", "numpy", "onnxruntime", "paho-mqtt", "prometheus-client", "structlog",
-        "zstandard",
+        "aiohttp", "cryptography", "msgspec", "numpy", "onnxruntime", "paho-mqtt",
+        "prometheus-client", "structlog", "tuf", "zstandard",
     }  # fmt: skip
 
 

@@ -1,15 +1,19 @@
-"""``tierwise models list|build``."""
+"""``tierwise models``: the bundled models, and those of a signed catalogue."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_zoo import build
+from tierwise.cli.keys import add_keys
 from tierwise.cli.output import say_json, say_table
 from tierwise.cli.types import add_group, add_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.manifest import ModelManifest
     from tierwise.cli.types import Subparsers
 
@@ -18,19 +22,112 @@ _DIGEST_CHARACTERS = 12
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the commands."""
-    group = add_group(subparsers, "models", "list the bundled models, or build them again")
-    list_text = "the bundled models, verified against their digests"
+    group = add_group(subparsers, "models", "list, build, publish and withdraw models")
+    list_text = "the bundled models, or those of a repository, verified"
     lister = group.add_parser("list", help=list_text, description=f"List {list_text}.")
+    lister.add_argument(
+        "--repository", type=Path, metavar="DIR", help="folder of a repository (default: bundled)"
+    )
     add_json(lister)
     lister.set_defaults(run=_list)
     build_text = "train, quantize and calibrate the models of a task (extra `zoo`)"
     builder = group.add_parser("build", help=build_text, description=f"{build_text.capitalize()}.")
     build.add_arguments(builder)
     builder.set_defaults(run=build.run)
+    _add_publish(group)
+    parser = _add(group, "inspect", "show what is signed for about one version", _inspect)
+    _add_model(parser)
+    parser.add_argument("version", metavar="VERSION", nargs="?", type=int, help="(default: newest)")
+    parser = _add(group, "diff", "compare two versions, and what the update takes", _diff)
+    _add_model(parser)
+    parser.add_argument("old", metavar="OLD", type=int, help="version")
+    parser.add_argument("new", metavar="NEW", type=int, help="version")
+    parser = _add(group, "yank", "withdraw a version: no device takes it any more", _yank)
+    _add_model(parser)
+    parser.add_argument("version", metavar="VERSION", type=int, help="version")
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="why, for the history")
+    add_keys(parser)
+
+
+def _add_publish(group: Subparsers) -> None:
+    parser = _add(group, "publish", "check a model folder, sign for it and publish it", _publish)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="model folder, with manifest.json")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the name in its manifest")
+    parser.add_argument("--version", type=int, metavar="N", help="(default: the next one)")
+    parser.add_argument(
+        "--variant", default="default", metavar="NAME", help="its name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--also", nargs=2, action="append", default=[], metavar=("NAME", "DIR"),
+        help="one more variant of the same version; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--region", metavar="NAME", help="for this region only, with its key")
+    parser.add_argument(
+        "--held-set", metavar="FILE",
+        help=".npz with `labels` and the inputs, or bundled:test; `none` leaves accuracy unchecked "
+        "(default: bundled:test for the bundled task)",
+    )  # fmt: skip
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="(default: DIR/policy.json)")
+    parser.add_argument("--without-policy", action="store_true", help="there is none, on purpose")
+    parser.add_argument(
+        "--hardware", action="append", default=[], metavar="TAG", help="what a device must have"
+    )
+    parser.add_argument(
+        "--runtime", action="append", default=[], metavar="TAG", help="what its runtime must have"
+    )
+    parser.add_argument("--notes", default="", metavar="TEXT", help="for those who assign it")
+    add_keys(parser)
+
+
+def _add(
+    group: Subparsers, name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = group.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    parser.add_argument(
+        "--repository", type=Path, default=Path("repository"), metavar="DIR",
+        help="folder of the repository (default: %(default)s)",
+    )  # fmt: skip
+    add_json(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="name, or region/REGION/NAME")
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from tierwise.publish_command import run_publish  # noqa: PLC0415 - keeps --help quick
+
+    return run_publish(arguments)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from tierwise.models_command import run_inspect  # noqa: PLC0415 - keeps --help quick
+
+    return run_inspect(arguments)
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from tierwise.models_command import run_diff  # noqa: PLC0415 - keeps --help quick
+
+    return run_diff(arguments)
+
+
+def _yank(arguments: argparse.Namespace) -> int:
+    from tierwise.models_command import run_yank  # noqa: PLC0415 - keeps --help quick
+
+    return run_yank(arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from model_zoo.catalog import bundled_model  # noqa: PLC0415 - keeps --help quick
+    if arguments.repository is not None:
+        from tierwise.models_command import run_list  # noqa: PLC0415 - keeps --help quick
+
+        return run_list(arguments)
+    from model_zoo.catalog import bundled_model  # noqa: PLC0415
     from runtime.adapters.artifacts import open_model  # noqa: PLC0415
     from runtime.messages import USUAL_TIERS  # noqa: PLC0415
 

@@ -1,0 +1,109 @@
+"""Golden examples of a model: inputs, and what its members answered where it was published.
+
+An ``.npz`` in the model's folder: ``input/<tensor>`` with a few examples, and for every member
+``output/<member>/<tensor>``. Whoever is to serve the model runs them first: a processor, driver or
+runtime that computes something else is found out before a caller sees it.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from runtime.errors import ArtifactError, BackendError
+from runtime.manifest import ModelManifest
+from runtime.messages import Tensors
+from runtime.ports import Backend
+from runtime.tensors import dtype_of
+
+MAX_GOLDEN_BYTES = 8 << 20
+MAX_UNPACKED_BYTES = 64 << 20
+NUM_EXAMPLES = 4
+# Other processors round otherwise, int8 kernels by a step of a layer's scale.
+TOLERANCE = 0.02
+
+
+def make_golden(manifest: ModelManifest, backends: Sequence[Backend]) -> bytes:
+    """Golden examples of made-up inputs, the same bytes for the same model on the same machine.
+
+    Raises:
+        ArtifactError: a member answers with numbers that are not finite.
+        BackendError: a member failed to run.
+    """
+    random = np.random.default_rng(0)
+    inputs: Tensors = {}
+    for spec in manifest.inputs:
+        sizes = [1 if size < 0 else size for size in spec.shape]
+        if spec.shape[:1] == (-1,):
+            sizes[0] = NUM_EXAMPLES
+        inputs[spec.name] = random.random(sizes).astype(dtype_of(spec.datatype))
+    arrays = {f"input/{name}": array for name, array in inputs.items()}
+    outputs = _outputs(manifest, backends, inputs)
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise ArtifactError(f"{manifest.name} gives numbers that are not finite: {name}")
+    arrays |= outputs
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def check_golden(
+    contents: bytes, manifest: ModelManifest, backends: Sequence[Backend], source: str
+) -> int:
+    """Runs golden examples; returns how many outputs were compared.
+
+    Raises:
+        ArtifactError: the file is none, or a member answers something else.
+        BackendError: a member failed to run.
+    """
+    arrays = _read(contents, source)
+    inputs = {
+        name.removeprefix("input/"): array
+        for name, array in arrays.items()
+        if name.startswith("input/")
+    }
+    if inputs.keys() != {spec.name for spec in manifest.inputs}:
+        raise ArtifactError(f"{source} has inputs {sorted(inputs)}, which are not the model's")
+    try:
+        found = _outputs(manifest, backends, inputs)
+    except BackendError as error:
+        raise ArtifactError(f"{source} cannot be run through the model: {error}") from error
+    for name, array in found.items():
+        expected = arrays.get(name)
+        if expected is None or expected.shape != array.shape:
+            raise ArtifactError(f"{source} has no {name} of shape {list(array.shape)}")
+        if not np.allclose(array, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            difference = np.max(np.abs(array.astype(np.float64) - expected))
+            raise ArtifactError(
+                f"{source} is not reproduced: {name} differs by up to {difference:.4g}. These are "
+                "golden outputs of another model, or this machine computes something else"
+            )
+    return len(found)
+
+
+def _outputs(
+    manifest: ModelManifest, backends: Sequence[Backend], inputs: Tensors
+) -> dict[str, np.ndarray]:
+    return {
+        f"output/{member.name}/{name}": array
+        for member, backend in zip(manifest.members, backends, strict=True)
+        for name, array in backend.run(inputs).items()
+    }
+
+
+def _read(contents: bytes, source: str) -> Mapping[str, np.ndarray]:
+    if len(contents) > MAX_GOLDEN_BYTES:
+        raise ArtifactError(f"{source} has more than {MAX_GOLDEN_BYTES} bytes")
+    try:
+        with zipfile.ZipFile(io.BytesIO(contents)) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked <= MAX_UNPACKED_BYTES:
+            with np.load(io.BytesIO(contents), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{source} holds no golden examples: {error}") from error
+    raise ArtifactError(f"{source} unpacks to {unpacked} bytes, more than {MAX_UNPACKED_BYTES}")

@@ -18,7 +18,6 @@ from runtime.adapters.filesystem import LocalFiles
 from runtime.adapters.model_store import ModelStore
 from runtime.core.releases import Record
 
-TESTS = Path(killed_store.__file__).parent.parent
 # Nothing is synced in memory, and a killed process leaves the page cache behind all the same.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
@@ -53,7 +52,8 @@ def test_a_store_is_whole_wherever_its_process_was_killed(folder: Path) -> None:
         capture_output=True,
         text=True,
         timeout=100,
-        env=os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
+        # What this process imports, and not whatever lies beside the tests.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     num_killed = int(lives.stdout.splitlines()[-1])
     latest = -1

@@ -197,6 +197,8 @@ class Agent(LateAnswers):
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
+        watch = asyncio.create_task(self._flow.handing_over.watch(), name="handing_over.watch")
+        stack.callback(watch.cancel)
         if auditor is not None:
             stack.push_async_callback(auditor.close)
         await bus.start()

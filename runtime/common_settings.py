@@ -202,7 +202,8 @@ class RequestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         float,
         Meta(
             description="Kept back from a budget for the way to the caller, in ms: the answer in "
-            "hand goes out this much before the deadline.",
+            "hand goes out this much before the deadline, and earlier where this process is seen "
+            "to run late (20 ms more at most).",
             ge=0,
         ),
     ] = 5.0

@@ -90,6 +90,8 @@ async def answer_until(
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
+        watch = asyncio.create_task(flow.handing_over.watch(), name="handing_over.watch")
+        stack.callback(watch.cancel)
         await bus.start()
         manifest = parts.model.manifest
         _log.info(

@@ -54,6 +54,7 @@ from runtime.exchange.course import (
 )
 from runtime.exchange.falling_back import LastResorts
 from runtime.exchange.halting import Halting
+from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.ledger import Ledger
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
@@ -108,17 +109,18 @@ class RequestFlow:
         switch: StopSwitch | None = None,
         desk: CorrectionDesk | None = None,
     ) -> None:
-        self.identity, self.model, self.policy = identity, model, policy
+        self.identity, self.model = identity, model
+        self.handing_over = HandingOver(policy, clock)
         self.gearbox = gearbox or Gearbox(identity.tier)
         self._clock, self._metrics, self._uplink = clock, metrics, uplink
         self._reviewer, self._pilot = reviewer, pilot
         self.switch = switch
-        self._halting = Halting(switch, self.policy, clock, self.gearbox.digest)
+        self._halting = Halting(switch, self.handing_over, clock, self.gearbox.digest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
         self._ledger = Ledger(
             identity,
             model.manifest,
-            policy=policy,
+            handing_over=self.handing_over,
             clock=clock,
             metrics=metrics,
             log=log,
@@ -128,6 +130,11 @@ class RequestFlow:
             desk=desk,
         )
         self._resorts = LastResorts(self.gearbox, model.manifest, metrics, reviewer)
+
+    @property
+    def policy(self) -> EscalationPolicy:
+        """The numbers of the decision, as they are now."""
+        return self.handing_over.policy()
 
     def check(self, request: InferenceRequest) -> None:
         """Refuses what this tier may not see and what its model cannot take.
@@ -175,7 +182,7 @@ class RequestFlow:
 
     def _until(self, deadline: Deadline) -> Deadline:
         """By when all is to be over here, for the answer to be handed over in time."""
-        return deadline.earlier_by_ms(self.policy.margin_ms)
+        return self.handing_over.until(deadline)
 
     async def _follow_rule(
         self, request: InferenceRequest, deadline: Deadline, ruling: Ruling
@@ -328,7 +335,10 @@ class RequestFlow:
         )
         if not request.audit:
             self._metrics.count_route(decision.route)
-        return await self._uplink.ask(onward, self._until(question.deadline), gateway)
+        until = self._until(question.deadline)
+        reply = await self._uplink.ask(onward, until, gateway)
+        self.handing_over.ended(until)
+        return reply
 
     async def _infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult | Reason:
         """The local model's result, or why there is none."""

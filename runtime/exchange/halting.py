@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from runtime.core.escalation import Action, Decision, EscalationPolicy, Settlement, keep
+from runtime.core.escalation import Action, Decision, Settlement, keep
 from runtime.core.gearbox import Engaged
 from runtime.deadline import Deadline
 from runtime.exchange.course import Course, stands
+from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.stopping import StopSwitch
 from runtime.local_model import LocalResult
 from runtime.messages import InferenceRequest, Outcome, Reason, Stop, StopMode, Tensors
@@ -23,9 +24,9 @@ class Halting:
     """Obeys a switch, before and after everything else; without a switch nothing is stopped."""
 
     def __init__(
-        self, switch: StopSwitch | None, policy: EscalationPolicy, clock: Clock, digest: str
+        self, switch: StopSwitch | None, handing_over: HandingOver, clock: Clock, digest: str
     ) -> None:
-        self._switch, self._policy, self._clock = switch, policy, clock
+        self._switch, self._handing_over, self._clock = switch, handing_over, clock
         # No gear is followed, but the log says under which policy that was.
         self._engaged = Engaged(label=f"{digest}/")
 
@@ -47,7 +48,7 @@ class Halting:
         if self._switch is None:
             return None
         if not self._switch.is_heard:
-            reserve_ms = self._policy.margin_ms + needed_ms(request)
+            reserve_ms = self._handing_over.policy().margin_ms + needed_ms(request)
             await self._switch.heard(deadline, reserve_ms=reserve_ms)
         stop = self._switch.stop
         if stop is None:
@@ -86,7 +87,7 @@ class Halting:
         No rule, gear or tier above has had its say, and a caller should know.
         """
         confidence = own.confidence if isinstance(own, LocalResult) else None
-        kept = keep(self._policy, confidence, Reason.FALLBACK)
+        kept = keep(self._handing_over.policy(), confidence, Reason.FALLBACK)
         decision = Decision(Action.ANSWER, kept.reason, kept.outcome)
         return Course(
             request=request,

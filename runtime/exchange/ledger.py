@@ -6,13 +6,13 @@ import msgspec
 
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.audit import NOT_DRAWN
-from runtime.core.escalation import EscalationPolicy
 from runtime.deadline import Deadline
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.correcting import CorrectionDesk
 from runtime.exchange.course import Course, Identity, compose, record
 from runtime.exchange.explaining import explained
 from runtime.exchange.halting import Halting
+from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.pilot import Pilot
 from runtime.manifest import ModelManifest
 from runtime.messages import Answer
@@ -27,7 +27,7 @@ class Ledger:
         identity: Identity,
         manifest: ModelManifest,
         *,
-        policy: EscalationPolicy,
+        handing_over: HandingOver,
         clock: Clock,
         metrics: TierMetrics,
         log: DecisionLog,
@@ -36,7 +36,7 @@ class Ledger:
         pilot: Pilot | None,
         desk: CorrectionDesk | None,
     ) -> None:
-        self._identity, self._manifest, self._policy = identity, manifest, policy
+        self._identity, self._manifest, self._handing_over = identity, manifest, handing_over
         self._clock, self._metrics, self._log, self._halting = clock, metrics, log, halting
         self._auditor, self._pilot, self._desk = auditor, pilot, desk
 
@@ -48,7 +48,7 @@ class Ledger:
         answer = compose(course, self._identity, self._manifest, (now_s - arrived_s) * 1000)
         self._note(course, answer)
         if request.explain:
-            story = explained(course, answer, self._policy, self._manifest.labels)
+            story = explained(course, answer, self._handing_over.policy(), self._manifest.labels)
             answer = msgspec.structs.replace(answer, explanation=story)
         if deadline.is_past(now_s) and not request.audit:
             self._metrics.count_late()

@@ -121,6 +121,7 @@ class ItemKind(enum.StrEnum):
     FEEDBACK = "feedback"
     ESCALATION = "escalation"
     REVIEW = "review"
+    UPDATE = "update"
     AUDIT = "audit"
     METRICS = "metrics"
 

@@ -131,6 +131,21 @@ def agent_corrections(region: str, agent: str) -> str:
     return f"{ROOT}/{region}/agent/{agent}/corrections"
 
 
+def assignment(region: str, site: str) -> str:
+    """Retained: what a process of this region is to run (``runtime.assignments``)."""
+    return f"{ROOT}/{region}/assign/{site}"
+
+
+def assignment_below(region: str, below: str, site: str = "+") -> str:
+    """Retained in a region: the same for a region below it; by default the filter for all of it."""
+    return f"{ROOT}/{region}/assign/{below}/{site}"
+
+
+def announcement(region: str, below: str) -> str:
+    """Retained in a region: what gateways of a region below it will be asked for."""
+    return f"{ROOT}/{region}/announce/{below}"
+
+
 def agent_of_up(topic: str) -> str:
     """Whose outbox a message comes from; empty where the topic is another one."""
     parts = topic.split("/")

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from chaos.network import Link, Network
@@ -35,11 +35,8 @@ TESTS = Path(__file__).parents[1]
 class Program:
     """A process in a namespace, which can be killed, frozen and started again."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name, self._command, self._log = name, list(command), log
-        self._environment = environment
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -51,7 +48,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment, **self._environment},
+                env=environment,
             )
 
     @property
@@ -168,21 +165,19 @@ class Fleet:
 
     def set_clock(self, days_ahead: int) -> None:
         """Sets the wall clock of the tiers; time goes on from there, monotonic time as ever."""
-        self._clock.write_text(f"{days_ahead:+d}d\n")
+        self._clock.write_text(str(days_ahead))
 
     def add(
         self,
         name: str,
         namespace: str,
         command: Sequence[str],
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Program:
         """Starts a program in a namespace; it ends with the fleet."""
         program = Program(
             name,
             [*self.network.within(namespace), *command],
             self.folder / f"{name}.log",
-            environment,
         )
         self.programs[name] = program
         self._exits.callback(program.close)
@@ -201,19 +196,10 @@ class Fleet:
         name = name or kind
         config = self.folder / f"{name}.toml"
         config.write_text(_settings(kind, self.folder / "state" / name, broker))
-        command = [sys.executable, "-m", MODULES[kind], "--config", str(config)]
-        environment = {}
+        module = [MODULES[kind], "--config", str(config)]
         if self._own_clock:
-            library = faketime()
-            if library is None:
-                raise RuntimeError("libfaketime is not installed: apt-get install faketime")
-            environment = {
-                "LD_PRELOAD": str(library),
-                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_CACHE_DURATION": "1",
-            }
-        return self.add(name, namespace, command, environment)
+            module = ["chaos.clocked", str(self._clock), *module]
+        return self.add(name, namespace, [sys.executable, "-m", *module])
 
     def wait_ready(self) -> None:
         """Waits until a request climbs from the device to the cloud.
@@ -256,11 +242,6 @@ class Fleet:
         process, output = self.caller(requests, rate=rate, budget_ms=budget_ms, prefix=prefix)
         process.wait(requests / rate + READY_S)
         return answers_in(output)
-
-
-def faketime() -> Path | None:
-    """The library that sets the clock of a process; None where it is not installed."""
-    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 def answers_in(path: Path) -> list[Answered]:

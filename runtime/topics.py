@@ -87,6 +87,11 @@ def site_of_state(topic: str) -> str:
     return topic.split("/")[-2] if topic.endswith("/state") else ""
 
 
+def region_of_state(topic: str) -> str:
+    """In which region the process is whose state a state topic holds."""
+    return topic.split("/")[2] if site_of_state(topic) else ""
+
+
 def agent_state(region: str, agent: str = "+") -> str:
     """Retained state of an agent."""
     return f"{ROOT}/{region}/agent/{agent}/state"

@@ -13,6 +13,8 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -48,21 +50,25 @@ from tierwise.cli.output import note, say, say_json
 from tierwise.cli.parser import UsageError
 
 CONNECT_S = 5.0
+NOT_STOPPED = "nothing of that kind is stopped"
 PASSWORD = "TIERWISE_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 class Desk:
-    """One operator's connection, looking at one region."""
+    """One operator's connection, looking at one region; at none, it finds out which there are."""
 
     def __init__(self, bus: MessageBus, region: str, name: str) -> None:
         self.region, self._bus = region, bus
         self.retained: ControlState | None = None
         self.is_readable = True
+        # Of everybody who has ever said on this broker how he is.
+        self.regions: set[str] = set()
         self._changed = asyncio.Event()
         self._online: dict[tuple[str, str], Birth] = {}
-        self._sync = topics.agent_sync(region, name)
+        self._sync = topics.agent_sync(region or name, name)
         self._synced: dict[bytes, asyncio.Event] = {}
-        bus.subscribe(topics.control(region), self._on_control, qos=1)
+        if region:
+            bus.subscribe(topics.control(region), self._on_control, qos=1)
         # Those below this region, too, where they are on the same broker; at QoS 0, because of a
         # large fleet a broker would queue no more than its limit, and drop what comes after it.
         bus.subscribe(topics.agent_state("+"), self._on_state)
@@ -120,6 +126,8 @@ class Desk:
 
     def _on_state(self, message: Message) -> None:
         state = decode_control(message.payload)
+        if isinstance(state, Birth | Offline | Draining):
+            self.regions.add(topics.region_of_state(message.topic))
         if isinstance(state, Birth):
             self._online[state.region, state.site] = state
         elif isinstance(state, Offline | Draining):
@@ -146,7 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for region in arguments.region:
+    for region in arguments.region or ():
         try:
             topics.check_name(region)
         except ValueError as error:
@@ -167,12 +175,34 @@ def _check(arguments: argparse.Namespace) -> None:
 
 async def _in_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     address = _address(arguments)
-    return [await _in_region(arguments, address, region) for region in arguments.region]
+    regions = arguments.region or await _regions(address)
+    results = []
+    for region in regions:
+        async with _desk(address, region) as desk:
+            results.append(await _change(desk, arguments))
+    changed = [result for result in results if result["problem"] != NOT_STOPPED]
+    # Where all regions are meant, those in which there was nothing to resume need no word.
+    return results if arguments.region else changed or results
 
 
-async def _in_region(
-    arguments: argparse.Namespace, address: BrokerAddress, region: str
-) -> dict[str, Any]:
+async def _regions(address: BrokerAddress) -> list[str]:
+    """All regions that have ever had a process at this broker, by name.
+
+    Raises:
+        StartError: there is none.
+    """
+    async with _desk(address, "") as desk:
+        if not desk.regions:
+            raise StartError(
+                f"nobody has ever been online at the broker at {address}: name the region whose "
+                "stops are meant with --region, or another broker with --broker"
+            )
+        return sorted(desk.regions)
+
+
+@asynccontextmanager
+async def _desk(address: BrokerAddress, region: str) -> AsyncIterator[Desk]:
+    """A connection that has heard all that is retained."""
     name = f"control-{uuid.uuid4().hex[:12]}"
     bus = PahoBus(address, client_id=name)
     desk = Desk(bus, region, name)
@@ -181,7 +211,7 @@ async def _in_region(
         if not await bus.wait_connected(CONNECT_S):
             raise StartError(f"no connection to the broker at {address} within {CONNECT_S:g} s")
         await desk.sync()
-        return await _change(desk, arguments)
+        yield desk
     finally:
         await bus.close()
 
@@ -197,7 +227,7 @@ async def _change(desk: Desk, arguments: argparse.Namespace) -> dict[str, Any]:
             )
         wanted = _wanted(arguments, desk.region, before)
         if wanted is None:
-            problem = "nothing of that kind is stopped"
+            problem = NOT_STOPPED
     if wanted is not None:
         desk.publish(wanted)
         await desk.sync()

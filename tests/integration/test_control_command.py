@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from fakes.stops import state, stop
 from runtime import topics
 from runtime.adapters.broker import RunningBroker
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.messages import ControlState
+from runtime.adapters.paho_bus import PahoBus
+from runtime.messages import ControlState, Offline, Tier, encode_control
 from runtime.ports import Message
 from tierwise import control_command
 from tierwise.cli import main
@@ -43,7 +45,6 @@ def run(broker: RunningBroker, *words: str) -> int:
         ((*KILL, "--region", "r/s", "--why", "x"), "no usable id"),
         ((*KILL, "--region", "r", "--why", "x", "--target", "y"), "--scope all takes no --target"),
         ((*KILL, "--region", "r", "--why", "x", "--broker", "h:x"), "is not HOST[:PORT]"),
-        ((*KILL, "--why", "x"), "--region"),
         (
             ("kill", "--scope", "model", "--mode", "stop", "--region", "r", "--why", "x"),
             "--scope model needs a --target",
@@ -93,6 +94,51 @@ def test_stops_are_added_replaced_and_taken_back(
     assert fourth["stops"] == fifth["stops"] == second["stops"]
     assert fifth["problem"] == "nothing of that kind is stopped"
     assert sixth["stops"] == []
+
+
+async def be_online(broker: RunningBroker, *regions: str) -> None:
+    """Leaves the retained states of a gateway that was online once, in each region."""
+    bus = PahoBus(broker.address, client_id="before")
+    await bus.start()
+    await bus.wait_connected(5)
+    for region in regions:
+        gone = Offline(Tier.REGIONAL, "gw", region, 1)
+        at = topics.gateway_state(region, "gw")
+        bus.publish(Message(at, encode_control(gone), qos=1, retain=True))
+    await bus.close()
+
+
+def test_without_a_region_all_that_the_broker_knows_are_meant(
+    broker: RunningBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str, code: int = 0) -> dict[str, Any]:
+        assert main(["control", *words, "--broker", str(broker.address), "--json"]) == code
+        regions = json.loads(capsys.readouterr().out)["regions"]
+        return {one["region"]: one["stops"] for one in regions}
+
+    asyncio.run(be_online(broker, "plant", "yard"))
+    capsys.readouterr()
+    stopped = said(*KILL, "--why", "recall")
+    only_in_one = ("--scope", "model", "--target", "animals")
+    said("kill", *only_in_one, "--mode", "stop", "--region", "yard", "--why", "wrong")
+    resumed = said("resume", *only_in_one, "--why", "right")
+    seen = said("status")
+    said("resume", "--everything", "--why", "false alarm")
+    after = said("status")
+    said("resume", "--everything", "--why", "again", code=1)
+
+    assert {region: len(stops) for region, stops in stopped.items()} == {"plant": 1, "yard": 1}
+    assert list(resumed) == ["yard"]
+    assert {region: len(stops) for region, stops in seen.items()} == {"plant": 1, "yard": 1}
+    assert after == {"plant": [], "yard": []}
+
+
+def test_where_nobody_has_ever_been_online_a_region_has_to_be_named(
+    broker: RunningBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["control", *KILL, "--why", "x", "--broker", str(broker.address)]) == 3
+
+    assert "name the region whose stops are meant with --region" in capsys.readouterr().err
 
 
 def test_without_a_broker_it_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,3 +68,5 @@ def test_filters_match_as_the_standard_says(
 def test_a_state_topic_tells_whose_state_it_holds() -> None:
     assert topics.site_of_state(topics.gateway_state("r", "g1")) == "g1"
     assert topics.site_of_state(topics.any_requests("r", "a")) == ""
+    assert topics.region_of_state(topics.agent_state("r", "a")) == "r"
+    assert topics.region_of_state(topics.any_requests("r", "a")) == ""

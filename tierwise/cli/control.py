@@ -48,16 +48,15 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region",
         action="append",
-        required=True,
         metavar="REGION",
         help="region whose stops these are; gateways take them to the regions below it, so that "
-        "the cloud's region reaches all; may be repeated",
+        "the cloud's region reaches all; may be repeated (default: all that the broker knows)",
     )
     parser.add_argument(
         "--broker",
         default="127.0.0.1:1883",
         metavar="HOST[:PORT]",
-        help="broker of the region (default: %(default)s)",
+        help="broker of the regions (default: %(default)s)",
     )
     parser.add_argument(
         "--username",

@@ -5,8 +5,9 @@ A margin that never changes is too small on a busy machine and too large on an i
     time that its turn comes, on the same event loop that hands answers over;
   * the worst of them is kept, and halves with ``HALF_LIFE_S``, so that one stall is remembered for
     as long as the next one is likely and then forgotten;
-  * the margin is the stated one and ``ROUNDS`` times the worst: the answer has to get out of this
-    process and into the caller's, and both wait for their turn on the same machine;
+  * ``ROUNDS`` times the worst is kept back: the answer has to get out of this process and into the
+    caller's, and both wait for their turn on the same machine. ``USUAL_MS`` of it are what the
+    stated margin is for, and what is over that is added to it;
   * it never exceeds the stated one by more than ``MOST_MS``: a process that stands still for a
     second cannot promise anything, and must not stop asking above for it;
   * time is passed in.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 HALF_LIFE_S = 5.0
 ROUNDS = 2.0
+USUAL_MS = 2.0
 MOST_MS = 20.0
 
 
@@ -35,11 +37,11 @@ class Handover:
         """Something ran so late; what was early, or is no number, says nothing."""
         if late_ms > self._worst(now_s):
             # What is over the limit would only be remembered for longer.
-            self._worst_ms, self._seen_s = min(late_ms, MOST_MS / ROUNDS), now_s
+            self._worst_ms, self._seen_s = min(late_ms, (MOST_MS + USUAL_MS) / ROUNDS), now_s
 
     def margin_ms(self, now_s: float) -> float:
         """What is kept back of a budget now, in milliseconds."""
-        return self._stated_ms + ROUNDS * self._worst(now_s)
+        return self._stated_ms + max(0.0, ROUNDS * self._worst(now_s) - USUAL_MS)
 
     def _worst(self, now_s: float) -> float:
         age_s = max(0.0, now_s - self._seen_s)

@@ -5,6 +5,10 @@ bandwidth seen. Late and lost replies count as failures and are never left out, 
 would only hear from survivors. The prior follows the long run by count and not by time, so that a
 gate which closed in an outage stays closed until a probe comes back; after a silence it knows the
 usual round trip as RFC 6298 has it, which is too coarse for anything else.
+
+Few observations are given the benefit of the doubt, as bandits do (Auer, Cesa-Bianchi and Fischer,
+2002): who asks in vain learns from it, and who does not ask never hears that he should have. It is
+in proportion to what was seen; silence adds none, and in an outage there is none.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean, median
 
 # RFC 6298, section 2.
@@ -32,6 +37,8 @@ _MIN_OF_EACH = 4
 MIN_REPLIES = 8
 # So many in a row that did not come back in time are an outage and no bad luck.
 OUTAGE = 4
+# Of what few observations leave open, so many standard errors count as seen.
+_DOUBT = 1.5
 # Putting times in order costs more than all else here, and one more changes little.
 _ORDERED_FOR = 8
 
@@ -181,7 +188,17 @@ class LinkEstimator:
             if took_ms <= waits_ms:
                 heard_in_time += weight
         faded: float = 0.5 ** min(_NOTHING, (now_s - self._epoch_s) / self._settings.half_life_s)
-        return (in_time + faded * heard_in_time) / (total + faded * heard)
+        seen = (in_time + faded * heard_in_time) / (total + faded * heard)
+        if self._is_down():
+            return seen
+        newest = self._observed[-1].weight if self._observed else 1.0
+        # Rounding may make it a little more than 1.
+        doubt = math.sqrt(max(0.0, 1.0 - seen) / (total + heard / newest))
+        return min(1.0, seen * (1.0 + _DOUBT * doubt))
+
+    def _is_down(self) -> bool:
+        latest = list(islice(reversed(self._observed), OUTAGE))
+        return len(latest) == OUTAGE and all(one.was_given_up for one in latest)
 
     def _usually_in_time(self, waits_ms: float) -> float:
         if self._usual_ms is None:

@@ -59,6 +59,26 @@ def test_replies_in_time_open_the_gate_and_losses_close_it() -> None:
     assert bad < 0.25
 
 
+def test_few_observations_are_given_the_benefit_of_the_doubt_and_many_are_not() -> None:
+    few, many = LinkEstimator(SETTINGS), LinkEstimator(LinkSettings(window=1000, half_life_s=1e6))
+    for number in range(8):
+        few.note_reply(number * 0.1, 20 if number % 2 else 80)
+    for number in range(800):
+        many.note_reply(number * 0.1, 20 if number % 2 else 80)
+
+    assert 0.55 < few.chance(0.8, 50) < 0.9
+    assert many.chance(80.0, 50) == pytest.approx(0.5, abs=0.05)
+
+
+def test_silence_makes_nobody_more_hopeful() -> None:
+    estimator = LinkEstimator(SETTINGS)
+    for number in range(20):
+        estimator.note_reply(number * 0.1, 20 if number % 2 else 80)
+    soon = estimator.chance(2.0, 50)
+
+    assert all(estimator.chance(2.0 + later_s, 50) <= soon + 0.05 for later_s in (1, 5, 60, 3600))
+
+
 def test_a_closed_gate_stays_closed_while_nothing_is_heard() -> None:
     estimator = LinkEstimator(SETTINGS)
     for number in range(20):

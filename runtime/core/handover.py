@@ -35,14 +35,19 @@ class Handover:
 
     def note(self, late_ms: float, now_s: float) -> None:
         """Something ran so late; what was early, or is no number, says nothing."""
-        if late_ms > self._worst(now_s):
+        if late_ms > USUAL_MS / ROUNDS and late_ms > self._worst(now_s):
             # What is over the limit would only be remembered for longer.
             self._worst_ms, self._seen_s = min(late_ms, (MOST_MS + USUAL_MS) / ROUNDS), now_s
 
     def margin_ms(self, now_s: float) -> float:
         """What is kept back of a budget now, in milliseconds."""
-        return self._stated_ms + max(0.0, ROUNDS * self._worst(now_s) - USUAL_MS)
+        if not self._worst_ms:
+            return self._stated_ms
+        over_ms = ROUNDS * self._worst(now_s) - USUAL_MS
+        if over_ms <= 0.0:
+            self._worst_ms = over_ms = 0.0
+        return self._stated_ms + over_ms
 
     def _worst(self, now_s: float) -> float:
         age_s = max(0.0, now_s - self._seen_s)
-        return float(self._worst_ms * 0.5 ** (age_s / HALF_LIFE_S)) if self._worst_ms else 0.0
+        return float(self._worst_ms * 0.5 ** (age_s / HALF_LIFE_S))

@@ -25,7 +25,9 @@ class HandingOver:
     def policy(self) -> EscalationPolicy:
         """The numbers of the decision, with the margin as it is now, to the millisecond."""
         margin_ms = self._handover.margin_ms(self._clock.monotonic_s())
-        if abs(margin_ms - self._policy.margin_ms) >= 1.0:
+        if margin_ms == self._stated.margin_ms:
+            self._policy = self._stated
+        elif abs(margin_ms - self._policy.margin_ms) >= 1.0:
             self._policy = replace(self._stated, margin_ms=margin_ms)
         return self._policy
 

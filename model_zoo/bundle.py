@@ -54,7 +54,7 @@ class HeldOut(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Built:
+class BuiltTier:
     """One tier's files, and each member's logits on both parts of the held-out data.
 
     ``float32_test`` are those on the test part before weights were made smaller.
@@ -96,10 +96,10 @@ def write_bundle(
         ArtifactError: a file cannot be run or written.
         PolicyError: the models' answers are nothing that a policy can be fitted on.
     """
-    built: dict[Tier, _Built] = {}
+    built: dict[Tier, BuiltTier] = {}
     for tier in USUAL_TIERS:
         progress(f"{tier}: quantize and measure")
-        built[tier] = _build(networks[tier], data, is_int8=tier is not Tier.CLOUD)
+        built[tier] = build_tier(networks[tier], data, is_int8=tier is not Tier.CLOUD)
     progress("calibrate and choose thresholds")
     weights = {
         tier: calibrate.fit_weights(model.calibration, data.calibration.labels)
@@ -110,7 +110,7 @@ def write_bundle(
         for tier, model in built.items()
     }
     chosen = calibrate.choose_thresholds(
-        _scores(
+        scores_of_tiers(
             [
                 calibrate.probabilities_of(
                     built[tier].calibration, temperatures[tier], weights[tier]
@@ -133,34 +133,27 @@ def write_bundle(
     progress("write files")
     reports: dict[str, TierReport] = {}
     for tier, model in built.items():
-        measured = _measure(
+        measured = measure(
             model,
             on_test[tier],
             data.test.labels,
             accept_at=accept_at[tier],
             weights=weights[tier],
         )
-        manifest = ModelManifest(
+        manifest = manifest_of(
+            model,
+            measured,
+            data.test.labels,
             name=name,
             version=version,
             tier=tier,
-            files={file: describe_file(contents) for file, contents in model.files.items()},
-            members=_members(model, data.test.labels, weights[tier]),
-            inputs=INPUTS,
-            outputs=OUTPUTS,
-            labels=LABELS,
             accept_at=accept_at[tier],
             temperature=temperatures[tier],
-            min_runtime={"onnxruntime": MIN_ONNXRUNTIME},
-            measured=measured,
-            provenance=msgspec.structs.replace(
-                provenance,
-                numeric_format=model.numeric_format,
-                threshold_rule="" if tier is Tier.CLOUD else calibrate.THRESHOLD_RULE,
-            ),
+            weights=weights[tier],
+            provenance=provenance,
         )
         write_model(output / tier, manifest, model.files)
-        reports[tier.value] = _report(model, manifest, measured)
+        reports[tier.value] = report_of(model, manifest, measured)
     pictures_bytes = write_pictures(output / "pictures", data)
     policy = write_bundled_policy(
         output,
@@ -177,7 +170,7 @@ def write_bundle(
         size_bytes=pictures_bytes + sum(report.size_bytes for report in reports.values()),
         tiers=reports,
         cascade=calibrate.cascade(
-            _scores([on_test[tier] for tier in USUAL_TIERS], data.test.labels),
+            scores_of_tiers([on_test[tier] for tier in USUAL_TIERS], data.test.labels),
             chosen.edge_accept_at,
             chosen.regional_accept_at,
         ),
@@ -201,7 +194,8 @@ def write_pictures(folder: Path, data: HeldOut) -> int:
     return total
 
 
-def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _Built:
+def build_tier(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> BuiltTier:
+    """One tier's files, made small, and what they answer on the held-out data."""
     calibration, test = to_pixels(data.calibration.pictures), to_pixels(data.test.pictures)
     files: dict[str, bytes] = {}
     tried: tuple[Candidate, ...] = ()
@@ -215,7 +209,7 @@ def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _B
             small = strip(quantize_weights(onnx.load_from_string(contents)))
             files[f"{name}.onnx"] = serialize(small)
     before = [logits_of_file(file, test) for file in networks.values()]
-    return _Built(
+    return BuiltTier(
         files=files,
         calibration=[logits_of_file(file, calibration) for file in files.values()],
         test=[logits_of_file(file, test) for file in files.values()],
@@ -226,31 +220,69 @@ def _build(networks: Mapping[str, bytes], data: HeldOut, *, is_int8: bool) -> _B
     )
 
 
-def _scores(
+def scores_of_tiers(
     probabilities: Sequence[calibrate.Float64s], labels: calibrate.Labels
 ) -> calibrate.CascadeScores:
+    """What edge, regional and cloud make of the same examples."""
     return calibrate.CascadeScores(
         *(calibrate.scores_of(shares, labels) for shares in probabilities)
     )
 
 
-def _members(
-    model: _Built, labels: calibrate.Labels, weights: Sequence[float]
+def manifest_of(
+    model: BuiltTier,
+    measured: Measured,
+    test_labels: calibrate.Labels,
+    *,
+    name: str,
+    version: str,
+    tier: Tier,
+    accept_at: float,
+    temperature: float,
+    weights: Sequence[float],
+    provenance: Provenance,
+) -> ModelManifest:
+    """The manifest of one tier of this task."""
+    return ModelManifest(
+        name=name,
+        version=version,
+        tier=tier,
+        files={file: describe_file(contents) for file, contents in model.files.items()},
+        members=members_of(model, test_labels, weights),
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        labels=LABELS,
+        accept_at=accept_at,
+        temperature=temperature,
+        min_runtime={"onnxruntime": MIN_ONNXRUNTIME},
+        measured=measured,
+        provenance=msgspec.structs.replace(
+            provenance,
+            numeric_format=model.numeric_format,
+            threshold_rule="" if tier is Tier.CLOUD else calibrate.THRESHOLD_RULE,
+        ),
+    )
+
+
+def members_of(
+    model: BuiltTier, labels: calibrate.Labels, weights: Sequence[float]
 ) -> tuple[Member, ...]:
+    """The members of a tier's manifest."""
     return tuple(
         Member(Path(file).stem, file, weight, calibrate.accuracy_of(logits, labels))
         for file, logits, weight in zip(model.files, model.test, weights, strict=True)
     )
 
 
-def _measure(
-    model: _Built,
+def measure(
+    model: BuiltTier,
     probabilities: calibrate.Float64s,
     labels: calibrate.Labels,
     *,
     accept_at: float,
     weights: Sequence[float],
 ) -> Measured:
+    """What a tier comes to on the test pictures."""
     confidence, correct = calibrate.scores_of(probabilities, labels)
     stands = confidence >= accept_at
     uncalibrated = calibrate.probabilities_of(model.test, weights=weights)
@@ -269,7 +301,8 @@ def _measure(
     )
 
 
-def _report(model: _Built, manifest: ModelManifest, measured: Measured) -> TierReport:
+def report_of(model: BuiltTier, manifest: ModelManifest, measured: Measured) -> TierReport:
+    """What became of one tier."""
     backends = [OnnxBackend.load(file, source=name) for name, file in model.files.items()]
     return TierReport(
         accuracy=measured.accuracy,

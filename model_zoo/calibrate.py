@@ -219,9 +219,17 @@ WANTED_EDGE_SHARE = 0.65
 _GRID = tuple(step / 100 for step in range(50, 100))
 
 
-def choose_thresholds(scores: CascadeScores) -> CascadeResult:
-    """The accept thresholds of edge and regional by ``THRESHOLD_RULE``, and what they come to."""
-    results = [cascade(scores, low, high) for low in _GRID for high in _GRID]
+def choose_thresholds(
+    scores: CascadeScores,
+    *,
+    edge_at: Sequence[float] = _GRID,
+    regional_at: Sequence[float] = _GRID,
+) -> CascadeResult:
+    """The accept thresholds of edge and regional by ``THRESHOLD_RULE``, and what they come to.
+
+    ``edge_at`` and ``regional_at`` are those that may be chosen.
+    """
+    results = [cascade(scores, low, high) for low in edge_at for high in regional_at]
     needed = float(scores.cloud.correct.mean()) - ALLOWED_LOSS
     good = [result for result in results if result.accuracy >= needed]
     if not good:

@@ -32,3 +32,28 @@ class BuildOptions(msgspec.Struct, frozen=True):
         if self.limit is not None:
             parts.append(f"--limit {self.limit}")
         return " ".join(parts)
+
+
+class RetrainOptions(msgspec.Struct, frozen=True):
+    """What decides the result of training one tier anew; ``tier`` is ``edge`` or ``regional``."""
+
+    tier: str = "edge"
+    seed: int = 20
+    threads: int = 2
+    epochs_scale: float = 1.0
+    limit: int | None = None
+    version: str = "1"
+    dataset: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command that trains the same again, with the same dataset."""
+        parts = [
+            f"tierwise retrain fashion --tier {self.tier} --dataset {self.dataset}",
+            f"--seed {self.seed} --threads {self.threads}",
+        ]
+        if self.epochs_scale != 1:
+            parts.append(f"--epochs-scale {self.epochs_scale:g}")
+        if self.limit is not None:
+            parts.append(f"--limit {self.limit}")
+        return " ".join(parts)

@@ -65,7 +65,7 @@ def build_fashion(
         StartError: ``work`` holds the networks of a build with other options.
         ArtifactError: a file could not be written.
     """
-    data = _limited(load_task(data_folder, options.seed), options.limit)
+    data = limited(load_task(data_folder, options.seed), options.limit)
     claim(work, options)
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(mode=True)
@@ -74,7 +74,7 @@ def build_fashion(
         work,
         seed=options.seed,
         progress_for=display.training,
-        lessons=tuple(_scaled(lesson, options) for lesson in LESSONS),
+        lessons=tuple(scaled(lesson, options.epochs_scale) for lesson in LESSONS),
     )
     display.step("export")
     exported = {name: _export(name, network) for name, network in networks.items()}
@@ -87,17 +87,19 @@ def build_fashion(
         output,
         name=MODEL_NAME,
         version=options.version,
-        provenance=_provenance(options),
+        provenance=provenance_of(options.command, options.seed, options.threads),
         progress=display.step,
     )
 
 
-def _limited(data: TaskData, limit: int | None) -> TaskData:
+def limited(data: TaskData, limit: int | None) -> TaskData:
+    """The first of each part, for a quick trial."""
     return TaskData(*(Split(part.pictures[:limit], part.labels[:limit]) for part in data))
 
 
-def _scaled(lesson: Lesson, options: BuildOptions) -> Lesson:
-    epochs = max(1, round(lesson.recipe.epochs * options.epochs_scale))
+def scaled(lesson: Lesson, epochs_scale: float) -> Lesson:
+    """The lesson with more or fewer epochs."""
+    epochs = max(1, round(lesson.recipe.epochs * epochs_scale))
     return lesson._replace(recipe=dataclasses.replace(lesson.recipe, epochs=epochs))
 
 
@@ -105,18 +107,19 @@ def _export(name: str, network: nn.Module) -> bytes:
     return serialize(export_network(MirrorAverage(network) if name in MIRRORED else network))
 
 
-def _provenance(options: BuildOptions) -> Provenance:
+def provenance_of(command: str, seed: int, threads: int) -> Provenance:
+    """Where a model of this task, made here and now, comes from."""
     return Provenance(
         data_set="Fashion-MNIST",
         licence="MIT",
-        seed=options.seed,
-        command=options.command,
+        seed=seed,
+        command=command,
         libraries={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
         },
         cpu=_cpu_name(),
-        threads=options.threads,
+        threads=threads,
         rebuild_tolerance=REBUILD_TOLERANCE,
     )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from model_zoo.idx import NUM_CLASSES, PICTURE_SIDE
+from model_zoo.policies.collect import read_examples
 from runtime.errors import StartError
 
 Float32s = npt.NDArray[np.float32]
+INPUT_NAME, WEIGHTS = "image", "weights"
 # Of what was exported; it is never learned from.
 HELD_SHARE = 0.2
 # However much an example weighs, it is not seen more often in an epoch.
@@ -34,6 +37,31 @@ class Divided(NamedTuple):
 
     taught: Added
     held: Added
+
+
+def read_added(path: Path) -> Added:
+    """Labelled examples of an exported folder, or of one ``.npz``; without weights each counts 1.
+
+    Raises:
+        StartError: there is nothing, or it is not of this task.
+        PolicyError: a file is damaged or has no labels.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.npz"))
+    if not files:
+        raise StartError(f"{path} has no examples: `tierwise data export` writes them")
+    parts = []
+    for file in files:
+        examples = read_examples(str(file))
+        inputs = dict(examples.inputs)
+        weights = inputs.pop(WEIGHTS, np.ones(len(examples.labels)))
+        pixels = inputs.pop(INPUT_NAME, None)
+        if pixels is None:
+            raise StartError(f"{file} has no input {INPUT_NAME!r}: it is of another task")
+        parts.append((pixels, examples.labels, weights))
+    pixels, labels, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return check_added(
+        Added(pixels.astype(np.float32), labels.astype(np.int64), weights.astype(np.float64))
+    )
 
 
 def check_added(added: Added) -> Added:

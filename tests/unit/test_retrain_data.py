@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from model_zoo.retrain_data import (
     Added,
     check_added,
     divide,
+    read_added,
     repeated,
     taught_logits,
 )
-from runtime.errors import StartError
+from runtime.errors import PolicyError, StartError
 
 
 def added(num: int, *, seed: int = 0) -> Added:
@@ -88,3 +90,41 @@ def test_nothing_at_all_is_no_error() -> None:
     taught, held = divide(nothing)
 
     assert (len(taught.labels), len(held.labels), len(repeated(taught).labels)) == (0, 0, 0)
+
+
+def write(path: Path, num: int, **change: Any) -> Path:
+    whole = added(num)
+    arrays: dict[str, Any] = {"image": whole.pixels, "labels": whole.labels} | change
+    np.savez(path, **arrays)
+    return path
+
+
+def test_a_folder_of_files_is_read_as_one(tmp_path: Path) -> None:
+    write(tmp_path / "a.npz", 3, weights=np.full(3, 2.0))
+    write(tmp_path / "b.npz", 2)
+
+    found = read_added(tmp_path)
+
+    assert found.weights.tolist() == [2.0, 2.0, 2.0, 1.0, 1.0]
+    assert found.pixels.shape == (5, 28, 28)
+    assert len(read_added(tmp_path / "b.npz").labels) == 2
+
+
+def test_an_empty_folder_says_where_examples_come_from(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="data export"):
+        read_added(tmp_path)
+
+
+def test_examples_of_another_task_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", sound=np.zeros((2, 5)), labels=np.zeros(2, np.int64))
+
+    with pytest.raises(StartError, match="another task"):
+        read_added(tmp_path)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz", 3)
+    path.write_bytes(path.read_bytes()[:-200])
+
+    with pytest.raises(PolicyError, match="cannot be read"):
+        read_added(tmp_path)

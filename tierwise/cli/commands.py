@@ -16,6 +16,7 @@ from tierwise.cli import (
     models,
     outbox,
     policy,
+    retrain,
     review,
     tiers,
 )
@@ -33,6 +34,7 @@ ADD_PARSERS = (
     keys.add_parser,
     policy.add_parser,
     review.add_parser,
+    retrain.add_parser,
     control.add_parser,
     outbox.add_parser,
     completion.add_parser,

@@ -157,7 +157,7 @@ class Device:
     """A device with its store, its own clock, and the root that it came with."""
 
     folder: Path
-    mirror: LyingMirror
+    mirror: Mirror
     root: bytes
     clock: FakeClock = field(default_factory=lambda: FakeClock(wall_s=NOW_S))
     build_s: float = NOW_S - 30 * DAY_S

@@ -3,6 +3,7 @@
     root-<key id>.pem      says who the others are; a threshold of several, offline
     targets-<key id>.pem   signs for models; offline
     online-<key id>.pem    signs snapshot and timestamp; on the machine that renews them
+    rollout-<key id>.pem   signs assignments of models to devices; on the controller's machine
     root.json              the first root: what publishers and devices are given
 
 Rules of this file:
@@ -32,6 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner
 
+from runtime.catalogue import ROLLOUT_ROLE
 from runtime.errors import StartError
 
 ROOT_FILE = "root.json"
@@ -156,6 +158,26 @@ def load_signers(
     return found
 
 
+def load_rollout_signer(path: Path, passphrase: bytes | None = None) -> CryptoSigner:
+    """What signs assignments, from its file; ``passphrase`` where that is encrypted.
+
+    Whether the catalogue names this key is for others to say (``TrustedCatalogue.rollout_keys``).
+
+    Raises:
+        StartError: the file is another role's, cannot be read, or the passphrase is wrong.
+    """
+    match = _NAME.match(path.name)
+    if match is None or match["role"] != ROLLOUT_ROLE:
+        raise StartError(
+            f"{path} is no key for assignments: those are called {ROLLOUT_ROLE}-<key id>.pem, and "
+            "`tierwise keys init` or `tierwise keys add-rollout` makes them"
+        )
+    signer = _opened(path, lambda _path: passphrase)
+    if not signer.public_key.keyid.startswith(match["id"]):
+        raise StartError(f"{path} holds the key {signer.public_key.keyid}, not {match['id']}...")
+    return signer
+
+
 def _keys_in(folder: Path) -> Iterator[KeyFile]:
     try:
         paths = sorted(folder.iterdir())
@@ -171,19 +193,23 @@ def _keys_in(folder: Path) -> Iterator[KeyFile]:
 
 
 def _signer(file: KeyFile, key_id: str, passphrase: Passphrase) -> CryptoSigner:
-    contents = _contents(file.path, MAX_PEM_BYTES)
-    is_encrypted = b"ENCRYPTED" in contents
-    try:
-        private = load_pem_private_key(contents, passphrase(file.path) if is_encrypted else None)
-    except (ValueError, TypeError) as error:
-        what = "the passphrase is wrong" if is_encrypted else "it is no private key"
-        raise StartError(f"{file.path} cannot be opened: {what}") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise StartError(f"{file.path} holds no Ed25519 key")
-    signer = CryptoSigner(private)
+    signer = _opened(file.path, passphrase)
     if signer.public_key.keyid != key_id:
         raise StartError(f"{file.path} holds the key {signer.public_key.keyid}, not {key_id}")
     return signer
+
+
+def _opened(path: Path, passphrase: Passphrase) -> CryptoSigner:
+    contents = _contents(path, MAX_PEM_BYTES)
+    is_encrypted = b"ENCRYPTED" in contents
+    try:
+        private = load_pem_private_key(contents, passphrase(path) if is_encrypted else None)
+    except (ValueError, TypeError) as error:
+        what = "the passphrase is wrong" if is_encrypted else "it is no private key"
+        raise StartError(f"{path} cannot be opened: {what}") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise StartError(f"{path} holds no Ed25519 key")
+    return CryptoSigner(private)
 
 
 def _contents(path: Path, limit: int) -> bytes:

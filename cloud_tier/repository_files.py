@@ -71,6 +71,10 @@ class Signed:
         """
         if role == TARGETS:
             return self.targets
+        if not role.startswith(REGION_ROLE):
+            raise StartError(
+                f"{role} signs no metadata; those who do: root, targets, online and region-NAME"
+            )
         if role not in self.regions:
             region = role.removeprefix(REGION_ROLE)
             raise StartError(

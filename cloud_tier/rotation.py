@@ -1,9 +1,10 @@
-"""Other keys for a role, and keys for a region: what the offline keys of root and targets decide.
+"""Other keys for a role, keys for a region or for rollouts: what the offline keys decide.
 
 Rules of this file:
   * a new root is signed by a threshold of the keys before and of those after it, and verified as a
     device would before it is written;
   * the new root is written just before the new timestamp: in between devices have to wait;
+  * keys for rollouts are named in the targets, as a role that may sign for no path at all;
   * the keys of before are worth nothing afterwards; where they were stolen that is the way out,
     also after a thief has published a huge version (the floors of such roles begin anew).
 """
@@ -14,7 +15,7 @@ import copy
 import datetime as dt
 from collections.abc import Collection, Sequence
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Role, Root, Targets
 
 from cloud_tier.history import Event
@@ -24,7 +25,7 @@ from cloud_tier.repository_files import metadata_path
 from cloud_tier.signing import expires_in, sign_with
 from runtime.adapters.trust_bundle import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from runtime.adapters.trust_errors import verifying
-from runtime.catalogue import role_of, role_pattern
+from runtime.catalogue import ROLLOUT_ROLE, role_of, role_pattern
 from runtime.errors import StartError
 
 _ROLES = {ROOT: (ROOT,), TARGETS: (TARGETS,), ONLINE: (SNAPSHOT, TIMESTAMP)}
@@ -57,7 +58,7 @@ def make_root(
 
 
 def key_ids(repository: Repository, role: str) -> tuple[list[str], int]:
-    """The key ids of ``root``, ``targets``, ``online`` or a region, and their threshold.
+    """The key ids of a role, as ``rotate`` calls them, and their threshold.
 
     Raises:
         StartError: there is no such role.
@@ -66,7 +67,10 @@ def key_ids(repository: Repository, role: str) -> tuple[list[str], int]:
     if role in _ROLES:
         found = root.roles[_ROLES[role][0]]
         return list(found.keyids), found.threshold
-    repository.signed.targets_of(role)
+    if role == ROLLOUT_ROLE:
+        _check_named(repository)
+    else:
+        repository.signed.targets_of(role)
     delegated = repository.signed.targets.signed.get_delegated_role(role)
     return list(delegated.keyids), delegated.threshold
 
@@ -83,7 +87,7 @@ def rotate(
 
     Args:
         repository: open.
-        role: ``root``, ``targets``, ``online`` or ``region-<name>``.
+        role: ``root``, ``targets``, ``online``, ``rollout`` or ``region-<name>``.
         added: new keys.
         removed: key ids that stand for nothing any more.
         signers: of root (before, for a new root), of targets and online, as far as they stay.
@@ -96,9 +100,12 @@ def rotate(
     event = Event("", "", "rotated", role=role)
     with repository.changing():
         if role not in _ROLES:
-            targets = repository.signed.targets.signed
-            _exchange(targets, role, added, removed)
-            changed = _sign_region(repository, role, signers)
+            key_ids(repository, role)
+            _exchange(repository.signed.targets.signed, role, added, removed)
+            if role == ROLLOUT_ROLE:
+                changed = repository.sign_targets(TARGETS, signers)
+            else:
+                changed = _sign_region(repository, role, signers)
         else:
             before = copy.deepcopy(repository.signed.root.signed)
             for name in _ROLES[role]:
@@ -133,18 +140,52 @@ def add_region(repository: Repository, region: str, key: CryptoSigner, signers: 
         targets = repository.signed.targets.signed
         if role in repository.signed.regions:
             raise StartError(f"{role} is there already; `tierwise keys rotate {role}` exchanges it")
-        delegations = targets.delegations or Delegations({}, {})
-        targets.delegations = delegations
-        if delegations.roles is None:
-            raise StartError("these targets delegate in another way; nothing was changed")
-        delegated = DelegatedRole(role, [], 1, terminating=True, paths=[role_pattern(region)])
-        delegations.roles[role] = delegated
-        targets.add_key(key.public_key, role)
+        _delegate(targets, role, [role_pattern(region)], key.public_key)
         metadata = Metadata(Targets())
         metadata.signed.version = 0
         repository.signed.regions[role] = metadata
         changed = _sign_region(repository, role, signers | {key.public_key.keyid: key})
         repository.write(changed, Event("", "", "region_added", role=role))
+
+
+def add_rollout(repository: Repository, key: Key, signers: Signers) -> None:
+    """Lets a key sign assignments (``runtime.assignments``); it signs for no path of the catalogue.
+
+    Raises:
+        StartError: there is one, or too few keys to sign.
+        StorageError: the disk did not take it.
+    """
+    with repository.changing():
+        targets = repository.signed.targets.signed
+        if targets.delegations and ROLLOUT_ROLE in (targets.delegations.roles or {}):
+            raise StartError("there is one already; `tierwise keys rotate rollout` exchanges it")
+        name_rollout_key(targets, key)
+        changed = repository.sign_targets(TARGETS, signers)
+        repository.write(changed, Event("", "", "rollout_added", role=ROLLOUT_ROLE))
+
+
+def name_rollout_key(targets: Targets, key: Key) -> None:
+    """Names the first key for assignments; ``targets`` are to be signed after that.
+
+    Raises:
+        StartError: the targets delegate in a way that is not known here.
+    """
+    _delegate(targets, ROLLOUT_ROLE, [], key)
+
+
+def _delegate(targets: Targets, role: str, paths: list[str], key: Key) -> None:
+    delegations = targets.delegations or Delegations({}, {})
+    targets.delegations = delegations
+    if delegations.roles is None:
+        raise StartError("these targets delegate in another way; nothing was changed")
+    delegations.roles[role] = DelegatedRole(role, [], 1, terminating=True, paths=paths)
+    targets.add_key(key, role)
+
+
+def _check_named(repository: Repository) -> None:
+    delegations = repository.signed.targets.signed.delegations
+    if delegations is None or ROLLOUT_ROLE not in (delegations.roles or {}):
+        raise StartError("nobody may assign models to devices yet: `tierwise keys add-rollout`")
 
 
 def _exchange(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from regional_gateway.assignment_relay import AssignmentRelay
 from regional_gateway.settings import GatewaySettings
 from regional_gateway.updates import mirrored
 from runtime.exchange.answering import answer_until
@@ -26,6 +28,7 @@ from runtime.exchange.station import (
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink
 from runtime.messages import Tier
+from runtime.ports import MessageBus
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -48,7 +51,16 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         switch = switch_of(parts, settings.state)
         switch.listen(bus)
         relay = ControlRelay(switch, bus, region=settings.region, metrics=parts.metrics)
-        uplink = await _uplink(settings, parts, switch, relay, stack)
+        assignments = AssignmentRelay(
+            switch,
+            bus,
+            region=settings.region,
+            metrics=parts.metrics.updates,
+            below=settings.below,
+        )
+        stack.callback(assignments.close)
+        hear = (relay.listen, assignments.listen)
+        uplink = await _uplink(settings, parts, switch, hear, stack)
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
         if auditor is not None:
@@ -84,7 +96,7 @@ async def _uplink(
     settings: GatewaySettings,
     parts: Station,
     switch: StopSwitch,
-    relay: ControlRelay,
+    hear: Sequence[Callable[[MessageBus, str], None]],
     stack: AsyncExitStack,
 ) -> Uplink | None:
     """The way to the tier above: a connection of its own, so that its stalls hold no replies up."""
@@ -105,7 +117,8 @@ async def _uplink(
         ),
         epoch=parts.epoch,
     )
-    relay.listen(bus, settings.upstream.region)
+    for listen in hear:
+        listen(bus, settings.upstream.region)
     stack.push_async_callback(bus.close)
     stack.push_async_callback(uplink.close)
     sender = upward(

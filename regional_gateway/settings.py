@@ -52,6 +52,16 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "gateways below."
         ),
     ] = "regional"
+    regions_below: Annotated[
+        str,
+        Meta(
+            description="Regions whose gateways are below this one, with commas between them: "
+            "assignments and announcements for them are passed on. For tier `regional-2` and up.",
+            pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:, *(?!$)|$)){0,256}(?!\n)$",
+            examples=["plant-north, plant-south"],
+            extra={"constraints": "names with commas between them, or empty"},
+        ),
+    ] = ""
     dedupe_window: Annotated[
         int,
         Meta(
@@ -72,9 +82,19 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     updates: MirrorSettings = MirrorSettings()
 
     def __post_init__(self) -> None:
-        """Refuses an upstream that is not above, or that agents could take for this gateway."""
+        """Refuses an upstream that is not above, or regions that cannot be below."""
         above = Tier(self.upstream.tier)
         if above.height <= Tier(self.tier).height:
             raise ValueError(f"upstream.tier {above.value} is not above tier {self.tier}")
         if self.upstream.enabled and self.upstream.region == self.region:
             raise ValueError("upstream.region is this gateway's own: give every tier its region")
+        if self.regions_below and self.tier == Tier.REGIONAL.value:
+            raise ValueError("regions_below: below tier regional there are devices only")
+        if {self.region, self.upstream.region} & set(self.below):
+            raise ValueError("regions_below names this gateway's own region, or the one above")
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """The names in ``regions_below``."""
+        names = (name.strip() for name in self.regions_below.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))

@@ -149,10 +149,18 @@ class DeviceReport(msgspec.Struct, frozen=True, omit_defaults=True):
     counted: Annotated[tuple[Counted, ...], msgspec.Meta(max_length=8)] = ()
 
 
+class Peek(msgspec.Struct, frozen=True):
+    """What relays read in an assignment that nobody has verified: which is newer, what to keep."""
+
+    seq: Annotated[int, msgspec.Meta(ge=1, le=_MAX_NUMBER)]
+    path: _Text = ""
+
+
 _ASSIGNMENT = msgspec.json.Decoder(Assignment)
 _SIGNED = msgspec.json.Decoder(SignedAssignment)
 _ANNOUNCEMENT = msgspec.json.Decoder(Announcement)
 _REPORT = msgspec.json.Decoder(DeviceReport)
+_PEEK = msgspec.json.Decoder(Peek)
 _BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -175,6 +183,18 @@ def decode_signed(payload: bytes) -> SignedAssignment:
         return _SIGNED.decode(payload)
     except _BAD_JSON as error:
         raise MalformedBodyError(f"this is no signed assignment: {error}") from error
+
+
+def peek(payload: bytes) -> Peek:
+    """What a relay needs to know of an assignment, of whatever format.
+
+    Raises:
+        MalformedBodyError: it is no signed assignment, or too large.
+    """
+    try:
+        return _PEEK.decode(decode_signed(payload).body)
+    except _BAD_JSON as error:
+        raise MalformedBodyError(f"what was signed is no assignment: {error}") from error
 
 
 def decode_assignment(body: bytes) -> Assignment:

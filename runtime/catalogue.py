@@ -28,6 +28,8 @@ MAX_NOTES = 4096
 # Beside the manifest's files, in the folder of every variant that has them.
 POLICY_NAME, GOLDEN_NAME = "policy.json", "golden.npz"
 REGION_ROLE = "region-"
+# Whose keys sign assignments (runtime.assignments); it signs for no path of the catalogue.
+ROLLOUT_ROLE = "rollout"
 _PATH = re.compile(
     r"(?:region/(?P<region>[^/]+)/)?(?P<model>[^/]+)/(?P<version>0|[1-9][0-9]{0,15})\.json\Z"
 )

@@ -146,6 +146,27 @@ def assignment_below(region: str, below: str, site: str = "+") -> str:
     return f"{ROOT}/{region}/assign/{below}/{site}"
 
 
+class AssignmentTopic(NamedTuple):
+    """At which region's broker, and for which process of which region."""
+
+    region: str
+    below: str
+    site: str
+
+
+_ASSIGNMENT = re.compile(
+    rf"{ROOT}/(?P<region>[^/]+)/assign/(?:(?P<below>{_NAME.pattern})/)?(?P<site>{_NAME.pattern})"
+)
+
+
+def parse_assignment_topic(topic: str) -> AssignmentTopic | None:
+    """The parts of a topic of ``assignment`` or ``assignment_below``; None when it is neither."""
+    found = _ASSIGNMENT.fullmatch(topic)
+    if found is None:
+        return None
+    return AssignmentTopic(found["region"], found["below"] or found["region"], found["site"])
+
+
 def announcement(region: str, below: str) -> str:
     """Retained in a region: what gateways of a region below it will be asked for."""
     return f"{ROOT}/{region}/announce/{below}"

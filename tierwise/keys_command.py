@@ -18,6 +18,7 @@ from tierwise.catalogue_access import (
 from tierwise.cli.output import note, say, say_json, say_table
 
 if TYPE_CHECKING:
+    from cloud_tier.keys import KeyFile
     from cloud_tier.repository import Repository
 
 WARN_DAYS = {"root": 60, "targets": 30, "snapshot": 3, "timestamp": 2}
@@ -32,6 +33,7 @@ def run_init(arguments: argparse.Namespace) -> int:
     from cloud_tier.repository_files import is_repository  # noqa: PLC0415
     from cloud_tier.rotation import make_root  # noqa: PLC0415
     from runtime.adapters.clock import SystemClock  # noqa: PLC0415
+    from runtime.catalogue import ROLLOUT_ROLE  # noqa: PLC0415
 
     folder: Path = arguments.folder
     if folder.is_dir() and any(folder.iterdir()):
@@ -41,7 +43,8 @@ def run_init(arguments: argparse.Namespace) -> int:
         raise StartError(f"{arguments.repository} is a repository already; give another one")
     passphrase = new_passphrase(unencrypted=arguments.unencrypted)
     roots = [new_key() for _ in range(arguments.keys)]
-    targets, online = new_key(), new_key()
+    targets, online, rollout = new_key(), new_key(), new_key()
+    rollout_passphrase = None if arguments.rollout_unencrypted else passphrase
     root = make_root(
         [signer for _, signer in roots],
         targets[1],
@@ -52,9 +55,12 @@ def run_init(arguments: argparse.Namespace) -> int:
     made = [write_key(folder, "root", key, passphrase) for key in roots]
     made += [write_key(folder, "targets", targets, passphrase)]
     made += [write_key(folder, "online", online, passphrase)]
+    made += [write_key(folder, ROLLOUT_ROLE, rollout, rollout_passphrase)]
     write_new(folder / ROOT_FILE, root, 0o644)
     signers = {one.public_key.keyid: one for _, one in (targets, online)}
-    create_repository(files, root, signers, clock=SystemClock(), by=publisher())
+    create_repository(
+        files, root, signers, clock=SystemClock(), by=publisher(), rollout=rollout[1].public_key
+    )
     if arguments.json:
         say_json(
             {
@@ -63,6 +69,7 @@ def run_init(arguments: argparse.Namespace) -> int:
                 "repository": str(arguments.repository),
                 "threshold": arguments.threshold,
                 "encrypted": passphrase is not None,
+                "rollout_encrypted": rollout_passphrase is not None,
             }
         )
         return 0
@@ -71,7 +78,8 @@ def run_init(arguments: argparse.Namespace) -> int:
     say(f"{folder / ROOT_FILE}: what devices are given")
     say(f"{arguments.repository}: an empty repository")
     note("move the root keys to separate sticks, and the targets key to the release manager's:")
-    note("only the online key is to stay on the machine that renews (docs/publishing.md)")
+    note("only the online key is to stay on the machine that renews (docs/publishing.md),")
+    note(f"and the rollout key goes to that of the rollout controller{_said(rollout_passphrase)}")
     return 0
 
 
@@ -114,6 +122,7 @@ def run_status(arguments: argparse.Namespace) -> int:
             if left < dt.timedelta(days=WARN_DAYS.get(role, WARN_REGION_DAYS)):
                 what = "has expired" if left <= dt.timedelta() else "expires soon"
                 warnings.append(f"{role} {what}: `tierwise keys renew {group}`")
+        rows += _rollout_row(repository, files)
     by_role = {row["role"]: row for row in rows}
     if by_role["timestamp"]["keys_here"] and by_role["root"]["keys_here"]:
         warnings.append("root keys lie beside the online key: whoever takes this folder has both")
@@ -125,9 +134,9 @@ def run_status(arguments: argparse.Namespace) -> int:
             [
                 (
                     row["role"],
-                    row["expires"][:10],
+                    (row["expires"] or "-")[:10],
                     " ".join(key[:8] for key in row["keys"]),
-                    str(row["version"]),
+                    str(row["version"] or "-"),
                     str(row["threshold"]),
                     str(len(row["keys"])),
                     str(len(row["keys_here"])),
@@ -209,6 +218,53 @@ def run_add_region(arguments: argparse.Namespace) -> int:
             raise
         done = f"{written.path} may publish for {arguments.region}"
         return _done(arguments, repository, done)
+
+
+def run_add_rollout(arguments: argparse.Namespace) -> int:
+    """Makes the key for assignments, for a repository that has none."""
+    from cloud_tier.keys import new_key, write_key  # noqa: PLC0415
+    from cloud_tier.rotation import add_rollout  # noqa: PLC0415
+    from runtime.catalogue import ROLLOUT_ROLE  # noqa: PLC0415
+
+    arguments.keys = arguments.keys or [Path("keys")]
+    with open_repository(arguments) as repository:
+        signers = signers_for(repository, ["targets", "online"], arguments)
+        passphrase = new_passphrase(unencrypted=arguments.unencrypted)
+        key = new_key()
+        written = write_key(arguments.keys[0], ROLLOUT_ROLE, key, passphrase)
+        try:
+            add_rollout(repository, key[1].public_key, signers)
+        except StartError:
+            written.path.unlink()
+            raise
+        done = f"{written.path} may assign models to devices{_said(passphrase)}"
+        return _done(arguments, repository, done)
+
+
+def _rollout_row(repository: Repository, files: list[KeyFile]) -> list[dict[str, Any]]:
+    """Who may sign assignments; named in the targets, so that they expire with those."""
+    from cloud_tier.rotation import key_ids  # noqa: PLC0415
+    from runtime.catalogue import ROLLOUT_ROLE  # noqa: PLC0415
+
+    try:
+        ids, threshold = key_ids(repository, ROLLOUT_ROLE)
+    except StartError:
+        return []
+    return [
+        {
+            "role": ROLLOUT_ROLE,
+            "version": None,
+            "threshold": threshold,
+            "keys": ids,
+            "keys_here": [key for key in ids if any(file.is_of(key) for file in files)],
+            "expires": None,
+            "days_left": None,
+        }
+    ]
+
+
+def _said(passphrase: bytes | None) -> str:
+    return "" if passphrase else ": it has no passphrase, whoever reads the file can assign"
 
 
 def _chosen(ids: list[str], starts: list[str] | None, role: str) -> list[str]:

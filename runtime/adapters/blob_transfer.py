@@ -18,13 +18,12 @@ from ssl import SSLContext
 import aiohttp
 
 from runtime.core.byte_ranges import Span, is_content_range
-from runtime.core.mirrors import Trouble, trouble_of_status
+from runtime.core.mirrors import Trouble, retry_after_s, trouble_of_status
 from runtime.core.pacing import RateFloor, TokenBucket
 from runtime.errors import UnavailableError
 from runtime.ports import Clock
 
 Receive = Callable[[bytes], Awaitable[None]]
-MAX_RETRY_AFTER_S = 3600.0
 
 
 class TransferError(UnavailableError):
@@ -202,10 +201,10 @@ class Transfer:
 def _check_head(response: aiohttp.ClientResponse) -> None:
     trouble = trouble_of_status(response.status)
     if trouble is not None:
-        retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""))
-        if trouble is Trouble.BUSY and not retry_after_s:
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
+        if trouble is Trouble.BUSY and not wait_s:
             trouble = Trouble.SERVER_FAILED
-        raise TransferError(trouble, f"status {response.status}", retry_after_s=retry_after_s)
+        raise TransferError(trouble, f"status {response.status}", retry_after_s=wait_s)
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise TransferError(Trouble.UNEXPECTED, "the body is encoded, which was not asked for")
     if response.content_type in {"text/html", "application/xhtml+xml"}:
@@ -217,9 +216,3 @@ def _check_tag(response: aiohttp.ClientResponse, sha256: str) -> None:
     # A static file server has tags of its own; 64 hexadecimal digits are meant as a digest.
     if tag is not None and len(tag) == len(sha256) + 2 and tag != f'"{sha256}"':
         raise TransferError(Trouble.OTHER_FILE, f"the file is said to be {tag[:80]}")
-
-
-def _retry_after_s(text: str) -> float:
-    """Seconds; a date is not understood, because clocks differ."""
-    is_number = text.isascii() and text.isdigit() and len(text) < 10  # noqa: PLR2004 no longer wait
-    return min(MAX_RETRY_AFTER_S, float(text)) if is_number else 0.0

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.adapters.policy_metrics import PolicyMetrics
+from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.messages import Guarantee, StopMode, Tier
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
@@ -192,6 +193,7 @@ class TierMetrics(PolicyMetrics):
         self._log_drops_seen = 0
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self.outbox = OutboxMetrics(name, registry)
+        self.updates = UpdateMetrics(name, registry)
 
     def observe_answer(
         self, outcome: str, reason: str, answered_by: str, latency_ms: float

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
+from securesystemslib.signer import Key
 from tuf.api.metadata import Root
 
 from runtime.adapters.model_store import ModelStore
@@ -115,6 +116,11 @@ class TrustedCatalogue:
     def may_fetch(self) -> bool:
         """Whether what is believed has not expired: new files may be fetched by it."""
         return self._verified is not None and self._expired(self._verified) is None
+
+    @property
+    def rollout_keys(self) -> dict[str, Key]:
+        """Whose signatures on assignments count, by key id; nobody's where none is named."""
+        return self._verified.rollout_keys() if self._verified else {}
 
     def refresh(self) -> Refreshed:
         """Asks the mirror for what is new, and believes it if all of it verifies.

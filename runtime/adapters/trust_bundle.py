@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
+from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from runtime.adapters.model_blobs import storing
 from runtime.adapters.trust_errors import Tampering, tampered, verifying
-from runtime.catalogue import REGION_ROLE
+from runtime.catalogue import REGION_ROLE, ROLLOUT_ROLE
 from runtime.errors import SecurityError
 from runtime.ports_files import FileSystem
 
@@ -82,6 +83,18 @@ class Verified:
             if name in roles and roles[name].is_delegated_path(path)
         }
         return found | self.targets.targets
+
+    def rollout_keys(self) -> dict[str, Key]:
+        """Who may sign assignments, by key id; nobody where that is said in no way known here.
+
+        Only the global targets are asked: what a region delegates is its own affair.
+        """
+        delegations = self.targets.delegations
+        role = ((delegations.roles if delegations else None) or {}).get(ROLLOUT_ROLE)
+        if delegations is None or role is None or role.threshold != 1:
+            return {}
+        named = {key_id: key for key_id, key in delegations.keys.items() if key_id in role.keyids}
+        return {key_id: key for key_id, key in named.items() if key.scheme == "ed25519"}
 
 
 def read_bundle(files: FileSystem) -> Bundle | None:

@@ -38,6 +38,8 @@ class Trouble(enum.StrEnum):
     UNEXPECTED = "unexpected"
 
 
+# Nobody is asked to wait for longer, whatever they say.
+MAX_RETRY_AFTER_S = 3600.0
 # What another try at the same mirror may mend.
 PASSING = frozenset({Trouble.UNREACHABLE, Trouble.CUT, Trouble.STALLED, Trouble.SERVER_FAILED})
 
@@ -63,6 +65,12 @@ def trouble_of_status(status: int) -> Trouble | None:
     if status // 100 == 3:  # noqa: PLR2004 the class of redirections
         return Trouble.REDIRECTED
     return Trouble.SERVER_FAILED if status // 100 == 5 else Trouble.UNEXPECTED  # noqa: PLR2004
+
+
+def retry_after_s(text: str) -> float:
+    """Seconds of a ``Retry-After``; a date is 0, because clocks differ, and so is anything else."""
+    is_number = text.isascii() and text.isdigit() and len(text) < 10  # noqa: PLR2004 no longer wait
+    return min(MAX_RETRY_AFTER_S, float(text)) if is_number else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from tuf.api.metadata import Metadata, MetaFile, Targets
 from cloud_tier.keys import ONLINE, Signers
 from cloud_tier.new_repository import create_repository
 from cloud_tier.repository import Repository
-from cloud_tier.rotation import add_region, make_root, rotate
+from cloud_tier.rotation import add_region, add_rollout, make_root, rotate
 from fakes.clock import FakeClock
 from runtime.adapters.artifacts import describe_file
 from runtime.adapters.filesystem import LocalFiles
@@ -49,16 +49,24 @@ def contents_of(one: CatalogueEntry) -> dict[str, bytes]:
 class Cloud:
     """A repository with 2 of 3 root keys; ``clock`` is the publisher's."""
 
-    def __init__(self, folder: Path, now_s: float = NOW_S) -> None:
+    def __init__(self, folder: Path, now_s: float = NOW_S, *, may_assign: bool = False) -> None:
         self.folder = folder
         self.clock = FakeClock(wall_s=now_s)
         self.roots = [CryptoSigner.generate_ed25519() for _ in range(3)]
         self.targets = CryptoSigner.generate_ed25519()
         self.online = CryptoSigner.generate_ed25519()
+        self.rollout = CryptoSigner.generate_ed25519()
         self.regions: dict[str, CryptoSigner] = {}
         now = dt.datetime.fromtimestamp(int(now_s), dt.UTC)
         self.root = make_root(self.roots, self.targets, self.online, threshold=2, now=now)
-        create_repository(self.files, self.root, self.signers, clock=self.clock, by="test")
+        create_repository(
+            self.files,
+            self.root,
+            self.signers,
+            clock=self.clock,
+            by="test",
+            rollout=self.rollout.public_key if may_assign else None,
+        )
 
     @property
     def files(self) -> LocalFiles:
@@ -85,7 +93,12 @@ class Cloud:
 
     def rotate(self, role: str, new: Sequence[CryptoSigner] | None = None) -> None:
         """Exchanges all keys of a role."""
-        old = {ONLINE: [self.online], "targets": [self.targets], "root": self.roots}[role]
+        old = {
+            ONLINE: [self.online],
+            "targets": [self.targets],
+            "rollout": [self.rollout],
+            "root": self.roots,
+        }[role]
         new = new or [CryptoSigner.generate_ed25519() for _ in old]
         with self.open() as repository:
             rotate(
@@ -99,8 +112,14 @@ class Cloud:
             (self.online,) = new
         elif role == "targets":
             (self.targets,) = new
+        elif role == "rollout":
+            (self.rollout,) = new
         else:
             self.roots = list(new)
+
+    def add_rollout(self) -> None:
+        with self.open() as repository:
+            add_rollout(repository, self.rollout.public_key, self.signers)
 
     def add_region(self, region: str) -> CryptoSigner:
         self.regions[region] = CryptoSigner.generate_ed25519()
@@ -157,7 +176,7 @@ class Device:
     """A device with its store, its own clock, and the root that it came with."""
 
     folder: Path
-    mirror: LyingMirror
+    mirror: Mirror
     root: bytes
     clock: FakeClock = field(default_factory=lambda: FakeClock(wall_s=NOW_S))
     build_s: float = NOW_S - 30 * DAY_S

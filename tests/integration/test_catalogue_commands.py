@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_tier.keys import load_rollout_signer, write_key
+from fakes.catalogue import Cloud
 from fakes.models import linear_model, manifest_of
 from runtime.adapters.artifacts import write_model
 from runtime.manifest import Measured
@@ -66,11 +68,15 @@ def held_set(path: Path, *, is_right: bool) -> Path:
     return path
 
 
+def is_open(path: Path) -> bool:
+    return "ENCRYPTED" not in path.read_text()
+
+
 class TestKeys:
     def test_init_makes_keys_that_only_their_owner_reads(self, capsys: Output) -> None:
         made = said(capsys, "keys", "init", "--keys", "5", "--threshold", "3")
 
-        assert len(made["keys"]) == 7
+        assert len(made["keys"]) == 8
         assert made["encrypted"] is True
         assert {Path(one).stat().st_mode & 0o777 for one in made["keys"]} == {0o600}
         assert all("ENCRYPTED" in Path(one).read_text() for one in made["keys"])
@@ -137,7 +143,7 @@ class TestKeys:
         assert f"chmod 600 {online}" in status["warnings"][0]
         assert "beside the online key" in status["warnings"][1]
         assert [one["role"] for one in status["roles"]] == [
-            "root", "targets", "snapshot", "timestamp",
+            "root", "targets", "snapshot", "timestamp", "rollout",
         ]  # fmt: skip
 
     @pytest.mark.usefixtures("repository")
@@ -149,11 +155,65 @@ class TestKeys:
         assert main(["keys", "status"]) == 0
         assert capsys.readouterr().err == ""
 
+    def test_the_rollout_key_alone_may_lie_open_and_that_is_said(self, capsys: Output) -> None:
+        assert main(["keys", "init", "--rollout-unencrypted"]) == 0
+
+        assert "whoever reads the file can assign" in capsys.readouterr().err
+        open_files = [path for path in Path("keys").glob("*.pem") if is_open(path)]
+        assert [path.name.partition("-")[0] for path in open_files] == ["rollout"]
+        load_rollout_signer(open_files[0])
+
     @pytest.mark.usefixtures("repository")
-    @pytest.mark.parametrize("role", ["online", "targets", "root"])
+    def test_a_rollout_key_is_exchanged_for_one_that_status_shows(self, capsys: Output) -> None:
+        (old,) = Path("keys").glob("rollout-*.pem")
+
+        assert main(["keys", "rotate", "rollout", "--unencrypted"]) == 0
+
+        (new,) = set(Path("keys").glob("rollout-*.pem")) - {old}
+        assert is_open(new)
+        capsys.readouterr()
+        main(["keys", "status", "--json"])
+        (row,) = [
+            one for one in json.loads(capsys.readouterr().out)["roles"] if one["role"] == "rollout"
+        ]
+        assert row["keys"] == row["keys_here"] == [load_rollout_signer(new).public_key.keyid]
+        main(["keys", "status"])
+        (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("rollout")]
+        assert line.split()[1:] == ["-", row["keys"][0][:8], "-", "1", "1", "1"]
+
+    @pytest.mark.usefixtures("repository")
+    def test_there_is_one_rollout_role_and_it_signs_no_metadata(self, capsys: Output) -> None:
+        before = sorted(Path("keys").iterdir())
+
+        assert main(["keys", "add-rollout"]) == 3
+        assert "rotate rollout" in capsys.readouterr().err
+        assert main(["keys", "renew", "rollout"]) == 3
+        assert "signs no metadata" in capsys.readouterr().err
+        assert sorted(Path("keys").iterdir()) == before
+
+    def test_a_repository_of_before_gets_its_rollout_key(
+        self, tmp_path: Path, capsys: Output
+    ) -> None:
+        cloud = Cloud(tmp_path / "old")
+        for role, signer in {"targets": cloud.targets, "online": cloud.online}.items():
+            write_key(tmp_path / "sticks", role, (signer._private_key, signer), None)  # type: ignore[arg-type]
+        (tmp_path / "sticks" / "root.json").write_bytes(cloud.root)
+        words = ["--repository", str(cloud.folder), "--keys", str(tmp_path / "sticks")]
+
+        assert main(["keys", "rotate", "rollout", *words]) == 3
+        assert "add-rollout" in capsys.readouterr().err
+        shown = said(capsys, "keys", "status", *words)
+        assert "rollout" not in [one["role"] for one in shown["roles"]]
+        assert main(["keys", "add-rollout", *words]) == 0
+
+        shown = said(capsys, "keys", "status", *words)
+        assert shown["roles"][-1]["role"] == "rollout"
+
+    @pytest.mark.usefixtures("repository")
+    @pytest.mark.parametrize("role", ["online", "targets", "root", "rollout"])
     def test_rotate_and_renew_go_on_working(self, role: str, model: Path, capsys: Output) -> None:
         assert main(["keys", "rotate", role]) == 0
-        assert main(["keys", "renew", role]) == 0
+        assert main(["keys", "renew", {"rollout": "targets"}.get(role, role)]) == 0
 
         assert publish(model) == 0
         assert said(capsys, "models", "list", "--repository", "repository")["entries"]

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.core.eviction import to_evict
-from runtime.core.mirrors import PASSING, Mirrors, Patience, Trouble, Try, trouble_of_status
+from runtime.core.mirrors import (
+    MAX_RETRY_AFTER_S,
+    PASSING,
+    Mirrors,
+    Patience,
+    Trouble,
+    Try,
+    retry_after_s,
+    trouble_of_status,
+)
 
 patiences = st.builds(
     Patience,
@@ -135,3 +144,21 @@ def test_room_is_made_with_the_oldest_that_nobody_needs(
     assert freed >= excess
     # One less would not have been enough.
     assert not gone or freed - sizes[gone[-1]] < excess
+
+
+@pytest.mark.parametrize(
+    ("text", "wait_s"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("999999999", MAX_RETRY_AFTER_S),
+        ("9999999999", 0.0),
+        ("", 0.0),
+        ("-1", 0.0),
+        ("1.5", 0.0),
+        ("²", 0.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0),
+    ],
+)
+def test_only_bounded_seconds_are_waited_for(text: str, wait_s: float) -> None:
+    assert retry_after_s(text) == wait_s

@@ -23,6 +23,7 @@ from runtime.assignments import (
     decode_report,
     decode_signed,
     encode,
+    peek,
 )
 from runtime.errors import MalformedBodyError, SecurityError
 
@@ -137,6 +138,7 @@ def test_announcements_and_reports_come_back_as_they_were() -> None:
     ("decode", "limit"),
     [
         (decode_signed, 2 * MAX_ASSIGNMENT_BYTES),
+        (peek, 2 * MAX_ASSIGNMENT_BYTES),
         (decode_announcement, MAX_REPORT_BYTES),
         (decode_report, MAX_REPORT_BYTES),
     ],
@@ -149,7 +151,7 @@ def test_what_is_too_large_is_refused_unread(decode: object, limit: int) -> None
 
 @given(payload=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_bytes_of_any_kind_are_malformed_and_nothing_worse(payload: bytes) -> None:
-    for decode in (decode_signed, decode_announcement, decode_report, decode_assignment):
+    for decode in (decode_signed, decode_announcement, decode_report, decode_assignment, peek):
         with pytest.raises(MalformedBodyError):
             decode(payload)
 
@@ -163,3 +165,17 @@ def test_fields_of_later_versions_are_skipped() -> None:
     later = msgspec.to_builtins(REPORT) | {"mood": "good"}
 
     assert decode_report(msgspec.json.encode(later)) == REPORT
+
+
+def test_a_relay_reads_the_order_of_assignments_of_later_formats() -> None:
+    body = msgspec.json.encode(msgspec.to_builtins(ASSIGNMENT) | {"format": 9, "do": "dance"})
+
+    seen = peek(encode(SignedAssignment(body, "key", "signature")))
+
+    assert (seen.seq, seen.path) == (7, "m/2.json")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"seq": 0}', b'{"seq": "7"}', b"[" * 8000])
+def test_what_has_no_order_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBodyError):
+        peek(encode(SignedAssignment(body, "key", "signature")))

@@ -137,6 +137,9 @@ def test_settings_that_contradict_each_other_are_refused(flags: list[str], wante
         (["tier=regional-2", "upstream.tier=regional-2"], "is not above tier regional-2"),
         (["upstream.tier=edge"], "regional-2"),
         (["upstream.region=plant"], "give every tier its region"),
+        (["regions_below=south"], "devices only"),
+        (["tier=regional-2", "regions_below=plant"], "own region"),
+        (["tier=regional-2", "regions_below=cloud"], "the one above"),
     ],
 )
 def test_a_gateway_asks_upwards_and_in_another_region(flags: list[str], wanted: str) -> None:
@@ -197,3 +200,19 @@ def _flat(tree: dict[str, object], prefix: str = "") -> list[str]:
     for name, value in tree.items():
         found += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
     return found
+
+
+@pytest.mark.parametrize("names", ["a/b", "a,,b", "a,", ",", "a b", "a\n", "#"])
+def test_regions_below_are_names(names: str) -> None:
+    flags = ["gateway=g", "region=plant", "tier=regional-2", f"regions_below={names}"]
+    with pytest.raises(SettingsError, match="regions_below"):
+        load(GatewaySettings, file=None, environment={}, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("names", "below"), [("", ()), ("a", ("a",)), ("a,b-1, a,  c", ("a", "b-1", "c"))]
+)
+def test_regions_below_have_commas_between_them(names: str, below: tuple[str, ...]) -> None:
+    flags = ["gateway=g", "region=plant", "tier=regional-2", f"regions_below={names}"]
+
+    assert load(GatewaySettings, file=None, environment={}, flags=flags).settings.below == below

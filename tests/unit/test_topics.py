@@ -70,3 +70,19 @@ def test_a_state_topic_tells_whose_state_it_holds() -> None:
     assert topics.site_of_state(topics.any_requests("r", "a")) == ""
     assert topics.region_of_state(topics.agent_state("r", "a")) == "r"
     assert topics.region_of_state(topics.any_requests("r", "a")) == ""
+
+
+@given(ids, ids, ids)
+def test_an_assignment_topic_is_read_back(region: str, below: str, site: str) -> None:
+    own = topics.parse_assignment_topic(topics.assignment(region, site))
+    passed_on = topics.parse_assignment_topic(topics.assignment_below(region, below, site))
+
+    assert own == (region, region, site)
+    assert passed_on == (region, below, site)
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "tierwise/v1/r/assign", "tierwise/v1/r/assign/a/b/c", "tierwise/v1/r/announce/a"]
+)
+def test_what_is_no_assignment_topic_is_none(topic: str) -> None:
+    assert topics.parse_assignment_topic(topic) is None

@@ -30,13 +30,19 @@ def add_parser(subparsers: Subparsers) -> None:
         help="how many of them sign a new root (default: %(default)s)",
     )  # fmt: skip
     _add_unencrypted(parser)
+    parser.add_argument(
+        "--rollout-unencrypted", action="store_true",
+        help="the rollout key without a passphrase: its controller starts unattended",
+    )  # fmt: skip
     parser = _add(group, "status", "roles, thresholds, expiry dates, and what is wrong", _status)
     add_keys(parser)
     parser = _add(group, "renew", "sign a role's metadata anew before they expire", _renew)
     parser.add_argument("role", metavar="ROLE", help="online, targets, root or region-NAME")
     add_keys(parser)
     parser = _add(group, "rotate", "exchange the keys of a role", _rotate)
-    parser.add_argument("role", metavar="ROLE", help="online, targets, root or region-NAME")
+    parser.add_argument(
+        "role", metavar="ROLE", help="online, targets, root, rollout or region-NAME"
+    )
     parser.add_argument(
         "--old", action="append", metavar="KEYID",
         help="only this key of it, by its first characters; may be repeated (default: all)",
@@ -45,6 +51,9 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_unencrypted(parser)
     parser = _add(group, "add-region", "make a key that may publish for one region only", _region)
     parser.add_argument("region", metavar="REGION", help="the region's name")
+    add_keys(parser)
+    _add_unencrypted(parser)
+    parser = _add(group, "add-rollout", "make the key that signs assignments to devices", _rollout)
     add_keys(parser)
     _add_unencrypted(parser)
 
@@ -59,7 +68,9 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
 
 def _add_unencrypted(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--unencrypted", action="store_true", help="new keys without a passphrase, for tests"
+        "--unencrypted",
+        action="store_true",
+        help="new keys without a passphrase: whoever reads the file has them",
     )
 
 
@@ -106,3 +117,9 @@ def _region(arguments: argparse.Namespace) -> int:
     from tierwise.keys_command import run_add_region  # noqa: PLC0415 - keeps --help quick
 
     return run_add_region(arguments)
+
+
+def _rollout(arguments: argparse.Namespace) -> int:
+    from tierwise.keys_command import run_add_rollout  # noqa: PLC0415 - keeps --help quick
+
+    return run_add_rollout(arguments)

@@ -61,7 +61,8 @@ class Controller:
         self.name, self.store, self.register, self.catalogue = name, store, register, catalogue
         self._post, self.clock = post, clock
         self.lock = asyncio.Lock()
-        self._changed = asyncio.Event()
+        # Set, and replaced by another one, when a rollout has changed.
+        self.changed = asyncio.Event()
         self._is_deposed = False
         self._tidy_s = 0.0
 
@@ -147,23 +148,14 @@ class Controller:
         await self.store.commit(self.name, Change(kept, after, tuple(actions)), self.clock.wall_s())
         for action in actions:
             self._show(after, action)
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.changed.set()
+        self.changed = asyncio.Event()
         return kept._replace(rollout=after)
 
     async def send(self) -> None:
         """Tells devices what they have not said that they know."""
         self._post.send(await self.store.unheard(MAX_SENT))
         self._post.flush()
-
-    async def wait_changed(self, timeout_s: float) -> None:
-        """Returns when a rollout may have changed, and after the time in any case."""
-        changed = self._changed
-        try:
-            async with asyncio.timeout(timeout_s):
-                await changed.wait()
-        except TimeoutError:
-            return
 
     async def _advance(self, kept: Kept, events: list[AnyEvent], live: Iterable[Kept]) -> Kept:
         if kept.rollout.phase in ACTIVE:

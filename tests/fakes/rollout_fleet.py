@@ -32,7 +32,7 @@ from runtime.adapters.sqlite_file import SqliteFile
 from runtime.assignments import Assignment, Counted, DeviceReport, Do, encode
 from runtime.exchange.items import up_message
 from runtime.messages import ItemKind
-from runtime.ports import Message, OutboxItem
+from runtime.ports import Message, MessageBus, OutboxItem
 
 REGIONS = ("eu", "us", "cloud")
 # Everything small, so that a test sees all of a rollout.
@@ -59,7 +59,7 @@ class FakeDevice:
 
     site: str
     region: str
-    bus: MemoryBus
+    bus: MessageBus
     signer: Signer
     hardware: str = "pi5"
     serving: str = digest(1)

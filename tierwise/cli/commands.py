@@ -17,6 +17,7 @@ from tierwise.cli import (
     outbox,
     policy,
     review,
+    rollout,
     tiers,
 )
 
@@ -31,6 +32,7 @@ ADD_PARSERS = (
     audit.add_parser,
     models.add_parser,
     keys.add_parser,
+    rollout.add_parser,
     policy.add_parser,
     review.add_parser,
     control.add_parser,

@@ -78,6 +78,8 @@ class RolloutStore:
 
     def __init__(self, file: SqliteFile) -> None:
         self.file = file
+        # By id; no state is stored twice under one revision.
+        self._known: dict[str, Kept] = {}
 
     async def hold(self, name: str) -> int:
         """Makes ``name`` the one that changes rollouts; returns how many were it so far."""
@@ -155,8 +157,21 @@ class RolloutStore:
         return await self._kept("ORDER BY created_s DESC, id", ())
 
     async def live(self) -> list[Kept]:
-        """Those that have begun and are not superseded, the oldest first."""
-        return await self._kept("WHERE is_live ORDER BY created_s, id", ())
+        """Those that have begun and are not superseded, the oldest first.
+
+        What is known from a read or a commit under the same revision is not read again: a state of
+        many devices takes milliseconds to decode.
+        """
+        query = "SELECT id, revision FROM rollouts WHERE is_live ORDER BY created_s, id"
+        rows = await self.file.run(lambda connection: connection.execute(query).fetchall())
+        found = [
+            known
+            if (known := self._known.get(one)) and known.rollout.revision == revision
+            else await self.get(one)
+            for one, revision in rows
+        ]
+        self._known = {kept.rollout.id: kept for kept in found}
+        return found
 
     async def commit(self, holder: str, change: Change, now_s: float) -> None:
         """Stores what a rollout has become, if it is still what it was.
@@ -165,6 +180,7 @@ class RolloutStore:
             RolloutConflictError: it is not, or another controller holds the store.
         """
         await self.file.run(lambda connection: _commit(connection, holder, change, now_s))
+        self._known[change.after.id] = change.kept._replace(rollout=change.after)
 
     async def retire(self, holder: str, rollout_id: str) -> None:
         """Leaves a rollout that has ended alone from now on: a later one decides.

@@ -44,7 +44,7 @@ PLAN: dict[str, Any] = {
     "fill_s": 3600.0,
 }
 STEP_S = 300.0
-REQUESTS = 4000
+REQUESTS, AUDITED = 4000, 1000
 
 
 def digest(version: int) -> str:
@@ -75,6 +75,7 @@ class FakeDevice:
     heard: list[Assignment] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
     error_rate: dict[str, float] = field(default_factory=dict)
+    wrong_share: dict[str, float] = field(default_factory=dict)
 
     def listen(self, cloud_region: str) -> None:
         topic = topics.assignment_below(cloud_region, self.region, self.site)
@@ -108,12 +109,20 @@ class FakeDevice:
         counted: tuple[Counted, ...] = ()
         if over_s:
             errors = int(REQUESTS * self.error_rate.get(self.serving, 0.02))
+            audited = AUDITED if self.wrong_share else 0
             counted = (
                 Counted(
-                    self.serving, over_s, REQUESTS, errors=errors, escalated=800, slow=200,
+                    self.serving,
+                    over_s,
+                    REQUESTS,
+                    errors=errors,
+                    escalated=800,
+                    slow=200,
                     shadowed=1000 if self.state == "shadow" else 0,
+                    audited=audited,
+                    audited_wrong=int(audited * self.wrong_share.get(self.serving, 0.0)),
                 ),
-            )  # fmt: skip
+            )
         said = DeviceReport(
             self.site, self.region, self.epoch, self.number, self.serving, "m", "1", self.hardware,
             self.seq, self.state, self.reason, counted=counted,

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from cloud_tier.rollouts.store import Change
+from cloud_tier.rollouts.store import Change, Kept
 from fakes.catalogue import Cloud
 from fakes.rollout_fleet import Fleet, digest
 from fakes.waiting import eventually
@@ -191,6 +191,32 @@ async def test_a_step_that_crashes_costs_no_other_rollout(fleet: Fleet) -> None:
     assert [one["rollout"] for one in lines if one["event"] == "rollout.crashed"] == ["r1"]
     joined = (await fleet.kept("r2")).rollout.devices
     assert len(joined) == 16
+
+
+async def test_a_change_in_between_is_stepped_again(fleet: Fleet) -> None:
+    """Another process pauses while this one steps; its reports are not lost with the step."""
+    service = fleet.service
+    await service.start()
+    await fleet.report_all()
+    live = service.store.live
+
+    async def late() -> list[Kept]:
+        found = await live()
+        stale = found[0]
+        after = replace(stale.rollout, asked="changed", revision=stale.rollout.revision + 1)
+        await service.store.commit("c1", Change(stale, after, ()), fleet.clock.wall_s())
+        return found
+
+    service.store.live = late  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        await service.controller.tick()
+    service.store.live = live  # type: ignore[method-assign]
+
+    assert [one["event"] for one in lines if one["log_level"] == "warning"] == ["rollout.conflict"]
+    assert len(await service.register.waiting(100)) == 16
+    await service.controller.tick()
+    assert (await fleet.kept()).rollout.asked == "changed"
+    assert await service.register.waiting(100) == []
 
 
 class _Silent:

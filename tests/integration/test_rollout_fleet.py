@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from cloud_tier.rollouts.requests import StartRequest
 from fakes.catalogue import Cloud
 from fakes.rollout_fleet import FakeDevice, Fleet, digest
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.assignments import decode_announcement
+from runtime.core.gate import Verdict
 from runtime.core.rollout_states import Execution, Phase
 from runtime.errors import RequestError, RolloutError, UnknownRolloutError
 from runtime.ports import Message
@@ -200,3 +202,106 @@ async def test_a_wave_without_requests_asks_and_can_be_promoted(fleet: Fleet) ->
     kept = await fleet.service.ask("promote")
 
     assert kept.rollout.wave == 1
+
+
+async def test_audits_are_judged_where_enough_of_them_disagree(fleet: Fleet) -> None:
+    """All counts but those of audits are as before; there the new version is ten times as bad."""
+    for device in fleet.devices:
+        device.wrong_share = {digest(1): 0.02, digest(2): 0.2}
+    await fleet.baseline()
+    await fleet.service.start()
+
+    kept = await fleet.until("rolled_back")
+
+    assert kept.rollout.judgement is not None
+    verdicts = {one.metric: one.verdict for one in kept.rollout.judgement.findings}
+    assert verdicts == {
+        "errors": Verdict.HEALTHY,
+        "escalations": Verdict.HEALTHY,
+        "slow answers": Verdict.HEALTHY,
+        "disagreement": Verdict.BREACH,
+    }
+
+
+async def test_few_audits_do_not_hold_a_good_version_up(fleet: Fleet) -> None:
+    fleet.devices[0].wrong_share = {digest(1): 0.001, digest(2): 0.001}
+    await fleet.baseline()
+    await fleet.service.start()
+
+    kept = await fleet.until("done")
+
+    assert kept.rollout.judgement is not None
+    assert "disagreement" not in {one.metric for one in kept.rollout.judgement.findings}
+
+
+async def test_after_one_that_went_back_a_better_one_begins(fleet: Fleet) -> None:
+    for device in fleet.devices:
+        device.error_rate[digest(2)] = 0.1
+    fleet.cloud.publish(3)
+    await fleet.service.start()
+    await fleet.until("rolled_back")
+
+    await fleet.service.start(3, id="r2")
+    await fleet.pass_time()
+
+    live = [kept.rollout.id for kept in await fleet.service.store.live()]
+    assert live == ["r2"]
+    assert sum(one.serving == digest(3) for one in fleet.devices) == 3
+
+
+async def test_a_version_of_a_region_is_for_its_devices_alone(fleet: Fleet) -> None:
+    fleet.cloud.add_region("eu")
+    fleet.cloud.publish(1, region="eu")
+
+    kept = await fleet.service.start(1, region="eu")
+
+    assert {one.region for one in kept.rollout.devices.values()} == {"eu"}
+    assert len(kept.rollout.devices) == 10
+
+
+async def test_devices_that_were_silent_for_long_join_when_they_are_back(fleet: Fleet) -> None:
+    away = fleet.devices[:2]
+    for device in away:
+        device.is_online = False
+    for _ in range(6):
+        fleet.clock.advance(5 * 3600)
+        await fleet.report_all()
+        await fleet.settle()
+    await fleet.baseline()
+    kept = await fleet.service.start()
+    assert set(kept.rollout.left_out.values()) == {"silent for 30 h"}
+    for device in away:
+        device.is_online = True
+    await fleet.pass_time()
+
+    kept = await fleet.kept()
+
+    assert [kept.rollout.devices[f"{one.region}/{one.site}"].wave for one in away] == [2, 2]
+
+
+async def test_without_devices_nothing_begins(fleet: Fleet) -> None:
+    fleet.cloud.publish(1, model="other")
+    request = StartRequest(model="other", version=1, by="anna", why="new")
+
+    with pytest.raises(RolloutError, match="no device has reported that it runs other"):
+        await fleet.service.desk.start(request)
+
+    assert await fleet.service.store.all() == []
+
+
+async def test_what_is_not_known_here_is_nothing_to_follow(fleet: Fleet) -> None:
+    await fleet.service.start()
+    await fleet.service.controller.tick()
+    await eventually(lambda: sum(bool(one.obeyed) for one in fleet.devices) == 3)
+    (one, *_) = [one for one in fleet.devices if one.obeyed]
+    before = (await fleet.kept()).rollout.devices[f"{one.region}/{one.site}"]
+    later = {"state": "sublimated", "fault": "flood", "serving": digest(1)}
+    fleet.send(one.report(**later))
+    fleet.send(one.report(**{**later, "seq": 0}))
+    await eventually(lambda: len(fleet.words) == 2)
+    await fleet.service.controller.tick()
+
+    after = (await fleet.kept()).rollout
+
+    assert after.devices[before.id].state is before.state is Execution.OFFERED
+    assert after.faults == {}

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_tier.rollouts import register as register_module
 from cloud_tier.rollouts.register import Register, Sums, checked
 from cloud_tier.rollouts.schema import open_file
 from fakes.catalogue import Cloud
 from fakes.rollout_fleet import Fleet, digest
 from fakes.waiting import eventually
 from runtime.assignments import MAX_REPORT_BYTES, Counted, DeviceReport, encode
-from runtime.errors import MalformedBodyError, RequestError, TierwiseError
+from runtime.errors import MalformedBodyError, RequestError, StorageError, TierwiseError
 from runtime.messages import Applied, Refused, decode_control
 
 NOW_S = 1_800_000_000.0
@@ -141,6 +142,21 @@ async def test_what_is_kept_is_bounded(register: Register) -> None:
     await register.tidy(NOW_S + 31 * 86_400)
     assert await register.devices() == []
     assert await register.counted(("eu/d0",), 0, NOW_S + 1) == {}
+
+
+async def test_more_reports_than_can_be_stepped_through_come_again(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(register_module, "MAX_HEARD", 2)
+    for one in (1, 2):
+        await take(register, report(one))
+    with pytest.raises(StorageError, match="2 reports of devices wait already"):
+        await take(register, report(3))
+    await register.done((await register.waiting(9))[-1].number)
+
+    # Nothing of it was written, so that it counts when it comes again.
+    assert await take(register, report(3)) == "latest"
+    assert (await counted(register)).requests == 30
 
 
 async def test_what_was_counted_long_ago_or_for_nothing_is_left_out(register: Register) -> None:

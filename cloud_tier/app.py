@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from aiohttp import web
+
+from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
 from cloud_tier.updates import published
 from runtime.core.escalation import EscalationPolicy
@@ -22,14 +25,15 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the port, the state folder or the repository cannot be used.
+        StartError: the port, the state folder, the repository or the key of rollouts cannot be
+            used.
     """
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
     async with (
         station(
             identity, settings.model, settings.state, policy=settings.escalation.policy
         ) as parts,
-        published(settings.updates, Path(settings.state.folder), parts.clock) as add_routes,
+        published(settings.updates, Path(settings.state.folder), parts.clock) as add_updates,
     ):
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)
@@ -48,12 +52,21 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             reviewer=parts.reviewer,
             switch=switch,
         )
-        await answer_until(
-            stop,
-            parts,
-            bus,
-            flow,
-            request=settings.request,
-            http=settings.http,
-            add_routes=add_routes,
-        )
+        async with rolling_out(settings, parts, bus) as rollouts:
+            adders = [add_updates, rollouts.add_routes if rollouts else None]
+
+            def add_routes(app: web.Application) -> None:
+                for add in adders:
+                    if add is not None:
+                        add(app)
+
+            await answer_until(
+                stop,
+                parts,
+                bus,
+                flow,
+                request=settings.request,
+                http=settings.http,
+                add_routes=add_routes,
+                on_update=rollouts.hear if rollouts else None,
+            )

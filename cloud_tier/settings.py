@@ -29,6 +29,46 @@ class TopSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     policy: PolicyFile = ""
 
 
+class RolloutSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rollouts of new versions to devices, driven by this process."""
+
+    key_file: Annotated[
+        str,
+        Meta(
+            description="PEM file of the Ed25519 key that signs what devices are told to run; its "
+            "passphrase, if it has one, is TIERWISE_KEY_PASSPHRASE in the environment. Needs "
+            "`updates.repository`. Empty: no rollouts.",
+            examples=["/srv/tierwise/keys/rollout.pem"],
+        ),
+    ] = ""
+    tick_interval_s: Annotated[
+        float, Meta(description="How often all rollouts are looked at, in s.", ge=0.05, le=60)
+    ] = 1.0
+    retention_s: Annotated[
+        float,
+        Meta(
+            description="How long counts of requests are kept, in s: a gate compares with the day "
+            "before the change.",
+            ge=600,
+        ),
+    ] = 172_800.0
+    bucket_s: Annotated[
+        int, Meta(description="Counts of so many seconds are kept as one.", ge=1, le=3600)
+    ] = 300
+    counted_max_rows: Annotated[
+        int,
+        Meta(description="Rows of counts that are kept; over it the oldest are dropped.", ge=1000),
+    ] = 2_000_000
+    repeat_s: Annotated[
+        float,
+        Meta(
+            description="How long a device has to say that it knows what it was told, in s; then "
+            "it is told again.",
+            ge=0.1,
+        ),
+    ] = 60.0
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud tier: the top of the hierarchy."""
 
@@ -46,3 +86,11 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     request: RequestSettings = RequestSettings(max_pending=1024)
     escalation: TopSettings = TopSettings()
     updates: RepositorySettings = RepositorySettings()
+    rollouts: RolloutSettings = RolloutSettings()
+
+    def __post_init__(self) -> None:
+        """Refuses rollouts of what nobody hands out."""
+        if self.rollouts.key_file and not self.updates.repository:
+            raise ValueError(
+                "rollouts.key_file needs updates.repository: what is rolled out is what is there"
+            )

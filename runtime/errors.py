@@ -26,6 +26,9 @@
     |  `- DeltaError               a delta does not lead to the file; the full file does
     |- SecurityError           somebody has tampered with signed metadata or files: ``because``
     |- ReleaseError            a release, or what is said about one, may not be taken: ``because``
+    |- RolloutError            a rollout cannot do what was asked for now; the text says what can
+    |  |- UnknownRolloutError      there is no such rollout
+    |  `- RolloutConflictError     somebody else has changed it, or holds it
     |- PolicyError             a policy file, or what it would be fitted on, cannot be used
     |- SettingsError           a setting is unknown, of the wrong type, or out of range
     `- StartError              a process could not start: port in use, broker missing, file missing
@@ -209,6 +212,24 @@ class SecurityError(TierwiseError):
         self.because = because
 
 
+class RolloutError(TierwiseError):
+    """A rollout cannot do what was asked for; nothing has changed."""
+
+    code = "rollout_refused"
+
+
+class UnknownRolloutError(RolloutError):
+    """There is no such rollout, or experiment."""
+
+    code = "unknown_rollout"
+
+
+class RolloutConflictError(RolloutError):
+    """The stored state is not the one that was changed, or another controller holds the store."""
+
+    code = "rollout_conflict"
+
+
 class DeltaError(ArtifactError):
     """A delta is damaged, hostile, or for another file; fetch the full file instead."""
 
@@ -266,6 +287,9 @@ CATALOGUE: dict[str, Public] = {
     "shutting_down": Public(503, "Shutting down"),
     "invalid_artifact": Public(500, "A model file is not usable"),
     "release_refused": Public(409, "The release may not be taken"),
+    "rollout_refused": Public(409, "The rollout cannot do that now"),
+    "unknown_rollout": Public(404, "There is no such rollout"),
+    "rollout_conflict": Public(409, "Somebody else has changed the rollout"),
     "invalid_delta": Public(500, "A delta of a model file is not usable"),
     "invalid_policy": Public(500, "The policy is not usable"),
     "invalid_settings": Public(500, "The settings are not usable"),

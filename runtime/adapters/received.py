@@ -32,6 +32,15 @@ class SqliteReceived:
         """Keeps an item or sends it on, once."""
         return await self._file.run(lambda connection: self._apply(connection, item, sender))
 
+    async def remember(self, item_id: str) -> None:
+        """Notes that an item was taken over by somebody else; safe to do twice."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if not _is_known(connection, item_id):
+                _remember(connection, item_id)
+
+        await self._file.run(work)
+
     def _apply(self, connection: sqlite3.Connection, item: OutboxItem, sender: str) -> PutResult:
         if _is_known(connection, item.id):
             return "known"

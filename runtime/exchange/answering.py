@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -20,7 +20,7 @@ from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import Station, birth_of
 from runtime.messages import Birth
-from runtime.ports import MessageBus
+from runtime.ports import MessageBus, OutboxItem
 
 DRAIN_S = 5.0
 _log = structlog.get_logger()
@@ -37,11 +37,12 @@ async def answer_until(
     dedupe_window: int = 4096,
     sends_on: bool = False,
     add_routes: Callable[[web.Application], None] | None = None,
+    on_update: Callable[[OutboxItem], Awaitable[None]] | None = None,
 ) -> None:
     """Serves until ``stop`` is set, then drains, says goodbye and closes the bus.
 
     ``sends_on`` says that what comes late from below goes on to the tier above. ``add_routes`` adds
-    what else the HTTP port serves.
+    what else the HTTP port serves, ``on_update`` takes what devices say of their models.
 
     Raises:
         StartError: the HTTP port cannot be listened on.
@@ -86,6 +87,7 @@ async def answer_until(
             )
         )
         receiver.is_busy = lambda: ingress.queue_len > 0
+        receiver.on_update = on_update
         # Whatever ends this: the bus closes without the will, and a birth would stay forever.
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")

@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -48,7 +48,7 @@ from runtime.messages import (
     Tier,
     encode_control,
 )
-from runtime.ports import Clock, Message, MessageBus, OutboxItem
+from runtime.ports import Clock, Message, MessageBus, OutboxItem, PutResult
 
 # Escalations that wait for their turn, and those that are worked on.
 MAX_WAITING = 64
@@ -99,6 +99,9 @@ class Receiver:
         self.is_busy: Callable[[], bool] = _is_never_busy
         # Told who has been heard of.
         self.on_heard: Callable[[str], None] = lambda _: None
+        # Takes over what devices say of their models, durably and once; it raises ``RequestError``
+        # about what is never to come again. None: it is kept, or sent on, as everything else.
+        self.on_update: Callable[[OutboxItem], Awaitable[None]] | None = None
 
     def open(self) -> None:
         """Takes turns with the other gateways of the region."""
@@ -144,10 +147,13 @@ class Receiver:
     async def _take_over(self, arrived: _Arrived) -> None:
         item = arrived.item
         try:
-            result = await self._received.take_over(item, arrived.agent)
+            result = await self._taken(arrived)
         except StorageError as error:
             _log.warning("item.not_stored", error=str(error))
             result = "failed"
+        except RequestError as error:
+            self._refuse(arrived.agent, arrived.said_id, error)
+            return
         finally:
             self._in_hand.discard(item.id)
         self._metrics.count_received(item.kind.value, result)
@@ -155,6 +161,16 @@ class Receiver:
             self._say(arrived.agent, Applied((arrived.said_id,)))
         else:
             self._defer(arrived)
+
+    async def _taken(self, arrived: _Arrived) -> PutResult:
+        item = arrived.item
+        if item.kind is not ItemKind.UPDATE or self.on_update is None:
+            return await self._received.take_over(item, arrived.agent)
+        if await self._received.is_known(item.id):
+            return "known"
+        await self.on_update(item)
+        await self._received.remember(item.id)
+        return "stored"
 
     async def _work(self) -> None:
         while True:

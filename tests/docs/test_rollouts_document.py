@@ -1,11 +1,20 @@
-"""The diagram of docs/rollouts.md is the table of transitions."""
+"""The diagram of docs/rollouts.md is the table of transitions; its commands and plans are real."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
+import pytest
+
+from cloud_tier.rollouts.requests import settings_of
+from cloud_tier.settings import CloudSettings
 from runtime.core.rollout_states import STAGES, TRANSITIONS
+from runtime.settings import load
+from tierwise.cli.parser import build_parser
+from tierwise.cli.rollout import COMMANDS as ROLLOUT_COMMANDS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
 RUNNING = {stage.value for stage in STAGES}
@@ -28,3 +37,30 @@ def test_the_diagram_shows_every_transition_and_no_other() -> None:
         for (was, cause), targets in TRANSITIONS.items()
         for to in targets
     }
+
+
+COMMANDS = re.findall(r"^(?:\$ |\| `)(tierwise rollout [^\n`]+)", DOCUMENT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_understood(command: str) -> None:
+    arguments = build_parser().parse_args(shlex.split(command)[1:])
+
+    assert arguments.run
+
+
+def test_every_command_is_there() -> None:
+    named = {command.split()[2] for command in COMMANDS}
+
+    assert named == {*ROLLOUT_COMMANDS, "start", "status", "watch", "history", "list"}
+
+
+def test_the_settings_and_the_plan_are_taken(tmp_path: Path) -> None:
+    settings, plan = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    file = tmp_path / "cloud.toml"
+    file.write_text(f'cloud = "c"\n{settings}')
+
+    loaded, _ = load(CloudSettings, file=file, environment={}, flags=[])
+
+    assert loaded.rollouts.key_file.endswith("rollout.pem")
+    assert settings_of(tomllib.loads(plan)).shares == (0.1, 0.4, 1.0)

@@ -18,6 +18,7 @@ from tierwise.cli import (
     policy,
     retrain,
     review,
+    rollout,
     tiers,
 )
 
@@ -32,6 +33,7 @@ ADD_PARSERS = (
     audit.add_parser,
     models.add_parser,
     keys.add_parser,
+    rollout.add_parser,
     policy.add_parser,
     review.add_parser,
     retrain.add_parser,

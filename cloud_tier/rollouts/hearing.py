@@ -1,0 +1,98 @@
+"""What devices said, in the words of one rollout: its steps, and its version as its target.
+
+A digest of the rollout's own version is given to the core as the path of the catalogue entry,
+whichever variant it is. Other digests stay what they are, so that a device goes back to exactly
+what it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from cloud_tier.rollouts.register import DeviceRow, Heard
+from cloud_tier.rollouts.store import Kept
+from runtime.catalogue import CatalogueEntry
+from runtime.core.cohorts import Device
+from runtime.core.rollout_events import AnyEvent, Beat, Heartbeats, Join, Report
+from runtime.core.rollout_states import IN_FLIGHT, RUNNING, Execution, HardFault
+
+# Number, rollout and the rollout's own step, rising.
+Steps = Sequence[tuple[int, str, int]]
+# A device that was silent for longer is left out; when it is back it joins the last wave.
+SILENT_S = 86_400.0
+_STATES = frozenset(one.value for one in Execution)
+_FAULTS = frozenset(one.value for one in HardFault)
+
+
+def candidate(row: DeviceRow, entry: CatalogueEntry, now_s: float) -> Device | None:
+    """A device that has the model, as the plan takes it; None where it is none of its business."""
+    names = (entry.model, entry.model.removesuffix(f"-{entry.tier.value}"))
+    if row.model not in names or entry.region not in (None, row.region):
+        return None
+    silent_s = now_s - row.heard_s
+    left_out = f"silent for {silent_s / 3600:.0f} h" if silent_s > SILENT_S else ""
+    return Device(row.id, row.region, row.hardware, left_out)
+
+
+def beat_of(kept: Kept, row: DeviceRow, steps: Steps) -> Beat:
+    """A device's sign of life; its number is the latest step of this rollout that it has heard."""
+    heard = [step for seq, rollout, step in steps if rollout == kept.rollout.id and seq <= row.seq]
+    return Beat(row.id, named(kept, row.serving), max(heard, default=0))
+
+
+def named(kept: Kept, digest: str) -> str:
+    """A digest as this rollout calls it."""
+    return kept.rollout.target if digest in kept.digests else digest
+
+
+def events_of(
+    kept: Kept,
+    heard: Iterable[Heard],
+    rows: Mapping[str, DeviceRow],
+    steps: Mapping[str, Steps],
+    now_s: float,
+) -> list[AnyEvent]:
+    """What all of this is to one rollout: who joins, reports in their order, signs of life."""
+    rollout = kept.rollout
+    joins: dict[str, AnyEvent] = {}
+    reports: list[AnyEvent] = []
+    beats: dict[str, Beat] = {}
+    for one in heard:
+        row = rows.get(one.device)
+        if row is None:
+            continue
+        if one.device not in rollout.devices:
+            new = candidate(row, kept.entry, now_s) if rollout.phase in RUNNING else None
+            if new is None or new.left_out:
+                continue
+            joins[one.device] = Join(new)
+        else:
+            reports += _reports(kept, one, steps[one.device])
+        beats[one.device] = beat_of(kept, row, steps[one.device])
+    events = [*joins.values(), *reports]
+    return [*events, Heartbeats(tuple(beats.values()))] if beats else events
+
+
+def _reports(kept: Kept, heard: Heard, steps: Steps) -> list[AnyEvent]:
+    said, rollout = heard.report, kept.rollout
+    own = {seq: step for seq, of, step in steps if of == rollout.id}
+    if own and said.seq > steps[-1][0] and rollout.devices[heard.device].state in IN_FLIGHT:
+        why = f"another controller has told it something, as number {said.seq}"
+        step = rollout.devices[heard.device].seq
+        return [Report(heard.device, step, Execution.REJECTED, reason=why)]
+    if said.seq not in own:
+        return []
+    fault = HardFault(said.fault) if said.fault in _FAULTS else None
+    if said.state not in _STATES and fault is None:
+        return []
+    return [
+        Report(
+            heard.device,
+            own[said.seq],
+            # What is not known here is nothing to follow; its fault is.
+            Execution(said.state) if said.state in _STATES else Execution.PENDING,
+            named(kept, said.serving),
+            said.reason,
+            fault,
+        )
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,24 +38,32 @@ class Watch:
     shadowed: int = 0
     disagreed: int = 0
     times_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_TIMES))
+    on_trouble: Callable[[], None] | None = None
 
     def ran(self, result: LocalResult) -> None:
         """A run that gave something."""
         took_ms = result.service_us / 1000
         self.requests += 1
         self.times_ms.append(took_ms)
-        self.invalid += not result.confidence.is_valid
+        if not result.confidence.is_valid:
+            self.invalid += 1
+            self._tell()
         self.slow += self.slow_limit_ms is not None and took_ms > self.slow_limit_ms
 
     def failed(self) -> None:
         """A run that gave nothing."""
         self.requests += 1
         self.errors += 1
+        self._tell()
 
     def late(self) -> None:
         """A run that was not done in time: that is slow by any limit."""
         self.requests += 1
         self.slow += 1
+
+    def _tell(self) -> None:
+        if self.on_trouble is not None:
+            self.on_trouble()
 
     @property
     def p95_ms(self) -> float | None:
@@ -96,27 +104,42 @@ class Watch:
 
 
 class WatchedModel(LocalModel):
-    """A model whose runs are counted, and shown to whoever compares models."""
+    """A model whose runs are counted, and shown to whoever compares models.
+
+    While it is on probation it has a ``spare``, the model before it: what it cannot answer, that
+    one does, and the answer says so.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 those of LocalModel
         super().__init__(*args, **kwargs)
         self.watch = Watch("")
         self.on_ran: OnRan | None = None
+        self.spare: LocalModel | None = None
 
     async def infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult:
         """See ``LocalModel``."""
+        # That of the time when it began: the probation may end meanwhile.
+        spare = self.spare
         try:
             result = await super().infer(inputs, deadline)
         except BackendError:
             self.watch.failed()
-            raise
+            if spare is None:
+                raise
+            return await _instead(spare, inputs, deadline)
         except TooLateError:
             self.watch.late()
             raise
         self.watch.ran(result)
+        if spare is not None and not result.confidence.is_valid:
+            return await _instead(spare, inputs, deadline)
         if self.on_ran is not None:
             self.on_ran(inputs, result)
         return result
+
+
+async def _instead(spare: LocalModel, inputs: Tensors, deadline: Deadline) -> LocalResult:
+    return replace(await spare.infer(inputs, deadline), said_by=spare.manifest)
 
 
 class WatchedLog:

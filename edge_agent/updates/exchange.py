@@ -164,6 +164,9 @@ class Exchange:
 
     def _drop_before(self) -> None:
         before, self.before = self.before, None
+        model = self.serving.current.model
+        if isinstance(model, WatchedModel):
+            model.spare = None
         if before is not None and before is not self.serving.current:
             self._spawn(before.close())
 

@@ -258,6 +258,7 @@ class Installer:
         if isinstance(base.model, WatchedModel):
             before = base.model.watch.window(self._settings.latency_floor_ms)
         loaded.model.watch.slow_limit_ms = slow_limit_ms(before, self._settings.trial_limits())
+        loaded.model.spare = base.model
         exchange.before = base
         exchange.put(new)
         self._teller.tell(Execution.TRIAL, seq=seq)

@@ -6,6 +6,7 @@ No network is needed for any of it.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -53,11 +54,16 @@ class Probation:
         self._before, self._seen, self._settings = before, seen, settings
         self._teller, self._clock = teller, clock
         self._began_s, self._num_looks = clock.monotonic_s(), 0
+        self._has_trouble = asyncio.Event()
+        watch.on_trouble = self._has_trouble.set
 
     async def run(self) -> None:
-        """Judges again and again; returns when the trial is over."""
+        """Judges again and again, and at once after a failure; returns when the trial is over."""
         while True:
-            await asyncio.sleep(self._settings.judge_interval_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.judge_interval_s):
+                    await self._has_trouble.wait()
+            self._has_trouble.clear()
             slot = self._exchange.shelf.slot
             is_ours = slot.trial is not None and slot.trial.generation == self._generation
             if not is_ours or not self._exchange.is_on_trial:

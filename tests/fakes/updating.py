@@ -33,7 +33,7 @@ from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.adapters.outbox import _COLUMNS, item_of
 from runtime.assignments import Assignment, DeviceReport, Do, decode_report
 from runtime.catalogue import CatalogueEntry, Requirements, Variant, encode_entry
-from runtime.common_settings import EscalationSettings, ModelSettings, StateSettings
+from runtime.common_settings import EscalationSettings, LogSettings, ModelSettings, StateSettings
 from runtime.core.releases import Release
 from runtime.core.rollout_states import Execution
 from runtime.manifest import ModelManifest, encode_manifest
@@ -149,6 +149,7 @@ class Plant:
             agent=DEVICE,
             region=REGION,
             state=StateSettings(folder=str(self.folder / name)),
+            log=LogSettings(level="warning"),
             model=ModelSettings(folder=str(self.factory)),
             escalation=EscalationSettings(audit_rate=0.0),
             updates=msgspec.structs.replace(

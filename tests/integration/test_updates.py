@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fakes.models import WEIGHTS
 from fakes.updating import (
     Load,
     Plant,
     comes_to,
     counted,
+    example,
     plant_in,
     reports_of,
     serves,
 )
 from runtime.core.rollout_states import Execution
+from runtime.messages import Outcome
 
 
 @pytest.fixture
@@ -48,3 +52,16 @@ async def test_a_good_model_is_shadowed_tried_and_kept_under_load(plant: Plant) 
         "confirmed",
     ]
     assert reports[-1].serving == plant.release(path).name
+
+
+async def test_what_a_model_on_trial_cannot_answer_the_one_before_it_does(plant: Plant) -> None:
+    path = plant.publish(1, np.full_like(WEIGHTS, np.nan), golden=False)
+    settings = plant.settings(min_shadowed=0, max_invalid=1000, soak_s=50.0)
+    async with plant.agent(settings) as agent:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.TRIAL)
+        answers = [await agent.infer(example(), budget_ms=5000) for _ in range(20)]
+
+    assert {one.outcome for one in answers} == {Outcome.ANSWERED}
+    assert {one.model_version for one in answers} == {"factory"}
+    assert {one.hops[0].model_version for one in answers} == {"factory"}

@@ -211,8 +211,10 @@ class Updater:
         async with self._exchange.turn:
             await self._fetcher.refresh()
         self._installer.has_news.set()
-        if self._unread is not None:
-            self._inbox, self._unread = self._unread, None
+        unread, self._unread = self._unread, None
+        if unread is not None and not self._has_mail.is_set():
+            # Its key may be known by now.
+            self._inbox = unread
             self._has_mail.set()
 
     async def _report_again(self) -> None:

@@ -123,15 +123,14 @@ class Plant:
         digest = ""
         if path:
             digest = hashlib.sha256(encode_entry(self.entries[path])).hexdigest()
-        fields = {
+        usual = {
             "device": DEVICE,
             "region": REGION,
             "rollout": "r1",
             "not_after_s": NOW_S + DAY_S,
             "entry_sha256": digest,
-            **fields,
         }
-        return Assignment(seq=seq, do=do, path=path, **fields)
+        return Assignment(seq=seq, do=do, path=path, **{**usual, **fields})
 
     def say(self, payload: bytes, *, device: str = DEVICE) -> None:
         """Whatever this is, retained for a device."""

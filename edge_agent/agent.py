@@ -17,7 +17,13 @@ from typing import Any, Self
 import structlog
 
 from edge_agent.late_answers import LateAnswers
+from edge_agent.serving import Assembly, Serving
 from edge_agent.settings import EdgeSettings
+from edge_agent.updates.candidate import OpenCandidate
+from edge_agent.updates.fetching import Sources
+from edge_agent.updates.shelf import Shelf
+from edge_agent.updates.updater import Updater
+from edge_agent.updates.wiring import sources_of, updater_of, watched
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission, Urgency
@@ -29,11 +35,8 @@ from runtime.exchange.flow import RequestFlow
 from runtime.exchange.forwarding import upward
 from runtime.exchange.presence import Presence
 from runtime.exchange.station import (
-    auditor_of,
     birth_of,
     bus_of,
-    escalation_policy,
-    pilot_of,
     station,
     switch_of,
     uplink_settings,
@@ -58,12 +61,21 @@ _log = structlog.get_logger()
 class Agent(LateAnswers):
     """One device's agent. Use as an asynchronous context manager, on one event loop."""
 
-    def __init__(self, settings: EdgeSettings, *, bus: MessageBus | None = None) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        *,
+        bus: MessageBus | None = None,
+        sources: Sources | None = None,
+        open_candidate: OpenCandidate | None = None,
+    ) -> None:
         """Reads nothing and connects to nothing yet.
 
         Args:
             settings: as loaded by ``runtime.settings``.
             bus: instead of a connection to the broker that the settings name.
+            sources: instead of the catalogue that the settings name.
+            open_candidate: loads new models to try them, instead of a process for each.
         """
         identity = Identity(Tier.EDGE, settings.agent, settings.region)
         super().__init__(settings, identity, SystemClock(), TierMetrics(Tier.EDGE))
@@ -71,20 +83,36 @@ class Agent(LateAnswers):
         self._id_prefix, self._id_numbers = uuid.uuid4().hex, itertools.count()
         self._bus = bus
         self._exits = AsyncExitStack()
-        self._flow: RequestFlow | None = None
+        self._sources, self._open_candidate = sources, open_candidate
+        self._serving: Serving | None = None
+        self._updater: Updater | None = None
         limits = settings.request
         self._admission = Admission(limits.max_pending, limits.max_pending * limits.max_body_bytes)
 
     @property
     def flow(self) -> RequestFlow:
-        """The running request flow.
+        """The request flow that the next request gets.
 
         Raises:
             RuntimeError: the agent has not been entered.
         """
-        if self._flow is None:
+        return self.serving.current.flow
+
+    @property
+    def serving(self) -> Serving:
+        """What answers.
+
+        Raises:
+            RuntimeError: the agent has not been entered.
+        """
+        if self._serving is None:
             raise RuntimeError("use the agent as: async with Agent(settings) as agent")
-        return self._flow
+        return self._serving
+
+    @property
+    def updater(self) -> Updater | None:
+        """Who takes new models; None where the settings name no place for them."""
+        return self._updater
 
     @property
     def is_connected(self) -> bool:
@@ -93,7 +121,7 @@ class Agent(LateAnswers):
 
     def control(self) -> dict[str, Any]:
         """What operators have stopped, as plain values; empty before the agent is entered."""
-        switch = self._flow.switch if self._flow else None
+        switch = self._serving.current.flow.switch if self._serving else None
         return {} if switch is None else switch.shown()
 
     async def __aenter__(self) -> Self:
@@ -120,6 +148,7 @@ class Agent(LateAnswers):
                 site=identity.site,
                 region=identity.region,
             )
+        shelf = self._open_shelf(stack)
         parts = await stack.enter_async_context(
             station(
                 self.identity,
@@ -128,6 +157,7 @@ class Agent(LateAnswers):
                 policy=settings.escalation.policy,
                 clock=self._clock,
                 metrics=self.metrics,
+                load=shelf.load if shelf else None,
             )
         )
         if self._bus is None:
@@ -154,29 +184,32 @@ class Agent(LateAnswers):
                 epoch=parts.epoch,
             )
         desk = self._open_desk(parts.storage, bus, uplink, parts.model)
-        pilot = pilot_of(parts, settings.escalation) if uplink else None
-        auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
-        self._flow = RequestFlow(
-            self.identity,
-            model=model,
-            policy=escalation_policy(settings.escalation, settings.request, model),
-            clock=self._clock,
-            metrics=self.metrics,
-            log=parts.log,
-            gearbox=parts.gearbox,
-            uplink=uplink,
-            auditor=auditor,
-            reviewer=parts.reviewer,
-            pilot=pilot,
-            switch=switch,
-            desk=desk,
-        )
+        assembly = Assembly(settings, parts, switch, desk, uplink)
+        loaded = shelf.first if shelf else None
+        first = watched(assembly, loaded) if loaded else assembly.build(model, parts.gearbox)
+        self._serving = serving = Serving(first, switch)
+        stack.callback(serving.close_model)
+        if shelf is not None:
+            self._updater = updater_of(
+                assembly,
+                shelf,
+                serving,
+                sources=self._sources or sources_of(settings),
+                open_candidate=self._open_candidate,
+            )
+            self._updater.listen(bus)
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
             bus,
             self.identity,
             parts.epoch,
-            lambda: switch.stated(birth_of(parts, http_base=self.http_base)),
+            lambda: switch.stated(
+                birth_of(
+                    parts,
+                    http_base=self.http_base,
+                    serves=serving.current.model.manifest,
+                )
+            ),
         )
         sender = upward(
             parts.storage,
@@ -197,19 +230,29 @@ class Agent(LateAnswers):
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
-        watch = asyncio.create_task(self._flow.handing_over.watch(), name="handing_over.watch")
-        stack.callback(watch.cancel)
-        if auditor is not None:
-            stack.push_async_callback(auditor.close)
+        stack.push_async_callback(serving.halt)
+        if self._updater is not None:
+            stack.push_async_callback(self._updater.close)
         await bus.start()
         sender.start()
         desk.start()
+        if self._updater is not None:
+            self._updater.start()
         _log.info(
             "agent.started",
             model=model.manifest.name,
             version=model.manifest.version,
             policy=parts.gearbox.digest,
         )
+
+    def _open_shelf(self, stack: AsyncExitStack) -> Shelf | None:
+        """The models of this device, where it takes new ones."""
+        if not self.settings.updates.url:
+            return None
+        shelf = Shelf(self.settings, self._clock, self.metrics)
+        # After everything else: only then it is known that the end was one on purpose.
+        stack.callback(shelf.stop)
+        return shelf
 
     async def __aexit__(
         self,
@@ -219,7 +262,7 @@ class Agent(LateAnswers):
     ) -> None:
         """Says offline, closes the connection, flushes the decision log."""
         await self._exits.aclose()
-        self._flow = None
+        self._serving = self._updater = None
         self._close_desk()
 
     async def wait_connected(self, timeout_s: float) -> bool:
@@ -311,11 +354,17 @@ class Agent(LateAnswers):
             OverloadedError: too many requests are in progress.
         """
         arrived_s = self._clock.monotonic_s() if arrived_s is None else arrived_s
-        flow = self.flow
         budget_ms = check_budget_ms(request.remaining_ms)
         limit_ms = self.settings.request.max_budget_ms
         if budget_ms > limit_ms:
             raise InvalidBudgetError(f"{budget_ms:g} ms are over the limit of {limit_ms:g} ms")
+        # Checked and answered by the same model, also when another one takes over meanwhile.
+        with self.serving.using() as served:
+            return await self._answer(served.flow, request, arrived_s, budget_ms)
+
+    async def _answer(
+        self, flow: RequestFlow, request: InferenceRequest, arrived_s: float, budget_ms: float
+    ) -> Answer:
         flow.check(request)
         num_bytes = payload_bytes(request.inputs)
         self._admission.enter(num_bytes, Urgency.of(request.priority))

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from edge_agent.agent import Agent
 from edge_agent.corrections_api import CorrectionsApi
+from edge_agent.updates_api import UpdatesApi
 from runtime.adapters.http_server import operations_app
 from runtime.codec import (
     HTTP_HEADER_LENGTH,
@@ -74,6 +75,8 @@ class InferenceApi:
             app.router.add_get(f"{base}/config", self.model_config)
             app.router.add_post(f"{base}/infer", self.infer)
         CorrectionsApi(self._agent).add_to(app)
+        if self._agent.updater is not None:
+            UpdatesApi(self._agent.updater).add_to(app)
         return app
 
     async def server_metadata(self, _: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_agent.updates.settings import UpdateSettings
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
@@ -51,3 +52,4 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     model: ModelSettings = ModelSettings()
     request: RequestSettings = RequestSettings()
     escalation: EscalationSettings = EscalationSettings()
+    updates: UpdateSettings = UpdateSettings()

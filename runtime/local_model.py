@@ -37,7 +37,8 @@ PATIENCE = 3.0
 class LocalResult:
     """What a tier's own model says; times in microseconds.
 
-    ``averaged`` says that outputs and confidence are of an average with tiers below.
+    ``averaged`` says that outputs and confidence are of an average with tiers below. ``said_by`` is
+    the model that has answered where it is not the one that was asked.
     """
 
     outputs: Tensors
@@ -46,6 +47,7 @@ class LocalResult:
     service_us: int
     queue_us: int
     averaged: bool = False
+    said_by: ModelManifest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ outside can grow the number of series. Every process has its own registry; nothi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from math import nan
 from typing import Any, Literal, TypeVar
 
@@ -38,7 +39,7 @@ class TierMetrics(PolicyMetrics):
 
     def __init__(self, tier: Tier | str) -> None:
         self._registry = CollectorRegistry()
-        name = f"tierwise_{Tier(tier).kind.value}"
+        self._name = name = f"tierwise_{Tier(tier).kind.value}"
         registry = self._registry
         super().__init__(name, registry)
         Gauge(f"{name}_tier_info", "Which tier this is", ("tier",), registry=registry).labels(
@@ -194,6 +195,11 @@ class TierMetrics(PolicyMetrics):
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self.outbox = OutboxMetrics(name, registry)
         self.updates = UpdateMetrics(name, registry)
+
+    @cached_property
+    def updates(self) -> UpdateMetrics:
+        """Those of new models; only who takes any has them."""
+        return UpdateMetrics(self._name, self._registry)
 
     def observe_answer(
         self, outcome: str, reason: str, answered_by: str, latency_ms: float

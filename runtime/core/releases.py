@@ -37,6 +37,7 @@ class Fault(enum.StrEnum):
 
     ATTEMPTS = "attempts"
     LOAD_FAILED = "load_failed"
+    OUT_OF_MEMORY = "out_of_memory"
     FILES_LOST = "files_lost"
     GOLDEN_MISMATCH = "golden_mismatch"
     INVALID_OUTPUT = "invalid_output"

@@ -169,6 +169,8 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
     """The answer, whosever it is; ``ms`` is how long it took."""
     settlement, request = course.settlement, course.request
     theirs = course.reply.answer if course.reply else None
+    if course.result is not None and course.result.said_by is not None:
+        manifest = course.result.said_by
     hop = _hop(course, identity, manifest)
     answer = Answer(
         request_id=request.request_id,

@@ -207,8 +207,10 @@ class RequestFlow:
         confidence = own.confidence if isinstance(own, LocalResult) else None
         situation, prospect = self._situation(question, confidence)
         advised = None
-        # What a table says of averages, it does not say of this tier's answer alone.
-        goes_alone = request.audit or request.stands or weighed.lacks_beliefs
+        # What a table says of averages, it does not say of this tier's answer alone, and what it
+        # says of a model, it does not say of another one.
+        is_ours = isinstance(own, LocalResult) and own.said_by is None
+        goes_alone = request.audit or request.stands or weighed.lacks_beliefs or not is_ours
         if confidence is not None and confidence.is_valid and not goes_alone:
             advised = self.gearbox.advise(
                 engaged,

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.adapters.artifacts import ModelFolder, open_model
-from runtime.adapters.breaker_signs import BreakerSigns
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.metrics import TierMetrics
-from runtime.adapters.model_process import ProcessOptions, start_members
-from runtime.adapters.model_worker import TimedBackend
-from runtime.adapters.onnx_backend import OnnxOptions, load_members
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus, TlsFiles
-from runtime.adapters.policy_file import open_gearbox
-from runtime.adapters.review_queue import SqliteReviewQueue
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
@@ -34,16 +27,21 @@ from runtime.core.link import LinkSettings
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.forwarding import Storage, open_storage
+from runtime.exchange.loading import load_gearbox, load_model
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import next_epoch, will_of
-from runtime.exchange.reporting import ReportingLog, ReportingQueue
+from runtime.exchange.reporting import ReportingLog
 from runtime.exchange.reviewing import Reviewer
+from runtime.exchange.reviews import Reviews
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink, UplinkSettings
-from runtime.local_model import LoadedMember, LocalModel
+from runtime.local_model import LocalModel
+from runtime.manifest import ModelManifest
 from runtime.messages import Birth, ServedModel, Tier
 from runtime.ports import Clock, DecisionLog
 from runtime.version import software
+
+Load = Callable[[], Awaitable[tuple[LocalModel, Gearbox]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,7 @@ class Station:
     gearbox: Gearbox
     epoch: int
     storage: Storage
+    reviews: Reviews | None = None
     reviewer: Reviewer | None = None
     reports: ReportingLog | None = None
 
@@ -71,11 +70,12 @@ async def station(
     policy: str = "",
     clock: Clock | None = None,
     metrics: TierMetrics | None = None,
+    load: Load | None = None,
 ) -> AsyncIterator[Station]:
     """Loads model and policy, opens the decision log, counts the start; closes them again.
 
     ``policy`` is the policy file of the settings. Who needs clock and metrics before the start
-    brings its own.
+    brings its own. Who has models of its own to choose from loads one by ``load``.
 
     Raises:
         ArtifactError: the model cannot be used.
@@ -85,14 +85,14 @@ async def station(
     clock = clock or SystemClock()
     metrics = metrics or TierMetrics(identity.tier)
     async with AsyncExitStack() as stack:
-        model = await load_model(model_settings, identity.tier, clock, metrics)
-        stack.callback(model.close)
-        path = _policy_path(policy, model_settings)
-        gearbox = (
-            await asyncio.to_thread(open_gearbox, path, identity.tier, model.manifest)
-            if path
-            else Gearbox(identity.tier)
-        )
+        model: LocalModel
+        if load is None:
+            model = await load_model(model_settings, identity.tier, clock, metrics)
+            stack.callback(model.close)
+            gearbox = await load_gearbox(policy, model_settings, identity.tier, model.manifest)
+        else:
+            model, gearbox = await load()
+            stack.callback(model.close)
         folder = Path(state.folder)
         log: DecisionLog = stack.enter_context(
             SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes)
@@ -105,31 +105,21 @@ async def station(
             stack.enter_context(reports)
             reporting = asyncio.create_task(reports.run(state.rollup_interval_s), name="reports")
             stack.callback(reporting.cancel)
-        reviewer = None
-        if gearbox.has_reviews:
-            queue = SqliteReviewQueue(
-                folder, max_items=state.review_max_items, max_bytes=state.review_max_bytes
-            )
-            stack.enter_context(queue)
-            told = ReportingQueue(queue, storage.outbox, clock) if reports else queue
-            reviewer = Reviewer(
-                identity, told, manifest=model.manifest, clock=clock, metrics=metrics
-            )
+        reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
+        reviewer = reviews.reviewer(gearbox, model.manifest)
         yield Station(
-            identity, clock, metrics, log, model, gearbox, epoch, storage, reviewer, reports
+            identity,
+            clock,
+            metrics,
+            log,
+            model,
+            gearbox,
+            epoch,
+            storage,
+            reviews,
+            reviewer,
+            reports,
         )
-
-
-def _policy_path(policy: str, model: ModelSettings) -> Path | None:
-    """The policy that a tier follows; None: the threshold."""
-    if policy:
-        return Path(policy)
-    if model.folder or model.accept_at is not None:
-        return None
-    # Only who runs the bundled task needs the package that holds it.
-    from model_zoo.catalog import bundled_policy  # noqa: PLC0415
-
-    return bundled_policy()
 
 
 def bus_of(parts: Station, broker: BrokerSettings, *, suffix: str = "") -> PahoBus:
@@ -157,9 +147,16 @@ def switch_of(parts: Station, state: StateSettings) -> StopSwitch:
     )
 
 
-def birth_of(parts: Station, *, http_base: str, capacity: int = 0, queue_len: int = 0) -> Birth:
-    """What a process says of itself when it is online."""
-    manifest = parts.model.manifest
+def birth_of(
+    parts: Station,
+    *,
+    http_base: str,
+    capacity: int = 0,
+    queue_len: int = 0,
+    serves: ModelManifest | None = None,
+) -> Birth:
+    """What a process says of itself when it is online; ``serves`` is another model by now."""
+    manifest = serves or parts.model.manifest
     return Birth(
         tier=parts.identity.tier,
         site=parts.identity.site,
@@ -264,59 +261,3 @@ def auditor_of(
         log=parts.log,
         pilot=pilot,
     )
-
-
-async def load_model(
-    settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics | None = None
-) -> LocalModel:
-    """Verifies, loads and warms up the model of a tier, off the event loop.
-
-    Raises:
-        ArtifactError: a file is missing, damaged, or not what the manifest says.
-        BackendError: the warm-up failed.
-        StartError: a process of the model ended at its start.
-    """
-    metrics = metrics or TierMetrics(tier)
-    return await asyncio.to_thread(_load_model, settings, tier, clock, metrics)
-
-
-def _load_model(
-    settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics
-) -> LocalModel:
-    if settings.folder:
-        folder = Path(settings.folder)
-    else:
-        # Only who runs the bundled task needs the package that holds it.
-        from model_zoo.catalog import bundled_model  # noqa: PLC0415
-
-        folder = bundled_model(tier.value)
-    model = open_model(folder)
-    is_isolated = settings.isolation == "process"
-    backends = _processes(model, settings, metrics) if is_isolated else _inline(model, settings)
-    members = [
-        LoadedMember(member.name, member.weight, backend, backend.typical_ms, may_block=is_isolated)
-        for member, backend in zip(model.manifest.members, backends, strict=True)
-    ]
-    return LocalModel(
-        model.manifest,
-        members,
-        clock,
-        accept_at=settings.accept_at,
-        on_breaker=BreakerSigns("member", metrics),
-    )
-
-
-def _inline(model: ModelFolder, settings: ModelSettings) -> Sequence[TimedBackend]:
-    return load_members(model, OnnxOptions(intra_op_threads=settings.threads))
-
-
-def _processes(
-    model: ModelFolder, settings: ModelSettings, metrics: TierMetrics
-) -> Sequence[TimedBackend]:
-    options = ProcessOptions(
-        threads=settings.threads,
-        memory_limit_mb=settings.memory_limit_mb,
-        run_timeout_ms=settings.run_timeout_ms,
-        on_end=metrics.count_process_end,
-    )
-    return start_members(model, options)

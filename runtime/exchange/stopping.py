@@ -100,6 +100,12 @@ class StopSwitch:
         bus.subscribe(sync, self._on_sync, qos=1)
         bus.on_connection(lambda is_connected: self._on_connection(sync, is_connected=is_connected))
 
+    def serves(self, manifest: ModelManifest) -> None:
+        """Another model answers from now on; what is stopped by name is weighed anew."""
+        identity = self._identity
+        self._subject = Subject(identity.region, identity.site, manifest.name, manifest.version)
+        self._weigh()
+
     def watch(self, watcher: Callable[[], None]) -> None:
         """Calls ``watcher`` after everything that was heard from the broker."""
         self._watchers.append(watcher)

@@ -9,7 +9,7 @@ import numpy as np
 from runtime.adapters.clock import SystemClock
 from runtime.common_settings import ModelSettings
 from runtime.deadline import MAX_BUDGET_MS, Deadline
-from runtime.exchange.station import load_model
+from runtime.exchange.loading import load_model
 from runtime.messages import Tier
 from tierwise.demo.traffic import Question
 

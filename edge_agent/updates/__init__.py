@@ -1,0 +1,1 @@
+"""New models for a device: taken when they are assigned, tried, kept, or given back."""

@@ -1,0 +1,175 @@
+"""What one loaded model does, counted for its trial and for reports; counting never fails."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+from runtime.assignments import Counted
+from runtime.core.trial import Window
+from runtime.deadline import Deadline
+from runtime.errors import BackendError, TooLateError
+from runtime.local_model import LocalModel, LocalResult
+from runtime.messages import Tensors
+from runtime.ports import AuditRecord, DecisionLog, DecisionRecord
+
+# Of so many runs the 95th percentile is known well enough.
+MAX_TIMES = 1024
+MIN_TIMES = 20
+OnRan = Callable[[Tensors, LocalResult], None]
+
+
+@dataclass
+class Watch:
+    """The counts of one release since it was loaded; those of ``Window`` are about its runs."""
+
+    release: str
+    slow_limit_ms: float | None = None
+    requests: int = 0
+    invalid: int = 0
+    errors: int = 0
+    escalated: int = 0
+    slow: int = 0
+    audited: int = 0
+    audited_wrong: int = 0
+    shadowed: int = 0
+    disagreed: int = 0
+    times_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_TIMES))
+    on_trouble: Callable[[], None] | None = None
+
+    def ran(self, result: LocalResult) -> None:
+        """A run that gave something."""
+        took_ms = result.service_us / 1000
+        self.requests += 1
+        self.times_ms.append(took_ms)
+        if not result.confidence.is_valid:
+            self.invalid += 1
+            self._tell()
+        self.slow += self.slow_limit_ms is not None and took_ms > self.slow_limit_ms
+
+    def failed(self) -> None:
+        """A run that gave nothing."""
+        self.requests += 1
+        self.errors += 1
+        self._tell()
+
+    def late(self) -> None:
+        """A run that was not done in time: that is slow by any limit."""
+        self.requests += 1
+        self.slow += 1
+
+    def _tell(self) -> None:
+        if self.on_trouble is not None:
+            self.on_trouble()
+
+    @property
+    def p95_ms(self) -> float | None:
+        """Of the latest runs; None where there were too few."""
+        if len(self.times_ms) < MIN_TIMES:
+            return None
+        return sorted(self.times_ms)[int(0.95 * (len(self.times_ms) - 1))]
+
+    def window(self, floor_ms: float = 0.0) -> Window:
+        """The counts so far; runs up to ``floor_ms`` count as equally fast."""
+        p95_ms = self.p95_ms
+        return Window(
+            num_requests=self.requests,
+            num_invalid=self.invalid,
+            num_errors=self.errors,
+            # It is counted at the end of a request, and its run before that.
+            num_escalated=min(self.escalated, self.requests),
+            num_slow=self.slow,
+            p95_ms=None if p95_ms is None else max(p95_ms, floor_ms),
+        )
+
+    def counted(self, since: Counted | None, over_s: float) -> Counted:
+        """What happened since an earlier value, over so many seconds."""
+        before = since or Counted(self.release, 0.0)
+        return Counted(
+            release=self.release,
+            over_s=max(0.0, over_s),
+            **{
+                name: getattr(self, name) - getattr(before, name)
+                for name in Counted.__struct_fields__
+                if name not in ("release", "over_s")
+            },
+        )
+
+    def totals(self) -> Counted:
+        """All since it was loaded."""
+        return self.counted(None, 0.0)
+
+
+class WatchedModel(LocalModel):
+    """A model whose runs are counted, and shown to whoever compares models.
+
+    While it is on probation it has a ``spare``, the model before it: what it cannot answer, that
+    one does, and the answer says so.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 those of LocalModel
+        super().__init__(*args, **kwargs)
+        self.watch = Watch("")
+        self.on_ran: OnRan | None = None
+        self.spare: LocalModel | None = None
+
+    async def infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult:
+        """See ``LocalModel``."""
+        # That of the time when it began: the probation may end meanwhile.
+        spare = self.spare
+        try:
+            result = await super().infer(inputs, deadline)
+        except BackendError:
+            self.watch.failed()
+            if spare is None:
+                raise
+            return await _instead(spare, inputs, deadline)
+        except TooLateError:
+            self.watch.late()
+            raise
+        self.watch.ran(result)
+        if spare is not None and not result.confidence.is_valid:
+            return await _instead(spare, inputs, deadline)
+        if self.on_ran is not None:
+            self.on_ran(inputs, result)
+        return result
+
+
+async def _instead(spare: LocalModel, inputs: Tensors, deadline: Deadline) -> LocalResult:
+    return replace(await spare.infer(inputs, deadline), said_by=spare.manifest)
+
+
+class WatchedLog:
+    """A ``DecisionLog`` that also counts what one model's requests came to."""
+
+    def __init__(self, log: DecisionLog, watch: Watch) -> None:
+        self._log, self._watch = log, watch
+
+    @property
+    def num_dropped(self) -> int:
+        """See the port."""
+        return self._log.num_dropped
+
+    def append(self, record: DecisionRecord | AuditRecord) -> None:
+        """See the port."""
+        self._log.append(record)
+        if isinstance(record, DecisionRecord):
+            # Of those that climbed without it the model knows nothing.
+            self._watch.escalated += record.action == "escalate" and record.service_us > 0
+        elif record.agrees is not None:
+            self._watch.audited += 1
+            self._watch.audited_wrong += not record.agrees
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """The log is closed by whoever opened it."""

@@ -1,0 +1,180 @@
+"""What answers, made to follow the record of a device's store.
+
+Rules of this file:
+  * whoever changes the record does it here, one at a time, and what answers follows;
+  * what served before a trial stays loaded, so that going back is an exchange of one reference;
+  * a disk in trouble is waited for: what answers does not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+
+from edge_agent.serving import Served, Serving
+from edge_agent.updates.counting import OnRan, Watch, WatchedModel
+from edge_agent.updates.shelf import UNUSABLE, Loaded, Shelf
+from runtime.adapters.backoff import Backoff
+from runtime.adapters.off_loop import in_thread
+from runtime.adapters.update_metrics import UpdateMetrics
+from runtime.core.obeying import answering
+from runtime.core.releases import Record
+from runtime.errors import NoRoomError, StorageError
+from runtime.local_model import LocalResult
+from runtime.logs import get_logger
+from runtime.messages import Tensors
+from runtime.ports import Clock
+
+_MIN_WAIT_S = 1.0
+
+
+def patience(longest_s: float) -> Backoff:
+    """Waits between tries of what may mend itself."""
+    chance = random.Random()  # noqa: S311 - it only has to differ between devices
+    return Backoff(min_s=min(_MIN_WAIT_S, longest_s), max_s=longest_s, random=chance)
+
+
+class Exchange:
+    """The record and what answers; ``before`` is what served before the trial that goes on."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        serving: Serving,
+        build: Callable[[Loaded], Served],
+        *,
+        longest_wait_s: float,
+        clock: Clock,
+        metrics: UpdateMetrics,
+    ) -> None:
+        self.shelf, self.serving = shelf, serving
+        self._build, self._longest_wait_s = build, longest_wait_s
+        self._clock, self._metrics = clock, metrics
+        self._log = get_logger()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Held by whoever changes the record.
+        self.turn = asyncio.Lock()
+        self.before: Served | None = None
+        self.on_ran: OnRan | None = None
+        if shelf.first is not None:
+            shelf.first.model.on_ran = self._ran
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether what answers is on probation."""
+        trial = self.shelf.slot.trial
+        return trial is not None and trial.release.name == self.serving.current.release
+
+    @property
+    def watches(self) -> list[Watch]:
+        """Of the models that are loaded to answer."""
+        loaded = [self.serving.current, *([self.before] if self.before else [])]
+        return [one.model.watch for one in loaded if isinstance(one.model, WatchedModel)]
+
+    async def change(self, change: Callable[[Record], Record]) -> None:
+        """Commits a change of the record, however long the disk is in trouble, and follows it.
+
+        Raises:
+            ReleaseError: the change is refused.
+            NoRoomError: there is no room for it.
+        """
+        backoff = patience(self._longest_wait_s)
+        while True:
+            try:
+                await self.commit(change)
+                break
+            except NoRoomError:
+                raise
+            except StorageError as error:
+                self._log.error("record.not_written", error=str(error))
+            await asyncio.sleep(backoff.next_s())
+        await self.follow()
+
+    async def commit(self, change: Callable[[Record], Record]) -> None:
+        """Commits a change of the record and leaves what answers as it is.
+
+        Raises:
+            ReleaseError: the change is refused.
+            StorageError: it could not be written.
+        """
+        async with self.turn:
+            record = change(self.shelf.store.record)
+            if record != self.shelf.store.record:
+                await self.shelf.commit(record)
+
+    async def follow(self) -> None:
+        """Lets that answer which is on record, if another one does."""
+        serving = self.serving.current.release
+        if self.is_on_trial:
+            return
+        wanted = answering(self.shelf.slot)
+        if wanted is None or wanted.name == serving:
+            self._drop_before()
+        elif self.before is not None and self.before.release == wanted.name:
+            self.put(self.before)
+        else:
+            try:
+                loaded = await self.shelf.load_kept(wanted)
+            except (*UNUSABLE, StorageError) as error:
+                # It serves what it has: no answer is worse.
+                self._log.error("release.not_loaded", version=wanted.version, error=str(error))
+                return
+            self.put(self.built(loaded))
+
+    def built(self, loaded: Loaded) -> Served:
+        """A model with all that depends on it, ready to answer."""
+        loaded.model.on_ran = self._ran
+        return self._build(loaded)
+
+    def put(self, new: Served) -> None:
+        """Another model answers from now on; what is not kept for the way back is closed."""
+        old = self.serving.exchange(new)
+        if old is new:
+            return
+        self._metrics.count_exchange()
+        self._log.info("model.exchanged", release=new.release, before=old.release)
+        if self.before is new:
+            self.before = None
+        if old is not self.before:
+            self._spawn(old.close())
+
+    def go_back_at_once(self) -> None:
+        """Lets what served before the trial answer, where that is loaded; the record follows."""
+        if self.is_on_trial and self.before is not None:
+            self.put(self.before)
+
+    async def collect(self) -> None:
+        """Deletes what nobody needs any more."""
+        async with self.turn:
+            try:
+                await in_thread(self.shelf.store.collect, self._clock.wall_s())
+            except StorageError as error:
+                self._log.error("store.not_collected", error=str(error))
+
+    async def close(self) -> None:
+        """Closes what does not answer."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self.before is not None:
+            await self.before.halt()
+            await asyncio.to_thread(self.before.model.close)
+
+    def _drop_before(self) -> None:
+        before, self.before = self.before, None
+        model = self.serving.current.model
+        if isinstance(model, WatchedModel):
+            model.spare = None
+        if before is not None and before is not self.serving.current:
+            self._spawn(before.close())
+
+    def _ran(self, inputs: Tensors, result: LocalResult) -> None:
+        if self.on_ran is not None:
+            self.on_ran(inputs, result)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="updates.retire")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

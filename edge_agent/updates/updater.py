@@ -1,0 +1,344 @@
+"""The device's updater: from a signed assignment to a model that serves, or that went back.
+
+    heard -> downloading -> verified -> shadow -> trial -> confirmed
+                 `-- rejected    `--------`---------`-> rolled_back
+
+Rules of this file:
+  * what may be installed is said by two keys: the catalogue's and that of assignments;
+  * nothing here touches a request: what answers is exchanged between two of them;
+  * the latest assignment outlives the process, so that a device without a network goes on with it;
+  * trials and the way back need no network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edge_agent.settings import EdgeSettings
+from edge_agent.updates.candidate import OpenCandidate
+from edge_agent.updates.counting import Watch
+from edge_agent.updates.exchange import Exchange, patience
+from edge_agent.updates.fetching import Fetcher
+from edge_agent.updates.installing import Installer
+from edge_agent.updates.orders import Refused, check_time, read_order
+from edge_agent.updates.probation import Probation
+from edge_agent.updates.telling import HARD_FAULTS, Teller
+from runtime import topics
+from runtime.adapters.artifacts import write_artifact
+from runtime.adapters.off_loop import in_thread
+from runtime.adapters.update_metrics import UpdateMetrics
+from runtime.assignments import MAX_ASSIGNMENT_BYTES, Assignment, Do
+from runtime.core.obeying import Standing, is_new, standing, take_back
+from runtime.core.releases import Fault
+from runtime.core.rollout_states import Execution
+from runtime.core.selection import CRASH_WINDOW_S
+from runtime.core.trial import Window
+from runtime.errors import (
+    ArtifactError,
+    ReleaseError,
+    SecurityError,
+    StorageError,
+    TierwiseError,
+)
+from runtime.logs import get_logger
+from runtime.ports import Clock, Message, MessageBus
+
+ORDER = "assignment"
+# One more is refused as malformed.
+_MAX_BYTES = 2 * MAX_ASSIGNMENT_BYTES + 1
+
+
+class Updater:
+    """One device's updates: ``listen`` before the bus starts, ``start`` when all else runs."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        *,
+        exchange: Exchange,
+        fetcher: Fetcher,
+        teller: Teller,
+        clock: Clock,
+        metrics: UpdateMetrics,
+        open_candidate: OpenCandidate,
+    ) -> None:
+        self._settings, self._limits = settings, settings.updates
+        self._exchange, self._fetcher, self.teller = exchange, fetcher, teller
+        self._shelf, self._clock, self._metrics = exchange.shelf, clock, metrics
+        self._installer = Installer(
+            settings.updates,
+            exchange,
+            fetcher,
+            teller,
+            clock=clock,
+            metrics=metrics,
+            open_candidate=open_candidate,
+            on_trial=self._begin_probation,
+        )
+        self._log = get_logger()
+        self._inbox: bytes | None = None
+        self._unread: bytes | None = None
+        self._has_mail = asyncio.Event()
+        self._seq = 0
+        self._work: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._trial: asyncio.Task[None] | None = None
+
+    @property
+    def watches(self) -> list[Watch]:
+        """Of all models that are loaded."""
+        shadow = self._installer.shadow
+        return self._exchange.watches + ([shadow.watch] if shadow else [])
+
+    def listen(self, bus: MessageBus) -> None:
+        """Hears what is retained for this device."""
+        topic = topics.assignment(self._settings.region, self._settings.agent)
+        bus.subscribe(topic, self._on_message, qos=1)
+
+    def start(self) -> None:
+        """Goes on with what was assigned before, and with what is heard from now on."""
+        first = self._shelf.first
+        if first is not None and first.generation is not None:
+            self._begin_probation(first.generation, None, None)
+        self._main = self._task(self._run(), "updates")
+
+    async def close(self) -> None:
+        """Ends what is in progress, at a point from which it goes on; the model stays as it is."""
+        await _ended(self._main)
+        await self._stop_work()
+        await _ended(self._trial)
+        self.teller.report()
+        await self._exchange.close()
+
+    async def roll_back(self, why: str) -> None:
+        """Somebody at the device goes back to what served before; needs no network.
+
+        Raises:
+            ReleaseError: nothing is there to go back to.
+            StorageError: it could not be written down; a model on trial answers no more, but comes
+                back with the next start.
+        """
+        await self._stop_work()
+        self._exchange.go_back_at_once()
+        name = self._shelf.name
+        await self._exchange.commit(lambda record: take_back(record, name))
+        await self._exchange.follow()
+        self._metrics.count_fault(Fault.OPERATOR)
+        self._log.warning("update.taken_back", why=why)
+        seq = max(self._seq, self._shelf.slot.seq)
+        self.teller.tell(Execution.ROLLED_BACK, seq=seq, reason=f"{Fault.OPERATOR}: {why}")
+
+    def shown(self) -> dict[str, Any]:
+        """All of it as plain values, for people at the device."""
+        slot, shadow = self._shelf.slot, self._installer.shadow
+        places = {
+            "current": slot.current,
+            "previous": slot.previous,
+            "factory": slot.factory,
+            "wanted": slot.wanted,
+            "trial": slot.trial.release if slot.trial else None,
+        }
+        return {
+            **self.teller.shown(),
+            "slot": {
+                place: {"release": one.name, "version": one.version}
+                for place, one in places.items()
+                if one is not None
+            },
+            "bad": [{"release": one.manifest_sha256, "fault": one.fault} for one in slot.bad],
+            "shadow_dropped": shadow.num_dropped if shadow else 0,
+        }
+
+    def _on_message(self, message: Message) -> None:
+        if message.payload:
+            # What is larger is refused unread; the latest one is all that counts.
+            self._inbox = message.payload[:_MAX_BYTES]
+            self._has_mail.set()
+
+    def _task(self, work: Any, name: str) -> asyncio.Task[None]:  # noqa: ANN401 any coroutine
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._on_end)
+        return task
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # What serves goes on; this part of updates is over until the next start.
+            self._log.critical("updates.crashed", task=task.get_name(), exc_info=error)
+
+    async def _run(self) -> None:
+        await self._open()
+        if self._inbox is None:
+            self._inbox = await asyncio.to_thread(self._kept_order)
+        if self._inbox is not None:
+            self._has_mail.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hear(), name="updates.hear")
+            group.create_task(self._refresh_again(), name="updates.refresh")
+            group.create_task(self._report_again(), name="updates.report")
+            group.create_task(self._note_ran_well(), name="updates.ran_well")
+
+    async def _open(self) -> None:
+        backoff = patience(self._limits.refresh_interval_s)
+        while True:
+            try:
+                return await in_thread(self._fetcher.open)
+            except (SecurityError, StorageError) as error:
+                self._log.error("catalogue.not_opened", error=str(error))
+            await asyncio.sleep(backoff.next_s())
+
+    async def _hear(self) -> None:
+        while True:
+            await self._has_mail.wait()
+            self._has_mail.clear()
+            if self._inbox is not None:
+                await self._weigh(self._inbox)
+
+    async def _refresh_again(self) -> None:
+        # Not all devices of a region at once.
+        chance = random.Random()  # noqa: S311
+        while True:
+            await asyncio.sleep(self._limits.refresh_interval_s * chance.uniform(0.5, 1.0))
+            # What went wrong is in the log, and is tried again.
+            with suppress(TierwiseError):
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Asks for what is new; the errors of ``TrustedCatalogue.refresh``."""
+        async with self._exchange.turn:
+            await self._fetcher.refresh()
+        self._installer.has_news.set()
+        unread, self._unread = self._unread, None
+        if unread is not None and not self._has_mail.is_set():
+            # Its key may be known by now.
+            self._inbox = unread
+            self._has_mail.set()
+
+    async def _report_again(self) -> None:
+        while True:
+            self.teller.report()
+            await asyncio.sleep(self._limits.report_interval_s)
+
+    async def _note_ran_well(self) -> None:
+        await asyncio.sleep(CRASH_WINDOW_S)
+        async with self._exchange.turn:
+            try:
+                await self._shelf.note_ran_well()
+            except StorageError as error:
+                self._log.error("record.not_written", error=str(error))
+
+    async def _weigh(self, payload: bytes) -> None:
+        """Takes an assignment, or refuses it by name."""
+        try:
+            assignment = await self._read(payload)
+            slot, seq = self._shelf.slot, assignment.seq
+            if not is_new(slot, seq=seq, heard_seq=self._seq):
+                self._metrics.count_repetition()
+                if seq > self._seq:
+                    self._seq = seq
+                    await self._resume(assignment)
+                return
+            check_time(assignment, self._fetcher.now_s())
+        except ReleaseError as error:
+            self._metrics.count_refusal(error.because)
+            self._log.error("assignment.refused", because=error.because, error=str(error))
+            if error.because == Refused.UNKNOWN_KEY:
+                self._unread = payload
+            elif error.because == Refused.EXPIRED:
+                # Whoever has sent it may, and is to know.
+                self._seq = assignment.seq
+                reason = f"{error.because}: {error}"
+                self.teller.tell(Execution.REJECTED, seq=assignment.seq, reason=reason)
+            return
+        self._log.info("assignment.taken", seq=seq, do=assignment.do)
+        self._seq = seq
+        await asyncio.to_thread(self._keep_order, payload)
+        await self._begin(assignment)
+
+    async def _read(self, payload: bytes) -> Assignment:
+        device, region = self._settings.agent, self._settings.region
+        try:
+            return read_order(payload, self._fetcher.keys(), device=device, region=region)
+        except ReleaseError as error:
+            if error.because != Refused.UNKNOWN_KEY:
+                raise
+        # Keys come with the catalogue, which may not have been fetched yet.
+        with suppress(TierwiseError):
+            await self._refresh()
+        return read_order(payload, self._fetcher.keys(), device=device, region=region)
+
+    async def _resume(self, assignment: Assignment) -> None:
+        """The latest assignment of an earlier life: says how it stands, or goes on with it."""
+        slot, seq = self._shelf.slot, assignment.seq
+        match standing(slot):
+            case Standing.WANTED:
+                await self._begin(assignment)
+            case Standing.TRIAL:
+                self.teller.tell(Execution.TRIAL, seq=seq)
+            case Standing.CURRENT:
+                self.teller.tell(Execution.CONFIRMED, seq=seq)
+            case Standing.GIVEN_UP:
+                fault = next(one.fault for one in slot.bad if one.manifest_sha256 == slot.assigned)
+                hard = HARD_FAULTS.get(fault)
+                self.teller.tell(Execution.ROLLED_BACK, seq=seq, reason=fault, fault=hard)
+            case Standing.NOTHING:
+                is_back = assignment.do is Do.ROLL_BACK
+                state = Execution.ROLLED_BACK if is_back else Execution.CANCELLED
+                self.teller.tell(state, seq=seq)
+
+    async def _begin(self, assignment: Assignment) -> None:
+        await self._stop_work()
+        self._work = self._task(self._installer.carry_out(assignment), "updates.work")
+
+    async def _stop_work(self) -> None:
+        """Ends what is being prepared; an exchange that has begun is not torn apart."""
+        async with self._installer.switching:
+            if self._work is not None:
+                self._work.cancel()
+        await _ended(self._work)
+
+    def _begin_probation(self, generation: int, before: Window | None, seen: Window | None) -> None:
+        # One of an earlier trial sees that it is over.
+        watch = self._exchange.watches[0]
+        probation = Probation(
+            self._exchange,
+            generation,
+            watch,
+            before=before,
+            seen=seen,
+            settings=self._limits,
+            teller=self.teller,
+            clock=self._clock,
+        )
+        self._trial = self._task(probation.run(), "updates.trial")
+
+    def _kept_order(self) -> bytes | None:
+        """The latest assignment of an earlier life; as untrusted as one that is heard."""
+        try:
+            with self._order_path.open("rb") as file:
+                return file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._log.error("assignment.not_read", error=str(error))
+            return None
+
+    def _keep_order(self, payload: bytes) -> None:
+        try:
+            write_artifact(self._order_path, payload)
+        except ArtifactError as error:
+            # It is retained: it is heard again.
+            self._log.error("assignment.not_kept", error=str(error))
+
+    @property
+    def _order_path(self) -> Path:
+        return Path(self._settings.state.folder) / ORDER
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,115 @@
+"""A tier's model and policy, from files to what answers; all of it off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.breaker_signs import BreakerSigns
+from runtime.adapters.metrics import TierMetrics
+from runtime.adapters.model_process import ProcessOptions, start_members
+from runtime.adapters.model_worker import TimedBackend
+from runtime.adapters.onnx_backend import OnnxOptions, load_members
+from runtime.adapters.policy_file import open_gearbox
+from runtime.common_settings import ModelSettings
+from runtime.core.gearbox import Gearbox
+from runtime.local_model import LoadedMember, LocalModel
+from runtime.manifest import ModelManifest
+from runtime.messages import Tier
+from runtime.ports import Clock
+
+AnyModel = TypeVar("AnyModel", bound=LocalModel)
+
+
+async def load_gearbox(
+    policy: str, settings: ModelSettings, tier: Tier, manifest: ModelManifest
+) -> Gearbox:
+    """The gears that a tier follows by its settings, for the model of its settings.
+
+    Raises:
+        PolicyError: the policy cannot be used, or is for another model.
+    """
+    path = _policy_path(policy, settings)
+    if path is None:
+        return Gearbox(tier)
+    return await asyncio.to_thread(open_gearbox, path, tier, manifest)
+
+
+def _policy_path(policy: str, model: ModelSettings) -> Path | None:
+    """The policy that a tier follows; None: the threshold."""
+    if policy:
+        return Path(policy)
+    if model.folder or model.accept_at is not None:
+        return None
+    # Only who runs the bundled task needs the package that holds it.
+    from model_zoo.catalog import bundled_policy  # noqa: PLC0415
+
+    return bundled_policy()
+
+
+async def load_model(
+    settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics | None = None
+) -> LocalModel:
+    """Verifies, loads and warms up the model of a tier, off the event loop.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or not what the manifest says.
+        BackendError: the warm-up failed.
+        StartError: a process of the model ended at its start.
+    """
+    return await load_model_as(LocalModel, settings, tier, clock, metrics or TierMetrics(tier))
+
+
+async def load_model_as(
+    kind: type[AnyModel], settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics
+) -> AnyModel:
+    """The same as another kind of model; the errors of ``load_model``."""
+    return await asyncio.to_thread(_load_model, settings, tier, clock, metrics, kind)
+
+
+def _load_model(
+    settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics, kind: type[AnyModel]
+) -> AnyModel:
+    model = open_model(model_folder(settings, tier))
+    is_isolated = settings.isolation == "process"
+    backends = _processes(model, settings, metrics) if is_isolated else _inline(model, settings)
+    members = [
+        LoadedMember(member.name, member.weight, backend, backend.typical_ms, may_block=is_isolated)
+        for member, backend in zip(model.manifest.members, backends, strict=True)
+    ]
+    return kind(
+        model.manifest,
+        members,
+        clock,
+        accept_at=settings.accept_at,
+        on_breaker=BreakerSigns("member", metrics),
+    )
+
+
+def model_folder(settings: ModelSettings, tier: Tier) -> Path:
+    """Where the model of the settings is."""
+    if settings.folder:
+        return Path(settings.folder)
+    # Only who runs the bundled task needs the package that holds it.
+    from model_zoo.catalog import bundled_model  # noqa: PLC0415
+
+    return bundled_model(tier.value)
+
+
+def _inline(model: ModelFolder, settings: ModelSettings) -> Sequence[TimedBackend]:
+    return load_members(model, OnnxOptions(intra_op_threads=settings.threads))
+
+
+def _processes(
+    model: ModelFolder, settings: ModelSettings, metrics: TierMetrics
+) -> Sequence[TimedBackend]:
+    options = ProcessOptions(
+        threads=settings.threads,
+        memory_limit_mb=settings.memory_limit_mb,
+        run_timeout_ms=settings.run_timeout_ms,
+        on_end=metrics.count_process_end,
+    )
+    return start_members(model, options)

@@ -1,0 +1,180 @@
+"""Models that are not as good: each goes back by itself, its fault is named, and nobody notices."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fakes.models import IR_VERSION, LABELS, NUM_FEATURES, OPSET, WEIGHTS, linear_model, manifest_of
+from fakes.rogue_models import EXIT, LEAK
+from fakes.updating import (
+    Load,
+    Plant,
+    comes_to,
+    counted,
+    fault_of,
+    plant_in,
+    reason_of,
+    reports_of,
+    serves,
+)
+from runtime.adapters.golden import make_golden
+from runtime.adapters.onnx_backend import OnnxBackend
+from runtime.core.rollout_states import Execution
+from runtime.messages import Tensors
+
+OTHER = np.ascontiguousarray(WEIGHTS[:, ::-1])
+NO_NUMBERS = np.full_like(WEIGHTS, np.nan)
+
+
+@pytest.fixture
+async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
+    async with plant_in(tmp_path) as plant:
+        yield plant
+
+
+def rogue(what: int) -> Callable[[], Tensors]:
+    """An input that makes a rogue model do that, and on which the usual one is sure."""
+    return lambda: {"x": np.array([[what, 0, 0]], np.float32)}
+
+
+def slow_model(size: int = 700, num_layers: int = 80) -> bytes:
+    """The usual answers after a lot of work."""
+    layers = [f"h{n}" for n in range(num_layers + 1)]
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "spread"], [layers[0]]),
+            *(
+                helper.make_node("MatMul", [one, "identity"], [other])
+                for one, other in itertools.pairwise(layers)
+            ),
+            helper.make_node("MatMul", [layers[-1], "w"], ["logits"]),
+        ],
+        "slow",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", NUM_FEATURES])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(LABELS)])],
+        [
+            numpy_helper.from_array(np.eye(NUM_FEATURES, size, dtype=np.float32), "spread"),
+            numpy_helper.from_array(np.eye(size, dtype=np.float32), "identity"),
+            numpy_helper.from_array(np.pad(WEIGHTS, ((0, size - NUM_FEATURES), (0, 0))), "w"),
+        ],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    return bytes(model.SerializeToString())
+
+
+def golden_of_another() -> bytes:
+    contents = linear_model(OTHER)
+    backend = OnnxBackend.load(contents, source="other")
+    return make_golden(manifest_of({"tiny.onnx": contents}), [backend])
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+    # What is published, settings of the device, the fault on record, the fault that is reported.
+    "no numbers, in shadow": (
+        {"weights": NO_NUMBERS, "golden": False}, {}, "invalid_output", "not_a_number",
+    ),
+    "no numbers, on trial": (
+        {"weights": NO_NUMBERS, "golden": False},
+        {"min_shadowed": 0},
+        "invalid_output",
+        "not_a_number",
+    ),
+    "quietly worse": ({"weights": OTHER}, {"min_shadowed": 30}, "disagreement", ""),
+    "slower": (
+        {"onnx": slow_model(), "golden": False},
+        {"latency_floor_ms": 0.5, "min_shadowed": 0, "min_requests": 40},
+        "latency",
+        "",
+    ),
+    "no model": (
+        {"onnx": b"<html>log in</html>", "golden": False}, {}, "load_failed", "load_failed",
+    ),
+    "golden examples are not reproduced": (
+        {"golden": golden_of_another()}, {}, "golden_mismatch", "golden_mismatch",
+    ),
+    "other labels": ({"labels": ("yes", "no")}, {}, "load_failed", "load_failed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_model_that_is_not_as_good_goes_back(plant: Plant, case: str) -> None:
+    published, settings, fault, told = CASES[case]
+    path = plant.publish(1, **published)
+    async with plant.agent(plant.settings(**settings)) as agent, Load(agent) as load:
+        await load.goes_on(100)
+        plant.assign(1, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+        await load.goes_on()
+
+        assert load.failed == []
+        assert load.answers[-1].model_version == serves(agent) == "factory"
+        assert reason_of(agent).startswith(f"{fault}:")
+        assert fault_of(agent) == told
+        assert counted(agent, f'tierwise_edge_update_faults_total{{fault="{fault}"}}') == 1
+        last = (await reports_of(agent))[-1]
+        assert agent.updater is not None
+        assert agent.updater.shown()["bad"] == [
+            {"release": plant.release(path).name, "fault": fault}
+        ]
+
+    assert (last.state, last.fault, last.version) == ("rolled_back", told, "factory")
+
+
+@pytest.mark.parametrize(
+    ("what", "fault", "told"),
+    [(EXIT, "load_failed", "load_failed"), (LEAK, "out_of_memory", "out_of_memory")],
+)
+async def test_a_model_that_harms_its_process_harms_nothing_else(
+    plant: Plant, what: int, fault: str, told: str
+) -> None:
+    path = plant.publish(1)
+    settings = plant.settings(min_shadowed=1000)
+    rogues = plant.agent(settings, loader="fakes.rogue_models:load_member", memory_limit_mb=160)
+    async with rogues as agent, Load(agent, rogue(what)) as load:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+
+        assert load.failed == []
+        assert (reason_of(agent).partition(":")[0], fault_of(agent)) == (fault, told)
+
+
+async def test_a_model_whose_process_does_not_start_is_given_up(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(loader="fakes.rogue_models:load_dies") as agent:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+
+        assert fault_of(agent) == "load_failed"
+        assert "libmissing" in reason_of(agent)
+
+
+async def test_one_that_takes_too_much_memory_to_load_is_given_up(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(memory_limit_mb=1) as agent:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+
+        assert fault_of(agent) == "out_of_memory"
+
+
+async def test_what_was_given_up_is_taken_again_only_if_told(plant: Plant) -> None:
+    path = plant.publish(1, golden=golden_of_another())
+    async with plant.agent() as agent:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+        plant.assign(2, path)
+        await comes_to(agent, Execution.REJECTED)
+        assert reason_of(agent).startswith("bad:")
+
+        plant.assign(3, path, clears_bad=True)
+        await comes_to(agent, Execution.ROLLED_BACK)
+        assert fault_of(agent) == "golden_mismatch"

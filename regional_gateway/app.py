@@ -55,7 +55,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             switch,
             bus,
             region=settings.region,
-            metrics=parts.metrics.updates,
+            metrics=parts.metrics.relays,
             below=settings.below,
         )
         stack.callback(assignments.close)

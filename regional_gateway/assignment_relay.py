@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from runtime import topics
-from runtime.adapters.update_metrics import UpdateMetrics
+from runtime.adapters.relay_metrics import RelayMetrics
 from runtime.assignments import peek
 from runtime.core.relayed import MAX_PLACES, Mark, Place, Relayed
 from runtime.errors import MalformedBodyError, NotConnectedError, PayloadTooLargeError
@@ -38,7 +38,7 @@ class AssignmentRelay:
         bus: MessageBus,
         *,
         region: str,
-        metrics: UpdateMetrics,
+        metrics: RelayMetrics,
         below: Sequence[str] = (),
         max_places: int = MAX_PLACES,
     ) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.adapters.policy_metrics import PolicyMetrics
+from runtime.adapters.relay_metrics import RelayMetrics
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.messages import Guarantee, StopMode, Tier
 
@@ -194,7 +195,7 @@ class TierMetrics(PolicyMetrics):
         self._log_drops_seen = 0
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self.outbox = OutboxMetrics(name, registry)
-        self.updates = UpdateMetrics(name, registry)
+        self.relays = RelayMetrics(name, registry)
 
     @cached_property
     def updates(self) -> UpdateMetrics:

@@ -63,7 +63,7 @@ class Gateway:
             self.switch,
             self.bus,
             region=region,
-            metrics=self.metrics.updates,
+            metrics=self.metrics.relays,
             below=below,
             max_places=max_places,
         )

@@ -22,7 +22,7 @@ MIN_TIMES = 20
 OnRan = Callable[[Tensors, LocalResult], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
     """The counts of one release since it was loaded; those of ``Window`` are about its runs."""
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable
 
 from edge_agent.serving import Served, Serving
 from edge_agent.updates.counting import OnRan, Watch, WatchedModel
@@ -27,6 +28,8 @@ from runtime.messages import Tensors
 from runtime.ports import Clock
 
 _MIN_WAIT_S = 1.0
+# With those that are loaded, fewer than a report takes.
+MAX_LEFT = 3
 
 
 def patience(longest_s: float) -> Backoff:
@@ -56,6 +59,8 @@ class Exchange:
         # Held by whoever changes the record.
         self.turn = asyncio.Lock()
         self.before: Served | None = None
+        # Their last counts have not been reported yet.
+        self._left: deque[Watch] = deque(maxlen=MAX_LEFT)
         self.on_ran: OnRan | None = None
         if shelf.first is not None:
             shelf.first.model.on_ran = self._ran
@@ -68,9 +73,10 @@ class Exchange:
 
     @property
     def watches(self) -> list[Watch]:
-        """Of the models that are loaded to answer."""
+        """Of what answers, of what is kept for the way back, and of what answered lately."""
         loaded = [self.serving.current, *([self.before] if self.before else [])]
-        return [one.model.watch for one in loaded if isinstance(one.model, WatchedModel)]
+        watches = [one.model.watch for one in loaded if isinstance(one.model, WatchedModel)]
+        return watches + [one for one in self._left if one not in watches]
 
     async def change(self, change: Callable[[Record], Record]) -> None:
         """Commits a change of the record, however long the disk is in trouble, and follows it.
@@ -137,7 +143,7 @@ class Exchange:
         if self.before is new:
             self.before = None
         if old is not self.before:
-            self._spawn(old.close())
+            self._retire(old)
 
     def go_back_at_once(self) -> None:
         """Lets what served before the trial answer, where that is loaded; the record follows."""
@@ -168,13 +174,15 @@ class Exchange:
         if isinstance(model, WatchedModel):
             model.spare = None
         if before is not None and before is not self.serving.current:
-            self._spawn(before.close())
+            self._retire(before)
 
     def _ran(self, inputs: Tensors, result: LocalResult) -> None:
         if self.on_ran is not None:
             self.on_ran(inputs, result)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, name="updates.retire")
+    def _retire(self, served: Served) -> None:
+        if isinstance(served.model, WatchedModel):
+            self._left.append(served.model.watch)
+        task = asyncio.create_task(served.close(), name="updates.retire")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -104,8 +104,11 @@ class Teller:
         counted, last = list[Counted](), dict[int, tuple[Watch, Counted]]()
         for watch in self._watches():
             before = self._last.get(id(watch), (watch, None))[1]
-            counted.append(watch.counted(before, over_s))
-            last[id(watch)] = watch, watch.totals()
+            since, totals = watch.counted(before, over_s), watch.totals()
+            last[id(watch)] = watch, totals
+            # Of what does not answer any more, nothing is said without news.
+            if watch.release == release or totals != before:
+                counted.append(since)
         self._last = last
         self._number += 1
         report = DeviceReport(

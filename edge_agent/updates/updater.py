@@ -171,8 +171,9 @@ class Updater:
 
     async def _run(self) -> None:
         await self._open()
-        if self._inbox is None:
-            self._inbox = await asyncio.to_thread(self._kept_order)
+        kept = await asyncio.to_thread(self._kept_order)
+        # What was heard meanwhile is newer.
+        self._inbox = self._inbox or kept
         if self._inbox is not None:
             self._has_mail.set()
         async with asyncio.TaskGroup() as group:

@@ -129,6 +129,18 @@ async def test_a_model_that_is_not_as_good_goes_back(plant: Plant, case: str) ->
     assert (last.state, last.fault, last.version) == ("rolled_back", told, "factory")
 
 
+async def test_what_went_wrong_on_trial_is_in_the_reports(plant: Plant) -> None:
+    path = plant.publish(1, NO_NUMBERS, golden=False)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent, Load(agent):
+        plant.assign(1, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+        reports = await reports_of(agent)
+
+    tried = plant.release(path).name
+    counts = [one for report in reports for one in report.counted if one.release == tried]
+    assert sum(one.invalid for one in counts) >= 1
+
+
 @pytest.mark.parametrize(
     ("what", "fault", "told"),
     [(EXIT, "load_failed", "load_failed"), (LEAK, "out_of_memory", "out_of_memory")],

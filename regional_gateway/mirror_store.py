@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -53,6 +54,7 @@ class MirrorStore:
         self._served = Counter[str]()
         self._arriving: dict[str, int] = {}
         self._verified: set[str] = set()
+        self._documents_lock = threading.Lock()
         self._log = get_logger(mirror=str(files.full_path("")))
         with storing("the mirror's folder cannot be used"):
             if not files.lock(LOCK):
@@ -160,7 +162,8 @@ class MirrorStore:
             StorageError: the disk failed.
         """
         name = _document_name(path)
-        with storing("a document cannot be kept"):
+        # Several threads may bring the same one.
+        with self._documents_lock, storing("a document cannot be kept"):
             sizes = self._found(DOCUMENTS)
             keep = {_quoted(one) for one in (*needed, path)}
             keep |= {one for one in sizes if is_root(one.replace("%", "/"))}

@@ -19,6 +19,12 @@ from runtime.ports import AuditRecord, DecisionLog, DecisionRecord
 # Of so many runs the 95th percentile is known well enough.
 MAX_TIMES = 1024
 MIN_TIMES = 20
+_PARTS = {
+    "requests": ("invalid", "errors", "escalated", "slow"),
+    "shadowed": ("disagreed",),
+    "audited": ("audited_wrong",),
+}
+_COUNTS = tuple(name for name in Counted.__struct_fields__ if name not in ("release", "over_s"))
 OnRan = Callable[[Tensors, LocalResult], None]
 
 
@@ -86,21 +92,29 @@ class Watch:
         )
 
     def counted(self, since: Counted | None, over_s: float) -> Counted:
-        """What happened since an earlier value, over so many seconds."""
+        """What happened since an earlier value, over so many seconds.
+
+        What a request came to may be known before, or after, its run was counted: no part is said
+        to be more than the whole, and the rest is said the next time.
+        """
         before = since or Counted(self.release, 0.0)
-        return Counted(
-            release=self.release,
-            over_s=max(0.0, over_s),
-            **{
-                name: getattr(self, name) - getattr(before, name)
-                for name in Counted.__struct_fields__
-                if name not in ("release", "over_s")
-            },
-        )
+        more = {name: getattr(self, name) - getattr(before, name) for name in _COUNTS}
+        for whole, parts in _PARTS.items():
+            for part in parts:
+                more[part] = min(more[part], more[whole])
+        return Counted(release=self.release, over_s=max(0.0, over_s), **more)
 
     def totals(self) -> Counted:
         """All since it was loaded."""
         return self.counted(None, 0.0)
+
+
+def added(before: Counted | None, more: Counted) -> Counted:
+    """All that was said so far."""
+    so_far = before or Counted(more.release, 0.0)
+    return Counted(
+        more.release, 0.0, **{name: getattr(so_far, name) + getattr(more, name) for name in _COUNTS}
+    )
 
 
 class WatchedModel(LocalModel):

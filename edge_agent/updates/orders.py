@@ -104,7 +104,8 @@ def chosen_release(
             f"{assignment.entry_sha256[:12]} was assigned",
             because=Refused.ENTRY_MISMATCH,
         )
-    if (entry.model, entry.tier) != (model, Tier.EDGE):
+    # It may be published under its name, or under that with its tier.
+    if entry.tier is not Tier.EDGE or entry.model not in (model, f"{model}-{Tier.EDGE.value}"):
         raise ReleaseError(
             f"{assignment.path} is a model of {entry.tier.value} called {entry.model}; this device "
             f"runs {model}",

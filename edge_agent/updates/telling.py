@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.updates.counting import Watch
+from edge_agent.updates.counting import Watch, added
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Counted, DeviceReport
 from runtime.core.releases import Fault
@@ -104,7 +104,8 @@ class Teller:
         counted, last = list[Counted](), dict[int, tuple[Watch, Counted]]()
         for watch in self._watches():
             before = self._last.get(id(watch), (watch, None))[1]
-            since, totals = watch.counted(before, over_s), watch.totals()
+            since = watch.counted(before, over_s)
+            totals = added(before, since)
             last[id(watch)] = watch, totals
             # Of what does not answer any more, nothing is said without news.
             if watch.release == release or totals != before:

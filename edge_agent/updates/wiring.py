@@ -14,21 +14,18 @@ from edge_agent.updates.fetching import Fetcher, Sources
 from edge_agent.updates.shelf import Loaded, Shelf
 from edge_agent.updates.telling import Teller
 from edge_agent.updates.updater import Updater
+from runtime.adapters.http_mirror import HttpMirror
 from runtime.core.releases import Release
-from runtime.errors import StartError
 from runtime.manifest import ModelManifest
 
 
 def sources_of(settings: EdgeSettings) -> Sources:
-    """Where metadata comes from and who may assign, by the settings: the one place to wire that.
+    """Gateways over HTTP, and whom the catalogue names for assignments.
 
     Raises:
-        StartError: there is no mirror over HTTP in this version.
+        StartError: a URL is none.
     """
-    raise StartError(
-        f"{settings.updates.url} cannot be asked for a catalogue by this version: give the agent "
-        "its sources, or leave updates.url empty"
-    )
+    return Sources(HttpMirror(settings.updates.urls), lambda catalogue: catalogue.rollout_keys)
 
 
 def watched(assembly: Assembly, loaded: Loaded) -> Served:

@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PER_S",
         help="requests a second, all agents together (default %(default)g)",
     )
+    parser.add_argument(
+        "--rollout",
+        action="store_true",
+        help="roll a good model out to 16 agents, then a quietly worse one, and watch the gate",
+    )
     parser.add_argument("--state", metavar="DIR", help="folder for logs and decisions")
     parser.add_argument(
         "--broker",

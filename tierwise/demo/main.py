@@ -32,6 +32,7 @@ from runtime.supervise import report
 from tierwise.demo import plan
 from tierwise.demo.baseline import labels_of
 from tierwise.demo.processes import Children, Roster
+from tierwise.demo.rollout import run_rollout_demo
 from tierwise.demo.tally import Seen, Summary, Tally
 from tierwise.demo.traffic import Caller, Question, stream
 from tierwise.demo.view import View
@@ -64,13 +65,19 @@ def main(arguments: argparse.Namespace) -> int:
         with (folder / "demo.log").open("w") as log:
             # Nothing of this process's own log belongs between the lines of the view.
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
-            return asyncio.run(_run(arguments, console, folder))
+            return asyncio.run(_chosen(arguments, console, folder))
     except KeyboardInterrupt:
         console.print("stopped; nothing is left running", style="yellow")
         return INTERRUPTED
     except StartError as error:
         report(error)
         return 3
+
+
+async def _chosen(arguments: argparse.Namespace, console: Console, folder: Path) -> int:
+    if arguments.rollout:
+        return await run_rollout_demo(arguments, console, folder)
+    return await _run(arguments, console, folder)
 
 
 async def _run(arguments: argparse.Namespace, console: Console, folder: Path) -> int:

@@ -38,7 +38,8 @@ def agent_names(num_agents: int) -> list[str]:
     return [f"agent-{number}" for number in range(1, num_agents + 1)]
 
 
-def _broker(section: str, address: Address) -> str:
+def broker_section(section: str, address: Address) -> str:
+    """A section that says where a broker is."""
     return f'[{section}]\nhost = "{address.host}"\nport = {address.port}\nkeep_alive_s = 5\n'
 
 
@@ -53,20 +54,20 @@ def write_settings(
     request = f"[request]\ndefault_budget_ms = {budget_ms}\n"
     texts = {
         CLOUD: f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n\n'
-        + "\n".join((_broker("broker", broker), _common(folder, CLOUD))),
+        + "\n".join((broker_section("broker", broker), _common(folder, CLOUD))),
         GATEWAY: f'gateway = "{GATEWAY}"\nregion = "{REGION}"\n\n'
         + "\n".join(
             (
-                _broker("broker", broker),
+                broker_section("broker", broker),
                 f'[upstream]\nregion = "{CLOUD_REGION}"\n',
-                _broker("upstream.broker", cloud_link),
+                broker_section("upstream.broker", cloud_link),
                 _common(folder, GATEWAY),
             )
         ),
     }
     for agent in agents:
         texts[agent] = f'agent = "{agent}"\nregion = "{REGION}"\n\n' + "\n".join(
-            (_broker("broker", broker), request, _common(folder, agent))
+            (broker_section("broker", broker), request, _common(folder, agent))
         )
     files = {name: folder / f"{name}.toml" for name in texts}
     for name, text in texts.items():

@@ -6,11 +6,15 @@ POST /updates/rollback   {"why": "..."}: what served before answers again
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from aiohttp import web
 
-from edge_agent.updates.updater import Updater
 from runtime.errors import MalformedBodyError
+
+if TYPE_CHECKING:
+    from edge_agent.updates.updater import Updater
 
 MAX_WHY = 200
 _MAX_BYTES = 4096

@@ -12,18 +12,13 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from edge_agent.late_answers import LateAnswers
-from edge_agent.serving import Assembly, Serving
+from edge_agent.new_models import NewModels
+from edge_agent.serving import Assembly
 from edge_agent.settings import EdgeSettings
-from edge_agent.updates.candidate import OpenCandidate
-from edge_agent.updates.fetching import Sources
-from edge_agent.updates.shelf import Shelf
-from edge_agent.updates.updater import Updater
-from edge_agent.updates.wiring import sources_of, updater_of, watched
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission, Urgency
@@ -55,10 +50,14 @@ from runtime.messages import (
 from runtime.ports import MessageBus
 from runtime.tensors import native
 
+if TYPE_CHECKING:
+    from edge_agent.updates.candidate import OpenCandidate
+    from edge_agent.updates.fetching import Sources
+
 _log = structlog.get_logger()
 
 
-class Agent(LateAnswers):
+class Agent(NewModels):
     """One device's agent. Use as an asynchronous context manager, on one event loop."""
 
     def __init__(
@@ -78,41 +77,20 @@ class Agent(LateAnswers):
             open_candidate: loads new models to try them, instead of a process for each.
         """
         identity = Identity(Tier.EDGE, settings.agent, settings.region)
-        super().__init__(settings, identity, SystemClock(), TierMetrics(Tier.EDGE))
+        super().__init__(
+            settings,
+            identity,
+            SystemClock(),
+            TierMetrics(Tier.EDGE),
+            sources=sources,
+            open_candidate=open_candidate,
+        )
         self.http_base = ""
         self._id_prefix, self._id_numbers = uuid.uuid4().hex, itertools.count()
         self._bus = bus
         self._exits = AsyncExitStack()
-        self._sources, self._open_candidate = sources, open_candidate
-        self._serving: Serving | None = None
-        self._updater: Updater | None = None
         limits = settings.request
         self._admission = Admission(limits.max_pending, limits.max_pending * limits.max_body_bytes)
-
-    @property
-    def flow(self) -> RequestFlow:
-        """The request flow that the next request gets.
-
-        Raises:
-            RuntimeError: the agent has not been entered.
-        """
-        return self.serving.current.flow
-
-    @property
-    def serving(self) -> Serving:
-        """What answers.
-
-        Raises:
-            RuntimeError: the agent has not been entered.
-        """
-        if self._serving is None:
-            raise RuntimeError("use the agent as: async with Agent(settings) as agent")
-        return self._serving
-
-    @property
-    def updater(self) -> Updater | None:
-        """Who takes new models; None where the settings name no place for them."""
-        return self._updater
 
     @property
     def is_connected(self) -> bool:
@@ -185,18 +163,9 @@ class Agent(LateAnswers):
             )
         desk = self._open_desk(parts.storage, bus, uplink, parts.model)
         assembly = Assembly(settings, parts, switch, desk, uplink)
-        loaded = shelf.first if shelf else None
-        first = watched(assembly, loaded) if loaded else assembly.build(model, parts.gearbox)
-        self._serving = serving = Serving(first, switch)
+        self._serving = serving = self._open_serving(assembly, shelf)
         stack.callback(serving.close_model)
-        if shelf is not None:
-            self._updater = updater_of(
-                assembly,
-                shelf,
-                serving,
-                sources=self._sources or sources_of(settings),
-                open_candidate=self._open_candidate,
-            )
+        if self._updater is not None:
             self._updater.listen(bus)
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
@@ -244,15 +213,6 @@ class Agent(LateAnswers):
             version=model.manifest.version,
             policy=parts.gearbox.digest,
         )
-
-    def _open_shelf(self, stack: AsyncExitStack) -> Shelf | None:
-        """The models of this device, where it takes new ones."""
-        if not self.settings.updates.url:
-            return None
-        shelf = Shelf(self.settings, self._clock, self.metrics)
-        # After everything else: only then it is known that the end was one on purpose.
-        stack.callback(shelf.stop)
-        return shelf
 
     async def __aexit__(
         self,

@@ -6,11 +6,15 @@ POST /updates/rollback   {"why": "..."}: what served before answers again
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from aiohttp import web
 
-from edge_agent.updates.updater import Updater
 from runtime.errors import MalformedBodyError
+
+if TYPE_CHECKING:
+    from edge_agent.updates.updater import Updater
 
 MAX_WHY = 200
 _MAX_BYTES = 4096
@@ -45,6 +49,9 @@ class UpdatesApi:
             ReleaseError: nothing is there to go back to.
             StorageError: it could not be written down.
         """
+        if request.content_type != "application/json":
+            # A page in somebody's browser may send other types here without being asked.
+            raise MalformedBodyError("say `Content-Type: application/json`")
         body = await request.content.read(_MAX_BYTES + 1)
         try:
             why = msgspec.json.decode(body[:_MAX_BYTES], type=Rollback).why.strip()

@@ -10,7 +10,7 @@ import msgspec
 from edge_agent.updates.counting import Watch, added
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Counted, DeviceReport
-from runtime.core.releases import Fault
+from runtime.core.releases import Fault, Slot
 from runtime.core.rollout_states import Execution, HardFault
 from runtime.exchange.course import Identity
 from runtime.exchange.items import json_item
@@ -134,3 +134,22 @@ class Teller:
             "assignment": msgspec.to_builtins(self.tale),
             "counted": [msgspec.to_builtins(one.totals()) for one in self._watches()],
         }
+
+
+def shown(slot: Slot) -> dict[str, Any]:
+    """What a slot of the store has, for people at the device."""
+    places = {
+        "current": slot.current,
+        "previous": slot.previous,
+        "factory": slot.factory,
+        "wanted": slot.wanted,
+        "trial": slot.trial.release if slot.trial else None,
+    }
+    return {
+        "slot": {
+            place: {"release": one.name, "version": one.version}
+            for place, one in places.items()
+            if one is not None
+        },
+        "bad": [{"release": one.manifest_sha256, "fault": one.fault} for one in slot.bad],
+    }

@@ -24,21 +24,20 @@ from edge_agent.updates.counting import Watch
 from edge_agent.updates.exchange import Exchange, patience
 from edge_agent.updates.fetching import Fetcher
 from edge_agent.updates.installing import Installer
+from edge_agent.updates.order_file import MAX_BYTES, OrderFile
 from edge_agent.updates.orders import Refused, check_time, read_order
 from edge_agent.updates.probation import Probation
-from edge_agent.updates.telling import HARD_FAULTS, Teller
+from edge_agent.updates.telling import HARD_FAULTS, Teller, shown
 from runtime import topics
-from runtime.adapters.artifacts import write_artifact
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
-from runtime.assignments import MAX_ASSIGNMENT_BYTES, Assignment, Do
+from runtime.assignments import Assignment, Do
 from runtime.core.obeying import Standing, is_new, standing, take_back
 from runtime.core.releases import Fault
 from runtime.core.rollout_states import Execution
 from runtime.core.selection import CRASH_WINDOW_S
 from runtime.core.trial import Window
 from runtime.errors import (
-    ArtifactError,
     ReleaseError,
     SecurityError,
     StorageError,
@@ -46,10 +45,6 @@ from runtime.errors import (
 )
 from runtime.logs import get_logger
 from runtime.ports import Clock, Message, MessageBus
-
-ORDER = "assignment"
-# One more is refused as malformed.
-_MAX_BYTES = 2 * MAX_ASSIGNMENT_BYTES + 1
 
 
 class Updater:
@@ -79,6 +74,7 @@ class Updater:
             open_candidate=open_candidate,
             on_trial=self._begin_probation,
         )
+        self._orders = OrderFile(Path(settings.state.folder))
         self._log = get_logger()
         self._inbox: bytes | None = None
         self._unread: bytes | None = None
@@ -134,29 +130,14 @@ class Updater:
 
     def shown(self) -> dict[str, Any]:
         """All of it as plain values, for people at the device."""
-        slot, shadow = self._shelf.slot, self._installer.shadow
-        places = {
-            "current": slot.current,
-            "previous": slot.previous,
-            "factory": slot.factory,
-            "wanted": slot.wanted,
-            "trial": slot.trial.release if slot.trial else None,
-        }
-        return {
-            **self.teller.shown(),
-            "slot": {
-                place: {"release": one.name, "version": one.version}
-                for place, one in places.items()
-                if one is not None
-            },
-            "bad": [{"release": one.manifest_sha256, "fault": one.fault} for one in slot.bad],
-            "shadow_dropped": shadow.num_dropped if shadow else 0,
-        }
+        shadow = self._installer.shadow
+        dropped = shadow.num_dropped if shadow else 0
+        return {**self.teller.shown(), **shown(self._shelf.slot), "shadow_dropped": dropped}
 
     def _on_message(self, message: Message) -> None:
         if message.payload:
             # What is larger is refused unread; the latest one is all that counts.
-            self._inbox = message.payload[:_MAX_BYTES]
+            self._inbox = message.payload[:MAX_BYTES]
             self._has_mail.set()
 
     def _task(self, work: Any, name: str) -> asyncio.Task[None]:  # noqa: ANN401 any coroutine
@@ -171,7 +152,7 @@ class Updater:
 
     async def _run(self) -> None:
         await self._open()
-        kept = await asyncio.to_thread(self._kept_order)
+        kept = await asyncio.to_thread(self._orders.read)
         # What was heard meanwhile is newer.
         self._inbox = self._inbox or kept
         if self._inbox is not None:
@@ -256,7 +237,7 @@ class Updater:
             return
         self._log.info("assignment.taken", seq=seq, do=assignment.do)
         self._seq = seq
-        await asyncio.to_thread(self._keep_order, payload)
+        await asyncio.to_thread(self._orders.write, payload)
         await self._begin(assignment)
 
     async def _read(self, payload: bytes) -> Assignment:
@@ -315,28 +296,6 @@ class Updater:
             clock=self._clock,
         )
         self._trial = self._task(probation.run(), "updates.trial")
-
-    def _kept_order(self) -> bytes | None:
-        """The latest assignment of an earlier life; as untrusted as one that is heard."""
-        try:
-            with self._order_path.open("rb") as file:
-                return file.read(_MAX_BYTES)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self._log.error("assignment.not_read", error=str(error))
-            return None
-
-    def _keep_order(self, payload: bytes) -> None:
-        try:
-            write_artifact(self._order_path, payload)
-        except ArtifactError as error:
-            # It is retained: it is heard again.
-            self._log.error("assignment.not_kept", error=str(error))
-
-    @property
-    def _order_path(self) -> Path:
-        return Path(self._settings.state.folder) / ORDER
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:

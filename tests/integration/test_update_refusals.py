@@ -57,7 +57,7 @@ def altered(plant: Plant, path: str) -> bytes:
     return encode(SignedAssignment(body, message.key_id, message.signature))
 
 
-def anothers(plant: Plant, path: str) -> bytes:
+def for_another(plant: Plant, path: str) -> bytes:
     return signed(plant.order(5, path=path, device="camera-2"), plant.signer)
 
 
@@ -78,7 +78,7 @@ def endless(_: Plant, __: str) -> bytes:
     [
         (forged, "unknown_key"),
         (altered, "bad_signature"),
-        (anothers, "other_device"),
+        (for_another, "other_device"),
         (another_regions, "other_device"),
         (rubbish, "malformed"),
         (endless, "malformed"),

@@ -65,9 +65,21 @@ async def test_people_see_what_serves_and_can_go_back(plant: Plant) -> None:
 )
 async def test_nobody_goes_back_without_saying_why(plant: Plant, body: bytes) -> None:
     async with plant.agent() as agent:
-        status, _ = await call(agent, "POST", "/updates/rollback", data=body)
+        typed = {"Content-Type": "application/json"}
+        status, said = await call(agent, "POST", "/updates/rollback", data=body, headers=typed)
 
     assert status == 400
+    assert "why" in str(said)
+
+
+async def test_no_page_in_a_browser_can_go_back(plant: Plant) -> None:
+    async with plant.agent() as agent:
+        typed = {"Content-Type": "text/plain"}
+        status, said = await call(
+            agent, "POST", "/updates/rollback", data=b'{"why": "fun"}', headers=typed
+        )
+
+    assert (status, "Content-Type" in str(said)) == (400, True)
 
 
 async def test_without_updates_there_is_no_such_route(agent: Agent) -> None:

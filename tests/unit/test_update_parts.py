@@ -1,0 +1,255 @@
+"""Counts of a model, settings of updates, and the order in which releases answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.settings import EdgeSettings
+from edge_agent.updates.counting import MIN_TIMES, Watch, WatchedLog
+from edge_agent.updates.order_file import MAX_BYTES, OrderFile
+from edge_agent.updates.settings import UpdateSettings
+from edge_agent.updates.telling import MAX_REASON, Tale, Teller
+from fakes.clock import FakeClock
+from fakes.tiers import ListLog, manifest
+from runtime.adapters.metrics import TierMetrics
+from runtime.assignments import DeviceReport, decode_report
+from runtime.core.confidence import confidence_of_batch
+from runtime.core.releases import Fault
+from runtime.core.rollout_states import Execution
+from runtime.errors import SettingsError
+from runtime.exchange.course import Identity
+from runtime.local_model import LocalResult
+from runtime.messages import ItemKind, Tier
+from runtime.ports import AuditRecord, DecisionRecord, OutboxItem
+from runtime.settings import load
+
+
+def result(took_ms: float = 1.0, *, is_valid: bool = True) -> LocalResult:
+    scores = np.array([[3.0, 1.0]] if is_valid else [[np.nan, 1.0]], np.float32)
+    confidence = confidence_of_batch(scores, 1.0)
+    return LocalResult({"logits": scores}, confidence, (), round(took_ms * 1000), 0)
+
+
+def decision(action: str, service_us: int) -> DecisionRecord:
+    fields: dict[str, Any] = dict.fromkeys(
+        ("request_id", "tier", "site", "region", "model", "model_version", "decided_because"), ""
+    )
+    return DecisionRecord(
+        wall_s=0.0,
+        hop=0,
+        action=action,
+        outcome="answered",
+        reason="",
+        answered_by="",
+        label=None,
+        confidence=None,
+        remaining_ms=1.0,
+        latency_ms=1.0,
+        service_us=service_us,
+        sent_bytes=0,
+        **fields,
+    )
+
+
+def audit(*, agrees: bool | None) -> AuditRecord:
+    return AuditRecord(0.0, "q", "s", "", "", 0.1, "", agrees=agrees)
+
+
+runs = st.lists(st.sampled_from(["ran", "slow", "invalid", "failed", "late", "escalated"]))
+
+
+@given(runs)
+def test_whatever_happens_the_counts_fit_together(happened: list[str]) -> None:
+    watch = Watch("r", slow_limit_ms=5.0)
+    log = WatchedLog(ListLog(), watch)
+    for one in happened:
+        match one:
+            case "ran":
+                watch.ran(result())
+            case "slow":
+                watch.ran(result(9.0))
+            case "invalid":
+                watch.ran(result(is_valid=False))
+            case "failed":
+                watch.failed()
+            case "late":
+                watch.late()
+            case "escalated":
+                log.append(decision("escalate", 10))
+
+    window = watch.window()
+    assert window.num_requests == len(happened) - happened.count("escalated")
+    assert window.num_invalid == happened.count("invalid")
+    assert window.num_errors == happened.count("failed")
+    assert window.num_slow == happened.count("slow") + happened.count("late")
+    assert window.num_escalated <= window.num_requests
+
+
+@given(runs, runs)
+def test_counts_between_two_reports_add_up(first: list[str], second: list[str]) -> None:
+    watch = Watch("0" * 64)
+    for _ in first:
+        watch.ran(result())
+    before = watch.totals()
+    for _ in second:
+        watch.failed()
+
+    since = watch.counted(before, 3.0)
+    assert (since.requests, since.errors, since.over_s) == (len(second), len(second), 3.0)
+
+
+def test_only_what_our_model_saw_counts_as_its_escalation_and_only_audits_that_came_back() -> None:
+    watch, log = Watch("r"), ListLog()
+    watched = WatchedLog(log, watch)
+    for record in (decision("escalate", 0), decision("answer", 5), decision("escalate", 5)):
+        watched.append(record)
+    for agrees in (True, False, None):
+        watched.append(audit(agrees=agrees))
+
+    assert (watch.escalated, watch.audited, watch.audited_wrong) == (1, 2, 1)
+    assert (len(log.records), len(log.audits), watched.num_dropped) == (3, 3, 0)
+
+
+def test_a_percentile_needs_enough_runs_and_what_is_fast_anyway_is_equal() -> None:
+    watch = Watch("r")
+    for _ in range(MIN_TIMES - 1):
+        watch.ran(result(0.1))
+    assert watch.window().p95_ms is None
+    watch.ran(result(0.1))
+
+    assert watch.window().p95_ms == pytest.approx(0.1)
+    assert watch.window(floor_ms=2.0).p95_ms == 2.0
+
+
+def test_trouble_is_told_at_once() -> None:
+    told: list[str] = []
+    watch = Watch("r", on_trouble=lambda: told.append("trouble"))
+    watch.ran(result())
+    watch.ran(result(is_valid=False))
+    watch.failed()
+
+    assert told == ["trouble"] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"url": "http://g:1"}, "root"),
+        ({"url": "ftp://g", "root": "r"}, "url"),
+        ({"url": "http://g:1  http://h", "root": "r"}, "url"),
+        ({"soak_s": 10.0, "deadline_s": 1.0}, "soak_s"),
+        ({"shadow_share": 1.5}, "shadow_share"),
+        ({"min_agreement": 1.0}, "min_agreement"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], told: str) -> None:
+    flags = {f"updates.{name}": value for name, value in wrong.items()}
+
+    with pytest.raises(SettingsError, match=told):
+        load(EdgeSettings, file=None, environment={}, flags={"agent": "a", "region": "r", **flags})
+
+
+def test_several_mirrors_and_tags_are_given_with_blanks_between_them() -> None:
+    settings = UpdateSettings(url="http://a:1 https://b", root="r", hardware=" x  y ")
+
+    assert settings.urls == ("http://a:1", "https://b")
+    assert settings.tags == {"x", "y"}
+    assert settings.is_shadowed
+    assert not UpdateSettings(shadow_share=0.0).is_shadowed
+    assert not UpdateSettings(min_shadowed=0).is_shadowed
+    assert settings.shadow_limits().min_requests == settings.min_shadowed
+
+
+def test_the_latest_assignment_is_read_as_it_was_written_and_never_without_end(
+    tmp_path: Path,
+) -> None:
+    orders = OrderFile(tmp_path)
+    assert orders.read() is None
+    orders.write(b"one")
+    orders.write(b"two")
+    assert orders.read() == b"two"
+    (tmp_path / "assignment").write_bytes(bytes(10 * MAX_BYTES))
+    assert len(orders.read() or b"") == MAX_BYTES
+
+
+def test_an_assignment_that_cannot_be_kept_or_read_harms_nobody(tmp_path: Path) -> None:
+    (tmp_path / "assignment").mkdir()
+    orders = OrderFile(tmp_path)
+
+    orders.write(b"one")
+    assert orders.read() is None
+
+
+class Told:
+    """A teller without an agent."""
+
+    def __init__(self) -> None:
+        self.items: list[OutboxItem] = []
+        self.watches = [Watch("a" * 64)]
+        self.clock = FakeClock()
+        self.teller = Teller(
+            Identity(Tier.EDGE, "camera-1", "r"),
+            7,
+            "x",
+            post=self.items.append,
+            serving=lambda: ("a" * 64, manifest(Tier.EDGE)),
+            watches=lambda: self.watches,
+            clock=self.clock,
+            metrics=TierMetrics(Tier.EDGE).updates,
+        )
+
+    @property
+    def reports(self) -> list[DeviceReport]:
+        return [decode_report(one.body) for one in self.items]
+
+
+def test_a_state_is_told_once_with_its_reason_cut_to_what_a_report_takes() -> None:
+    told = Told()
+    for _ in range(2):
+        told.teller.tell(Execution.REJECTED, seq=3, reason="x" * 9999)
+
+    (report,) = told.reports
+    assert (report.seq, report.state, len(report.reason)) == (3, "rejected", MAX_REASON)
+    assert (report.epoch, report.number, report.version) == (7, 1, "edge-1")
+    assert told.items[0].kind is ItemKind.UPDATE
+
+
+def test_a_fault_is_told_by_its_name() -> None:
+    told = Told()
+    told.teller.given_up(3, Fault.INVALID_OUTPUT, "3 of 9")
+    told.teller.given_up(4, Fault.LATENCY, "")
+
+    assert [(one.reason, one.fault) for one in told.reports] == [
+        ("invalid_output: 3 of 9", "not_a_number"),
+        ("latency", ""),
+    ]
+    assert told.teller.tale == Tale(4, "rolled_back", "latency")
+
+
+def test_reports_say_what_is_new_and_nothing_of_what_has_left_without_news() -> None:
+    told = Told()
+    serving, left = told.watches[0], Watch("b" * 64)
+    told.watches.append(left)
+    left.failed()
+    serving.ran(result())
+    told.clock.advance(10.0)
+    told.teller.report()
+    told.teller.report()
+    told.watches.remove(left)
+    serving.ran(result())
+    told.teller.report()
+
+    first, second, third = (report.counted for report in told.reports)
+    assert [(one.release[0], one.requests, one.errors) for one in first] == [
+        ("a", 1, 0),
+        ("b", 1, 1),
+    ]
+    assert first[0].over_s == 10.0
+    assert [(one.release[0], one.requests) for one in second] == [("a", 0)]
+    assert [(one.release[0], one.requests) for one in third] == [("a", 1)]

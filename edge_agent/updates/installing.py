@@ -75,6 +75,8 @@ class Installer:
         # There is news from the catalogue.
         self.has_news = asyncio.Event()
         self.shadow: Shadow | None = None
+        # The release that was assigned to be in shadow last: it is not kept there once more.
+        self._was_in_shadow = ""
 
     async def carry_out(self, assignment: Assignment) -> None:
         """Does what an assignment says; all that can go wrong with it is told."""
@@ -186,14 +188,20 @@ class Installer:
         seen: Window | None = None
         try:
             self._teller.tell(Execution.VERIFIED, seq=seq)
-            if is_shadow or self._settings.is_shadowed:
+            if is_shadow:
                 self._teller.tell(Execution.SHADOW, seq=seq)
+                self._was_in_shadow = release.name
+            if is_shadow or self._is_to_be_shadowed(release):
+                # Before a trial this is our own precaution: who assigns waits for the trial.
                 seen = await self._shadowed(candidate, is_endless=is_shadow)
         finally:
             await in_thread(candidate.close)
         check_time(assignment, self._fetcher.now_s())
         async with self.switching:
             await self._let_answer(assignment, release, seen)
+
+    def _is_to_be_shadowed(self, release: Release) -> bool:
+        return self._settings.is_shadowed and release.name != self._was_in_shadow
 
     async def _shadowed(self, candidate: Candidate, *, is_endless: bool) -> Window:
         """What the candidate did beside what serves, when that is enough.

@@ -247,3 +247,15 @@ async def test_a_root_that_is_none_is_a_start_error(tmp_path: Path, root: str) -
     with pytest.raises(StartError, match=r"updates\.root"):
         async with mirrored(settings, tmp_path / "state", SystemClock()):
             raise AssertionError
+
+
+@both
+async def test_what_cannot_be_looked_up_without_the_cloud_is_incomplete(
+    cloud: Cloud, stack: AsyncExitStack, tmp_path: Path, is_verified: bool
+) -> None:
+    async with stage(tmp_path, stack, cloud, is_verified=is_verified) as one:
+        await one.above.aclose()
+        one.announce("m/1.json", "m/9.json")
+
+        await eventually(lambda: one.counted("incomplete") >= 2)
+        assert one.counted("complete") == 0

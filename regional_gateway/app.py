@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from regional_gateway.assignment_relay import AssignmentRelay
+from regional_gateway.prefetching import Prefetcher
 from regional_gateway.settings import GatewaySettings
-from regional_gateway.updates import mirrored
+from regional_gateway.updates import mirrored, prefetching
 from runtime.exchange.answering import answer_until
 from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
@@ -44,7 +45,12 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         station(
             identity, settings.model, settings.state, policy=settings.escalation.policy
         ) as parts,
-        mirrored(settings.updates, Path(settings.state.folder), parts.clock) as updates,
+        mirrored(
+            settings.updates,
+            Path(settings.state.folder),
+            parts.clock,
+            (settings.region, *settings.below),
+        ) as updates,
         AsyncExitStack() as stack,
     ):
         bus = bus_of(parts, settings.broker)
@@ -59,7 +65,20 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             below=settings.below,
         )
         stack.callback(assignments.close)
-        hear = (relay.listen, assignments.listen)
+        hear = [relay.listen, assignments.listen]
+        if updates:
+            prefetcher = Prefetcher(
+                updates.mirror,
+                updates.entries,
+                bus,
+                region=settings.region,
+                metrics=parts.metrics.updates,
+                assigned=assignments.paths,
+                below=settings.below,
+            )
+            assignments.watch(prefetcher.wake)
+            hear.append(prefetcher.listen)
+            await stack.enter_async_context(prefetching(prefetcher))
         uplink = await _uplink(settings, parts, switch, hear, stack)
         pilot = pilot_of(parts, settings.escalation) if uplink else None
         auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None

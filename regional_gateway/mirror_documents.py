@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -59,6 +60,7 @@ class MirrorDocuments:
     def __init__(self, store: MirrorStore, transfer: Callable[[], Transfer], base: str) -> None:
         self._store, self._transfer, self._base = store, transfer, base
         self._needed: frozenset[str] = frozenset()
+        self._refreshing = asyncio.Lock()
         self._log = get_logger()
 
     async def document(self, path: str) -> bytes | None:
@@ -92,6 +94,10 @@ class MirrorDocuments:
         Raises:
             UnavailableError: not all of it is to be had; what was here stays in force.
         """
+        async with self._refreshing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         await self._new_roots()
         timestamp = await self._sure(TIMESTAMP)
         needed = {TIMESTAMP}

@@ -172,6 +172,11 @@ def announcement(region: str, below: str) -> str:
     return f"{ROOT}/{region}/announce/{below}"
 
 
+def announced_region(topic: str) -> str:
+    """For which region's gateways an announcement is."""
+    return topic.rsplit("/", 1)[-1]
+
+
 def agent_of_up(topic: str) -> str:
     """Whose outbox a message comes from; empty where the topic is another one."""
     parts = topic.split("/")

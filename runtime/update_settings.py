@@ -64,6 +64,15 @@ class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(description="Folder of the mirror; empty: `updates` in the state folder."),
     ] = ""
+    root: Annotated[
+        str,
+        Meta(
+            description="File with the signed root of the catalogue (`root.json` of `tierwise keys "
+            "init`): what is fetched before it is asked for is then verified as on a device; "
+            "empty: only digests are compared.",
+            examples=["/etc/tierwise/root.json"],
+        ),
+    ] = ""
     max_bytes: Annotated[
         int,
         Meta(

@@ -54,6 +54,19 @@ def find_items(paths: Iterable[Path], name: str) -> list[ReviewItem]:
     return sorted(found, key=lambda item: item.wall_s)
 
 
+def find_item(paths: Iterable[Path], item: str) -> ReviewItem | None:
+    """The item of this name with its body; None where it waits no longer.
+
+    Raises:
+        StartError: a queue cannot be read.
+    """
+    for path in paths:
+        found = _items(path, ", ".join(_COLUMNS), "WHERE item = ?", (item,))
+        if found:
+            return found[0]
+    return None
+
+
 def _items(
     path: Path, columns: str, where: str = "", values: Sequence[str] = ()
 ) -> list[ReviewItem]:

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from fakes.blobs import Device, noise, publish
+from fakes.catalogue import Cloud, entry
+from fakes.catalogue import Device as CatalogueDevice
 from fakes.mirrors import get
 from fakes.programs import Asker
 from fakes.waiting import eventually
+from runtime import topics
+from runtime.adapters.assignment_signatures import signed, verified
 from runtime.adapters.blob_client import Wanted
+from runtime.adapters.http_mirror import HttpMirror
+from runtime.adapters.off_loop import in_thread
+from runtime.adapters.paho_bus import PahoBus
+from runtime.assignments import Announcement, Assignment, Do, encode
+from runtime.ports import Message
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -55,3 +64,49 @@ async def test_a_cloud_without_its_repository_says_so(hierarchy: Any, tmp_path: 
 
     assert cloud.wait_ended() != 0
     assert "updates.repository" in cloud.log
+
+
+async def test_a_gateway_relays_assignments_and_fetches_what_is_announced(
+    hierarchy: Any, asker: Asker, tmp_path: Path
+) -> None:
+    published = Cloud(tmp_path / "repository", may_assign=True)
+    path = published.publish(1)
+    (tmp_path / "root.json").write_bytes(published.root)
+    broker = hierarchy.broker()
+    cloud = hierarchy.tier("cloud", "cloud-1", f"updates.repository={published.folder}")
+    await asker.ready(cloud)
+    gateway = hierarchy.tier(
+        "gateway",
+        "gateway-1",
+        f"updates.upstream_url={cloud.url}",
+        f"updates.root={tmp_path / 'root.json'}",
+    )
+    await asker.ready(gateway)
+    payload = signed(
+        Assignment("pi-1", "plant", 1, Do.TRIAL, "r1", 1e10, path, "ab" * 32), published.rollout
+    )
+    heard: list[Message] = []
+    desk = PahoBus(address=broker.address, client_id="desk")
+    desk.subscribe(topics.assignment("plant", "pi-1"), heard.append, qos=1)
+    await desk.start()
+    assert await desk.wait_connected(10)
+
+    for topic, said in {
+        topics.assignment_below("cloud", "plant", "pi-1"): payload,
+        topics.announcement("cloud", "plant"): encode(Announcement("plant", (path,))),
+    }.items():
+        desk.publish(Message(topic, said, qos=1, retain=True))
+
+    await eventually(lambda: heard, 10)
+    assert heard[0].payload == payload
+    wanted = [file.sha256 for file in entry(1).variants["cpu"].files.values()]
+    blobs = gateway.state / "updates" / "blobs"
+    await eventually(lambda: all((blobs / one).exists() for one in wanted), 20)
+    cloud.kill()
+    device = CatalogueDevice(tmp_path / "device", HttpMirror([gateway.url]), published.root)
+    await in_thread(device.catalogue.refresh)
+    assert await in_thread(device.catalogue.entry, path) == entry(1)
+    assert verified(payload, device.catalogue.rollout_keys, device="pi-1", region="plant")
+    device.store.close()
+    await desk.close()
+    assert gateway.stop() == 0

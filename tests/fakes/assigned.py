@@ -13,7 +13,7 @@ from runtime import topics
 from runtime.adapters.assignment_signatures import signed
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.control_latch import ControlLatch
-from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
+from runtime.adapters.memory_bus import LinkFaults, MemoryBroker, MemoryBus
 from runtime.adapters.metrics import TierMetrics
 from runtime.assignments import Assignment, Do
 from runtime.exchange.course import Identity
@@ -47,9 +47,16 @@ class Gateway:
         upstream: str = "cloud",
         below: tuple[str, ...] = (),
         max_places: int = 100,
+        max_queued_messages: int = 4096,
+        delay_s: float = 0.0,
     ) -> None:
         self.metrics = TierMetrics(Tier.REGIONAL)
-        self.bus = MemoryBus(here, client_id=site)
+        self.bus = MemoryBus(
+            here,
+            client_id=site,
+            link=LinkFaults(delay_s=delay_s),
+            max_queued_messages=max_queued_messages,
+        )
         self.up_bus = MemoryBus(above, client_id=f"{site}.up")
         self.switch = StopSwitch(
             Identity(Tier.REGIONAL, site, region),

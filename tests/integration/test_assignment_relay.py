@@ -190,3 +190,18 @@ async def test_of_too_many_devices_the_oldest_are_forgotten_and_counted(
     await eventually(lambda: len(device.heard) == 8)
     assert gateway.counted("forgotten") == 5
     assert gateway.relay.paths() == {"m/5.json", "m/6.json", "m/7.json"}
+
+
+async def test_what_a_full_send_queue_does_not_take_is_sent_later(
+    above: MemoryBroker, here: MemoryBroker, cloud: Desk, device: Desk, stack: AsyncExitStack,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("regional_gateway.assignment_relay.RETRY_S", 0.01)
+    for number in range(20):
+        cloud.say(assigned(1, site=f"pi-{number}"), site=f"pi-{number}")
+    gateway = await Gateway(above, here, tmp_path, max_queued_messages=2, delay_s=0.005).start(
+        stack
+    )
+
+    await eventually(lambda: len(device.heard) == 20)
+    assert gateway.counted("relayed") == 20

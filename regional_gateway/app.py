@@ -72,7 +72,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 updates.entries,
                 bus,
                 region=settings.region,
-                metrics=parts.metrics.updates,
+                metrics=parts.metrics.relays,
                 assigned=assignments.paths,
                 below=settings.below,
             )

@@ -19,7 +19,7 @@ from regional_gateway.entries import Entries
 from regional_gateway.mirror import Mirror
 from runtime import topics
 from runtime.adapters.backoff import Backoff
-from runtime.adapters.update_metrics import UpdateMetrics
+from runtime.adapters.relay_metrics import RelayMetrics
 from runtime.assignments import decode_announcement
 from runtime.errors import (
     ArtifactError,
@@ -52,7 +52,7 @@ class Prefetcher:
         bus: MessageBus,
         *,
         region: str,
-        metrics: UpdateMetrics,
+        metrics: RelayMetrics,
         assigned: Callable[[], Collection[str]],
         below: Sequence[str] = (),
         max_wait_s: float = MAX_WAIT_S,

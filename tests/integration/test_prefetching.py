@@ -103,7 +103,7 @@ async def stage(
         updates.entries,
         gateway.bus,
         region="r",
-        metrics=gateway.metrics.updates,
+        metrics=gateway.metrics.relays,
         assigned=gateway.relay.paths,
         below=below,
         max_wait_s=0.05,

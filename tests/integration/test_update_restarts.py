@@ -53,7 +53,7 @@ STAGES: dict[Execution, dict[str, Any]] = {
     # How the device is held at a stage, and what it says there.
     Execution.OFFERED: {},
     Execution.DOWNLOADING: {},
-    Execution.SHADOW: {"min_shadowed": 100_000},
+    Execution.VERIFIED: {"min_shadowed": 100_000},
     Execution.TRIAL: {"soak_s": 50.0},
     Execution.CONFIRMED: {},
 }

@@ -47,11 +47,25 @@ async def test_a_good_model_is_shadowed_tried_and_kept_under_load(plant: Plant) 
         "offered",
         "downloading",
         "verified",
-        "shadow",
         "trial",
         "confirmed",
     ]
     assert reports[-1].serving == plant.release(path).name
+
+
+async def test_a_model_that_was_assigned_to_shadow_goes_on_trial_at_once(plant: Plant) -> None:
+    path = plant.publish(1)
+    # By itself this device would keep it in shadow for ever.
+    async with plant.agent(plant.settings(min_shadowed=1_000_000)) as agent, Load(agent) as load:
+        plant.assign(1, path, do=Do.SHADOW)
+        await comes_to(agent, Execution.SHADOW)
+        await load.goes_on()
+        plant.assign(2, path)
+        await comes_to(agent, Execution.TRIAL)
+        await load.goes_on()
+
+        assert load.failed == []
+        assert serves(agent) == "v1"
 
 
 async def test_what_a_model_on_trial_cannot_answer_the_one_before_it_does(plant: Plant) -> None:

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.agent import Agent
 from edge_agent.updates.shelf import Shelf
 from fakes.blobs import Deed, Hostile, forbids, truncates
-from fakes.models import WEIGHTS
+from fakes.models import WEIGHTS, slow_model
 from fakes.updating import (
     Load,
     Plant,
@@ -88,6 +88,27 @@ async def test_a_device_that_lost_its_power_goes_on_where_it_was(
 
         assert load.failed == []
         assert serves(agent) == "v1"
+
+
+async def test_a_trial_is_judged_by_the_model_before_it_also_after_a_restart(
+    plant: Plant,
+) -> None:
+    path = plant.publish(1, onnx=slow_model(), golden=False)
+    slack: dict[str, Any] = {"latency_floor_ms": 0.5, "min_shadowed": 0}
+    patient = plant.settings(min_requests=100_000, **slack)
+    async with plant.agent(patient) as agent, Load(agent) as load:
+        await load.goes_on(100)
+        plant.assign(1, path)
+        await comes_to(agent, Execution.TRIAL)
+        await eventually((Path(patient.state.folder) / "trial.json").exists)
+        await disk_of(plant, agent, "after")
+
+    settings = plant.settings("after", min_requests=40, **slack)
+    async with plant.agent(settings) as agent, Load(agent) as load:
+        await comes_to(agent, Execution.ROLLED_BACK)
+
+        assert reason_of(agent).startswith("latency:")
+        assert (serves(agent), load.failed) == ("factory", [])
 
 
 async def test_a_model_that_kills_its_process_is_given_up_after_three_attempts(

@@ -116,12 +116,13 @@ class Updater:
 
         Raises:
             ReleaseError: nothing is there to go back to.
-            StorageError: it could not be written down; a model on trial answers no more, but comes
-                back with the next start.
+            StorageError: it could not be written down; what served before answers, until the next
+                start.
         """
         await self._stop_work()
-        self._exchange.go_back_at_once()
         name = self._shelf.name
+        # At once: the record may have to wait for a mirror that does not answer.
+        await self._exchange.follow_slot(take_back(self._shelf.store.record, name).slot(name))
         await self._exchange.commit(lambda record: take_back(record, name))
         await self._exchange.follow()
         self._metrics.count_fault(Fault.OPERATOR)

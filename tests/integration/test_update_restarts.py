@@ -44,9 +44,17 @@ async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
 
 
 async def disk_of(plant: Plant, agent: Agent, name: str) -> None:
-    """The disk as it would be if the device lost its power now."""
-    whole = Path(agent.settings.state.folder)
-    await asyncio.to_thread(shutil.copytree, whole, plant.folder / name)
+    """What a device has of models, as it would be if the power failed now."""
+    whole, copy = Path(agent.settings.state.folder), plant.folder / name
+    copy.mkdir()
+    assert agent.updater is not None
+    # Between two commits: what is there in the middle of one is the business of the store's tests.
+    async with agent.updater._exchange.turn:
+        for folder in ("models", "catalogue"):
+            await asyncio.to_thread(shutil.copytree, whole / folder, copy / folder)
+        for file in ("assignment", "trial.json"):
+            if (whole / file).exists():
+                shutil.copy(whole / file, copy / file)
 
 
 STAGES: dict[Execution, dict[str, Any]] = {
@@ -200,6 +208,22 @@ async def test_offline_a_trial_goes_back_by_itself_and_people_can_go_back_by_han
         assert counted(agent, 'tierwise_edge_update_faults_total{fault="operator"}') == 2
     async with plant.agent(settings) as agent:
         assert serves(agent) == "factory"
+
+
+async def test_nobody_waits_for_a_mirror_that_does_not_answer_to_go_back(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent() as agent, Load(agent) as load:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.CONFIRMED)
+        assert agent.updater is not None
+        async with agent.updater._exchange.turn:
+            going_back = asyncio.create_task(agent.updater.roll_back("now"))
+            await eventually(lambda: serves(agent) == "factory")
+            assert not going_back.done()
+        await going_back
+        await load.goes_on()
+
+        assert (state_of(agent), load.failed) == ("rolled_back", [])
 
 
 async def test_told_to_go_back_a_device_does_and_a_withdrawn_model_never_answers(

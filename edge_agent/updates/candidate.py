@@ -133,8 +133,11 @@ class Candidate:
         golden = found.folder / GOLDEN_NAME
         mismatch: ArtifactError | None = None
         if GOLDEN_NAME in self.release.files:
-            with golden.open("rb") as file:
-                contents = file.read(MAX_GOLDEN_BYTES + 1)
+            try:
+                with golden.open("rb") as file:
+                    contents = file.read(MAX_GOLDEN_BYTES + 1)
+            except OSError as error:
+                raise UnfitError(f"{golden} cannot be read: {error}", Fault.FILES_LOST) from error
             try:
                 check_golden(contents, found.manifest, backends, str(golden))
             except ArtifactError as error:

@@ -20,7 +20,7 @@ from runtime.adapters.backoff import Backoff
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.core.obeying import answering
-from runtime.core.releases import Record
+from runtime.core.releases import Record, Slot
 from runtime.errors import NoRoomError, StorageError
 from runtime.local_model import LocalResult
 from runtime.logs import get_logger
@@ -55,7 +55,7 @@ class Exchange:
         self._build, self._longest_wait_s = build, longest_wait_s
         self._clock, self._metrics = clock, metrics
         self._log = get_logger()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Served] = {}
         # Held by whoever changes the record.
         self.turn = asyncio.Lock()
         self.before: Served | None = None
@@ -111,11 +111,13 @@ class Exchange:
 
     async def follow(self) -> None:
         """Lets that answer which is on record, if another one does."""
-        serving = self.serving.current.release
-        if self.is_on_trial:
-            return
-        wanted = answering(self.shelf.slot)
-        if wanted is None or wanted.name == serving:
+        if not self.is_on_trial:
+            await self.follow_slot(self.shelf.slot)
+
+    async def follow_slot(self, slot: Slot) -> None:
+        """Lets that answer which a slot has for good, also one that is not on record yet."""
+        wanted = answering(slot)
+        if wanted is None or wanted.name == self.serving.current.release:
             self._drop_before()
         elif self.before is not None and self.before.release == wanted.name:
             self.put(self.before)
@@ -160,13 +162,14 @@ class Exchange:
 
     async def close(self) -> None:
         """Closes what does not answer."""
-        for task in tuple(self._tasks):
+        leaving = dict(self._leaving)
+        for task in leaving:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self.before is not None:
-            await self.before.halt()
-            await asyncio.to_thread(self.before.model.close)
+        if leaving:
+            await asyncio.wait(leaving)
+        for served in (*leaving.values(), *([self.before] if self.before else [])):
+            await served.halt()
+            await asyncio.to_thread(served.model.close)
 
     def _drop_before(self) -> None:
         before, self.before = self.before, None
@@ -184,5 +187,5 @@ class Exchange:
         if isinstance(served.model, WatchedModel):
             self._left.append(served.model.watch)
         task = asyncio.create_task(served.close(), name="updates.retire")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._leaving[task] = served
+        task.add_done_callback(self._leaving.pop)

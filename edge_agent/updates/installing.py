@@ -24,6 +24,7 @@ from edge_agent.updates.settings import UpdateSettings
 from edge_agent.updates.shadowing import Shadow
 from edge_agent.updates.shelf import UNUSABLE
 from edge_agent.updates.telling import Teller
+from edge_agent.updates.trial_file import Compared
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Assignment, Do
@@ -31,7 +32,7 @@ from runtime.core.activation import assign, stage
 from runtime.core.obeying import Standing, give_up, go_back, standing, withdraw
 from runtime.core.releases import Fault, Release
 from runtime.core.rollout_states import Execution
-from runtime.core.trial import Decision, Window, judge, slow_limit_ms
+from runtime.core.trial import Decision, Window, judge
 from runtime.errors import (
     ArtifactError,
     NoRoomError,
@@ -46,8 +47,8 @@ from runtime.ports import Clock
 
 ENGINE = "onnxruntime"
 T = TypeVar("T")
-# Told that a trial of this generation has begun, after those windows: before, and in shadow.
-OnTrial = Callable[[int, Window | None, Window | None], None]
+# Told that a trial has begun.
+OnTrial = Callable[[Compared], None]
 
 
 class Installer:
@@ -265,9 +266,8 @@ class Installer:
         before: Window | None = None
         if isinstance(base.model, WatchedModel):
             before = base.model.watch.window(self._settings.latency_floor_ms)
-        loaded.model.watch.slow_limit_ms = slow_limit_ms(before, self._settings.trial_limits())
         loaded.model.spare = base.model
         exchange.before = base
         exchange.put(new)
         self._teller.tell(Execution.TRIAL, seq=seq)
-        self._on_trial(generation, before, seen)
+        self._on_trial(Compared(generation, before, seen))

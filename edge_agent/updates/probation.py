@@ -10,15 +10,15 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from edge_agent.updates.counting import Watch
 from edge_agent.updates.exchange import Exchange
 from edge_agent.updates.settings import UpdateSettings
 from edge_agent.updates.telling import Teller
+from edge_agent.updates.trial_file import Compared, TrialFile
 from runtime.core.activation import confirm
 from runtime.core.obeying import give_up
 from runtime.core.releases import Record
 from runtime.core.rollout_states import Execution
-from runtime.core.trial import Decision, Verdict, Window, judge
+from runtime.core.trial import Decision, Verdict, judge, slow_limit_ms
 from runtime.errors import ReleaseError
 from runtime.logs import get_logger
 from runtime.ports import Clock
@@ -30,9 +30,8 @@ class Probation:
     Args:
         exchange: what answers.
         generation: of the trial.
-        watch: what it does.
-        before: what the model before it did; None where that is not known any more.
-        seen: what it did in shadow; None where it was in none.
+        compared: what it is compared with; None where that is on disk.
+        file: where that is kept.
         settings: when it is over.
         teller: tells of the end.
         clock: how long it lasts.
@@ -42,16 +41,17 @@ class Probation:
         self,
         exchange: Exchange,
         generation: int,
-        watch: Watch,
+        compared: Compared | None,
         *,
-        before: Window | None,
-        seen: Window | None,
+        file: TrialFile,
         settings: UpdateSettings,
         teller: Teller,
         clock: Clock,
     ) -> None:
-        self._exchange, self._generation, self._watch = exchange, generation, watch
-        self._before, self._seen, self._settings = before, seen, settings
+        self._exchange, self._generation = exchange, generation
+        # It answers since a moment ago.
+        self._watch = watch = exchange.watches[0]
+        self._compared, self._file, self._settings = compared, file, settings
         self._teller, self._clock = teller, clock
         self._began_s, self._num_looks = clock.monotonic_s(), 0
         self._has_trouble = asyncio.Event()
@@ -59,6 +59,7 @@ class Probation:
 
     async def run(self) -> None:
         """Judges again and again, and at once after a failure; returns when the trial is over."""
+        compared = await self._known()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.judge_interval_s):
@@ -68,7 +69,7 @@ class Probation:
             is_ours = slot.trial is not None and slot.trial.generation == self._generation
             if not is_ours or not self._exchange.is_on_trial:
                 return
-            verdict = self._judged()
+            verdict = self._judged(compared)
             try:
                 if await self._obeyed(verdict, slot.seq):
                     return
@@ -77,14 +78,25 @@ class Probation:
                 get_logger().info("trial.over", because=error.because)
                 return
 
-    def _judged(self) -> Verdict:
+    async def _known(self) -> Compared:
+        """What it is compared with, also in the next life."""
+        compared = self._compared
+        if compared is None:
+            compared = await asyncio.to_thread(self._file.read, self._generation)
+        else:
+            await asyncio.to_thread(self._file.write, compared)
+        limits = self._settings.trial_limits()
+        self._watch.slow_limit_ms = slow_limit_ms(compared.before, limits)
+        return compared
+
+    def _judged(self, compared: Compared) -> Verdict:
         window = self._watch.window()
-        if self._seen is not None:
-            num, num_agreed = self._seen.num_shadowed, self._seen.num_agreed
+        if compared.seen is not None:
+            num, num_agreed = compared.seen.num_shadowed, compared.seen.num_agreed
             window = replace(window, num_shadowed=num, num_agreed=num_agreed)
         elapsed_s = self._clock.monotonic_s() - self._began_s
         limits = self._settings.trial_limits()
-        verdict = judge(window, self._before, elapsed_s, limits, num_looks=self._num_looks)
+        verdict = judge(window, compared.before, elapsed_s, limits, num_looks=self._num_looks)
         self._num_looks = verdict.num_looks
         return verdict
 

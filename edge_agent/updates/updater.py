@@ -28,6 +28,7 @@ from edge_agent.updates.order_file import MAX_BYTES, OrderFile
 from edge_agent.updates.orders import Refused, check_time, read_order
 from edge_agent.updates.probation import Probation
 from edge_agent.updates.telling import HARD_FAULTS, Teller, shown
+from edge_agent.updates.trial_file import Compared, TrialFile
 from runtime import topics
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
@@ -36,7 +37,6 @@ from runtime.core.obeying import Standing, is_new, standing, take_back
 from runtime.core.releases import Fault
 from runtime.core.rollout_states import Execution
 from runtime.core.selection import CRASH_WINDOW_S
-from runtime.core.trial import Window
 from runtime.errors import (
     ReleaseError,
     SecurityError,
@@ -72,9 +72,10 @@ class Updater:
             clock=clock,
             metrics=metrics,
             open_candidate=open_candidate,
-            on_trial=self._begin_probation,
+            on_trial=self._on_trial,
         )
-        self._orders = OrderFile(Path(settings.state.folder))
+        self._folder = Path(settings.state.folder)
+        self._orders = OrderFile(self._folder)
         self._log = get_logger()
         self._inbox: bytes | None = None
         self._unread: bytes | None = None
@@ -99,7 +100,7 @@ class Updater:
         """Goes on with what was assigned before, and with what is heard from now on."""
         first = self._shelf.first
         if first is not None and first.generation is not None:
-            self._begin_probation(first.generation, None, None)
+            self._begin_probation(first.generation)
         self._main = self._task(self._run(), "updates")
 
     async def close(self) -> None:
@@ -115,12 +116,13 @@ class Updater:
 
         Raises:
             ReleaseError: nothing is there to go back to.
-            StorageError: it could not be written down; a model on trial answers no more, but comes
-                back with the next start.
+            StorageError: it could not be written down; what served before answers, until the next
+                start.
         """
         await self._stop_work()
-        self._exchange.go_back_at_once()
         name = self._shelf.name
+        # At once: the record may have to wait for a mirror that does not answer.
+        await self._exchange.follow_slot(take_back(self._shelf.store.record, name).slot(name))
         await self._exchange.commit(lambda record: take_back(record, name))
         await self._exchange.follow()
         self._metrics.count_fault(Fault.OPERATOR)
@@ -282,15 +284,16 @@ class Updater:
                 self._work.cancel()
         await _ended(self._work)
 
-    def _begin_probation(self, generation: int, before: Window | None, seen: Window | None) -> None:
+    def _on_trial(self, compared: Compared) -> None:
+        self._begin_probation(compared.generation, compared)
+
+    def _begin_probation(self, generation: int, compared: Compared | None = None) -> None:
         # One of an earlier trial sees that it is over.
-        watch = self._exchange.watches[0]
         probation = Probation(
             self._exchange,
             generation,
-            watch,
-            before=before,
-            seen=seen,
+            compared,
+            file=TrialFile(self._folder),
             settings=self._limits,
             teller=self.teller,
             clock=self._clock,

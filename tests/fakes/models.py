@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,33 @@ def linear_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
     checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def slow_model(size: int = 700, num_layers: int = 80) -> bytes:
+    """The usual answers after a lot of work."""
+    layers = [f"h{n}" for n in range(num_layers + 1)]
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "spread"], [layers[0]]),
+            *(
+                helper.make_node("MatMul", [one, "identity"], [other])
+                for one, other in itertools.pairwise(layers)
+            ),
+            helper.make_node("MatMul", [layers[-1], "w"], ["logits"]),
+        ],
+        "slow",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", NUM_FEATURES])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(LABELS)])],
+        [
+            numpy_helper.from_array(np.eye(NUM_FEATURES, size, dtype=np.float32), "spread"),
+            numpy_helper.from_array(np.eye(size, dtype=np.float32), "identity"),
+            numpy_helper.from_array(np.pad(WEIGHTS, ((0, size - NUM_FEATURES), (0, 0))), "w"),
+        ],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
     return bytes(model.SerializeToString())
 
 

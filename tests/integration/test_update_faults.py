@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from fakes.models import IR_VERSION, LABELS, NUM_FEATURES, OPSET, WEIGHTS, linear_model, manifest_of
+from fakes.models import WEIGHTS, linear_model, manifest_of, slow_model
 from fakes.rogue_models import EXIT, LEAK
 from fakes.updating import (
     Load,
@@ -42,33 +40,6 @@ async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
 def rogue(what: int) -> Callable[[], Tensors]:
     """An input that makes a rogue model do that, and on which the usual one is sure."""
     return lambda: {"x": np.array([[what, 0, 0]], np.float32)}
-
-
-def slow_model(size: int = 700, num_layers: int = 80) -> bytes:
-    """The usual answers after a lot of work."""
-    layers = [f"h{n}" for n in range(num_layers + 1)]
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["x", "spread"], [layers[0]]),
-            *(
-                helper.make_node("MatMul", [one, "identity"], [other])
-                for one, other in itertools.pairwise(layers)
-            ),
-            helper.make_node("MatMul", [layers[-1], "w"], ["logits"]),
-        ],
-        "slow",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", NUM_FEATURES])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(LABELS)])],
-        [
-            numpy_helper.from_array(np.eye(NUM_FEATURES, size, dtype=np.float32), "spread"),
-            numpy_helper.from_array(np.eye(size, dtype=np.float32), "identity"),
-            numpy_helper.from_array(np.pad(WEIGHTS, ((0, size - NUM_FEATURES), (0, 0))), "w"),
-        ],
-    )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
-    return bytes(model.SerializeToString())
 
 
 def golden_of_another() -> bytes:

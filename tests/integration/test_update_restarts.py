@@ -13,7 +13,7 @@ import pytest
 from edge_agent.agent import Agent
 from edge_agent.updates.shelf import Shelf
 from fakes.blobs import Deed, Hostile, forbids, truncates
-from fakes.models import WEIGHTS
+from fakes.models import WEIGHTS, slow_model
 from fakes.updating import (
     Load,
     Plant,
@@ -44,9 +44,17 @@ async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
 
 
 async def disk_of(plant: Plant, agent: Agent, name: str) -> None:
-    """The disk as it would be if the device lost its power now."""
-    whole = Path(agent.settings.state.folder)
-    await asyncio.to_thread(shutil.copytree, whole, plant.folder / name)
+    """What a device has of models, as it would be if the power failed now."""
+    whole, copy = Path(agent.settings.state.folder), plant.folder / name
+    copy.mkdir()
+    assert agent.updater is not None
+    # Between two commits: what is there in the middle of one is the business of the store's tests.
+    async with agent.updater._exchange.turn:
+        for folder in ("models", "catalogue"):
+            await asyncio.to_thread(shutil.copytree, whole / folder, copy / folder)
+        for file in ("assignment", "trial.json"):
+            if (whole / file).exists():
+                shutil.copy(whole / file, copy / file)
 
 
 STAGES: dict[Execution, dict[str, Any]] = {
@@ -88,6 +96,27 @@ async def test_a_device_that_lost_its_power_goes_on_where_it_was(
 
         assert load.failed == []
         assert serves(agent) == "v1"
+
+
+async def test_a_trial_is_judged_by_the_model_before_it_also_after_a_restart(
+    plant: Plant,
+) -> None:
+    path = plant.publish(1, onnx=slow_model(), golden=False)
+    slack: dict[str, Any] = {"latency_floor_ms": 0.5, "min_shadowed": 0}
+    patient = plant.settings(min_requests=100_000, **slack)
+    async with plant.agent(patient) as agent, Load(agent) as load:
+        await load.goes_on(100)
+        plant.assign(1, path)
+        await comes_to(agent, Execution.TRIAL)
+        await eventually((Path(patient.state.folder) / "trial.json").exists)
+        await disk_of(plant, agent, "after")
+
+    settings = plant.settings("after", min_requests=40, **slack)
+    async with plant.agent(settings) as agent, Load(agent) as load:
+        await comes_to(agent, Execution.ROLLED_BACK)
+
+        assert reason_of(agent).startswith("latency:")
+        assert (serves(agent), load.failed) == ("factory", [])
 
 
 async def test_a_model_that_kills_its_process_is_given_up_after_three_attempts(
@@ -179,6 +208,22 @@ async def test_offline_a_trial_goes_back_by_itself_and_people_can_go_back_by_han
         assert counted(agent, 'tierwise_edge_update_faults_total{fault="operator"}') == 2
     async with plant.agent(settings) as agent:
         assert serves(agent) == "factory"
+
+
+async def test_nobody_waits_for_a_mirror_that_does_not_answer_to_go_back(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent() as agent, Load(agent) as load:
+        plant.assign(1, path)
+        await comes_to(agent, Execution.CONFIRMED)
+        assert agent.updater is not None
+        async with agent.updater._exchange.turn:
+            going_back = asyncio.create_task(agent.updater.roll_back("now"))
+            await eventually(lambda: serves(agent) == "factory")
+            assert not going_back.done()
+        await going_back
+        await load.goes_on()
+
+        assert (state_of(agent), load.failed) == ("rolled_back", [])
 
 
 async def test_told_to_go_back_a_device_does_and_a_withdrawn_model_never_answers(

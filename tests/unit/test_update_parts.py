@@ -15,6 +15,7 @@ from edge_agent.updates.counting import MIN_TIMES, Watch, WatchedLog
 from edge_agent.updates.order_file import MAX_BYTES, OrderFile
 from edge_agent.updates.settings import UpdateSettings
 from edge_agent.updates.telling import MAX_REASON, Tale, Teller
+from edge_agent.updates.trial_file import Compared, TrialFile
 from fakes.clock import FakeClock
 from fakes.tiers import ListLog, manifest
 from runtime.adapters.metrics import TierMetrics
@@ -22,6 +23,7 @@ from runtime.assignments import DeviceReport, decode_report
 from runtime.core.confidence import confidence_of_batch
 from runtime.core.releases import Fault
 from runtime.core.rollout_states import Execution
+from runtime.core.trial import Window
 from runtime.errors import SettingsError
 from runtime.exchange.course import Identity
 from runtime.local_model import LocalResult
@@ -184,6 +186,30 @@ def test_an_assignment_that_cannot_be_kept_or_read_harms_nobody(tmp_path: Path) 
 
     orders.write(b"one")
     assert orders.read() is None
+
+
+def test_what_a_trial_is_compared_with_is_that_of_the_same_trial(tmp_path: Path) -> None:
+    file = TrialFile(tmp_path)
+    assert file.read(3) == Compared(3)
+    compared = Compared(3, Window(num_requests=9, p95_ms=1.5), Window(num_shadowed=5))
+    file.write(compared)
+
+    assert file.read(3) == compared
+    assert file.read(4) == Compared(4)
+
+
+@pytest.mark.parametrize("contents", [b"", b"{}", b"\xff", b'{"generation": 3, "before": 1}'])
+def test_one_that_is_damaged_is_as_good_as_none(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "trial.json").write_bytes(contents)
+
+    assert TrialFile(tmp_path).read(3) == Compared(3)
+
+
+def test_one_that_cannot_be_written_harms_nobody(tmp_path: Path) -> None:
+    (tmp_path / "trial.json").mkdir()
+    TrialFile(tmp_path).write(Compared(3))
+
+    assert TrialFile(tmp_path).read(3) == Compared(3)
 
 
 class Told:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ from runtime.ports import AuditRecord, DecisionLog, DecisionRecord
 # Of so many runs the 95th percentile is known well enough.
 MAX_TIMES = 1024
 MIN_TIMES = 20
+LEARNED_FROM = 200
 _PARTS = {
     "requests": ("invalid", "errors", "escalated", "slow"),
     "shadowed": ("disagreed",),
@@ -28,12 +29,41 @@ _COUNTS = tuple(name for name in Counted.__struct_fields__ if name not in ("rele
 OnRan = Callable[[Tensors, LocalResult], None]
 
 
+class Usual:
+    """What a run takes on this device, learned once in the life of a process.
+
+    Releases that answer one after the other are held to the same limit, so that their counts of
+    slow runs can be compared: the 95th percentile of the first ``LEARNED_FROM`` runs, or
+    ``floor_ms``, times ``max_slowdown``.
+    """
+
+    def __init__(self, max_slowdown: float = 1.25, floor_ms: float = 2.0) -> None:
+        self._max_slowdown, self._floor_ms = max_slowdown, floor_ms
+        self._times_ms: list[float] = []
+        self.limit_ms: float | None = None
+
+    def is_slow(self, took_ms: float) -> bool:
+        """Whether a run was slow; none is before that is known."""
+        if self.limit_ms is not None:
+            return took_ms > self.limit_ms
+        self._times_ms.append(took_ms)
+        if len(self._times_ms) == LEARNED_FROM:
+            self.limit_ms = max(_p95(self._times_ms), self._floor_ms) * self._max_slowdown
+            self._times_ms.clear()
+        return False
+
+
 @dataclass(eq=False)
 class Watch:
-    """The counts of one release since it was loaded; those of ``Window`` are about its runs."""
+    """The counts of one release since it was loaded; those of ``Window`` are about its runs.
+
+    ``slow`` is by what is ``usual`` on this device, ``over_limit`` by the limit of a trial.
+    """
 
     release: str
     slow_limit_ms: float | None = None
+    usual: Usual = field(default_factory=Usual)
+    over_limit: int = 0
     requests: int = 0
     invalid: int = 0
     errors: int = 0
@@ -54,7 +84,8 @@ class Watch:
         if not result.confidence.is_valid:
             self.invalid += 1
             self._tell()
-        self.slow += self.slow_limit_ms is not None and took_ms > self.slow_limit_ms
+        self.over_limit += self.slow_limit_ms is not None and took_ms > self.slow_limit_ms
+        self.slow += self.usual.is_slow(took_ms)
 
     def failed(self) -> None:
         """A run that gave nothing."""
@@ -65,6 +96,7 @@ class Watch:
     def late(self) -> None:
         """A run that was not done in time: that is slow by any limit."""
         self.requests += 1
+        self.over_limit += 1
         self.slow += 1
 
     def _tell(self) -> None:
@@ -76,7 +108,7 @@ class Watch:
         """Of the latest runs; None where there were too few."""
         if len(self.times_ms) < MIN_TIMES:
             return None
-        return sorted(self.times_ms)[int(0.95 * (len(self.times_ms) - 1))]
+        return _p95(self.times_ms)
 
     def window(self, floor_ms: float = 0.0) -> Window:
         """The counts so far; runs up to ``floor_ms`` count as equally fast."""
@@ -87,7 +119,7 @@ class Watch:
             num_errors=self.errors,
             # It is counted at the end of a request, and its run before that.
             num_escalated=min(self.escalated, self.requests),
-            num_slow=self.slow,
+            num_slow=self.over_limit,
             p95_ms=None if p95_ms is None else max(p95_ms, floor_ms),
         )
 
@@ -115,6 +147,10 @@ def added(before: Counted | None, more: Counted) -> Counted:
     return Counted(
         more.release, 0.0, **{name: getattr(so_far, name) + getattr(more, name) for name in _COUNTS}
     )
+
+
+def _p95(times_ms: Collection[float]) -> float:
+    return sorted(times_ms)[int(0.95 * (len(times_ms) - 1))]
 
 
 class WatchedModel(LocalModel):

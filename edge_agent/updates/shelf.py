@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edge_agent.settings import EdgeSettings
-from edge_agent.updates.counting import Watch, WatchedModel
+from edge_agent.updates.counting import Usual, Watch, WatchedModel
 from runtime.adapters.artifacts import read_manifest, sha256_of
 from runtime.adapters.filesystem import LocalFiles
 from runtime.adapters.metrics import TierMetrics
@@ -69,6 +69,8 @@ class Shelf:
     def __init__(self, settings: EdgeSettings, clock: Clock, metrics: TierMetrics) -> None:
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._log = get_logger()
+        limits = settings.updates
+        self._usual = Usual(limits.max_slowdown, limits.latency_floor_ms)
         self._store: ModelStore | None = None
         self.name, self._factory = "", ""
         self.first: Loaded | None = None
@@ -221,7 +223,7 @@ class Shelf:
             self._clock,
             self._metrics,
         )
-        model.watch = Watch(release)
+        model.watch = Watch(release, usual=self._usual)
         return model
 
     def _gearbox(self, release: Release, folder: Path, model: WatchedModel) -> Gearbox:

@@ -158,11 +158,16 @@ def _judge(metric: Metric, settings: GateSettings, alarm_at: float, sure_at: flo
         verdict = Verdict.HEALTHY
     else:
         verdict = Verdict.PENDING if is_enough else Verdict.INSUFFICIENT
+    why = (
+        f"{ratio:.2f} times as often as before, at most {upper:.2f} "
+        f"(z {z:.2f}, alarm at {alarm_at:.2f}, {num_events} events)"
+    )
+    if not num_events:
+        why = f"none before or after; surely below {rate_upper:.2%} of requests"
     return Finding(
         metric.name,
         verdict,
-        f"{metric.name}: {verdict}, {ratio:.2f} times as often as before, at most {upper:.2f} "
-        f"(z {z:.2f}, alarm at {alarm_at:.2f}, {num_events} events)",
+        f"{metric.name}: {verdict}, {why}",
         ratio=ratio,
         upper=upper,
         z=z,

@@ -19,6 +19,7 @@ from fakes.updating import (
     reports_of,
     serves,
 )
+from runtime.assignments import Do
 from runtime.core.rollout_states import Execution
 from runtime.messages import Outcome
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.settings import EdgeSettings
-from edge_agent.updates.counting import MIN_TIMES, Watch, WatchedLog
+from edge_agent.updates.counting import LEARNED_FROM, MIN_TIMES, Usual, Watch, WatchedLog
 from edge_agent.updates.order_file import MAX_BYTES, OrderFile
 from edge_agent.updates.settings import UpdateSettings
 from edge_agent.updates.telling import MAX_REASON, Tale, Teller
@@ -91,6 +91,19 @@ def test_whatever_happens_the_counts_fit_together(happened: list[str]) -> None:
     assert window.num_errors == happened.count("failed")
     assert window.num_slow == happened.count("slow") + happened.count("late")
     assert window.num_escalated <= window.num_requests
+
+
+def test_releases_are_held_to_the_same_limit_whoever_answers() -> None:
+    usual = Usual(max_slowdown=1.25, floor_ms=2.0)
+    first, second = Watch("a", usual=usual), Watch("b", usual=usual)
+    for _ in range(LEARNED_FROM):
+        first.ran(result(4.0))
+    for watch in (first, second):
+        watch.ran(result(4.9))
+        watch.ran(result(5.1))
+
+    assert usual.limit_ms == 5.0
+    assert (first.slow, second.slow) == (1, 1)
 
 
 @given(runs, runs)

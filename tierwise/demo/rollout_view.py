@@ -90,5 +90,5 @@ def _judged(status: dict[str, Any]) -> Text:
     if found is None:
         return Text("no look at the figures yet", style="dim")
     lines = [f"look {found['look'] + 1}: {found['verdict']}"]
-    lines += [f"  {plain(one['metric'])}: {plain(one['why'])}" for one in found["findings"]]
+    lines += [f"  {plain(one['why'])}" for one in found["findings"]]
     return Text("\n".join(lines), style="red" if found["verdict"] == "breach" else "dim")

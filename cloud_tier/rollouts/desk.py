@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.controller import Controller, folded
 from cloud_tier.rollouts.requests import CommandRequest, StartRequest, settings_of
-from cloud_tier.rollouts.store import Kept
 from runtime.core.rollout_events import (
     Actor,
     AnyAction,

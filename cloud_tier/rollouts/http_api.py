@@ -24,10 +24,10 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from cloud_tier.rollouts.committing import AuditRow
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk
 from cloud_tier.rollouts.requests import MAX_BODY_BYTES, CommandRequest, StartRequest
-from cloud_tier.rollouts.store import AuditRow
 from cloud_tier.rollouts.views import ENDED, audit_line, device_line, status, summary
 from runtime.errors import OverloadedError, RequestError, TierwiseError, public
 

@@ -17,15 +17,14 @@ from typing import NamedTuple
 import msgspec
 
 from cloud_tier.rollouts.assigning import device_id
+from cloud_tier.rollouts.reports import checked
 from runtime.adapters.sqlite_file import SqliteFile
 from runtime.assignments import Counted, DeviceReport, decode_report, encode
-from runtime.errors import MalformedBodyError, RequestError, StorageError
+from runtime.errors import RequestError, StorageError
 
 MAX_DEVICES = 100_000
 # Reports that wait for the next step; a device repeats what it says until it changes.
 MAX_HEARD = 20_000
-# Requests of one window, and the number up to which assignments are believed to have been counted.
-_MAX_REQUESTS, _MAX_SEQ = 10**9, 2**52
 _WINDOW = 62
 _COUNTS = (
     "requests", "failed", "escalated", "slow", "shadowed", "disagreed", "audited", "audited_wrong",
@@ -281,28 +280,3 @@ class Register:
             f"ON CONFLICT (device, release, bucket_s) DO UPDATE SET {added}",
             (device, counted.release, bucket_s, *values),
         )
-
-
-def checked(body: bytes, origin: str) -> DeviceReport:
-    """A report that can be, of the device for whom its sender speaks.
-
-    Raises:
-        MalformedBodyError: it is none, or its numbers cannot be.
-        RequestError: it is about another device.
-    """
-    report = decode_report(body)
-    named = device_id(report.region, report.device)
-    if named != origin:
-        raise RequestError(f"{origin[:129]} speaks for {named}: a device reports of itself alone")
-    if report.seq > _MAX_SEQ:
-        raise MalformedBodyError(f"{named} has heard assignment {report.seq}: nobody counts so far")
-    for counted in report.counted:
-        parts = (counted.errors, counted.invalid, counted.escalated, counted.slow)
-        fits = (
-            max(parts) <= counted.requests <= _MAX_REQUESTS
-            and counted.disagreed <= counted.shadowed <= _MAX_REQUESTS
-            and counted.audited_wrong <= counted.audited <= _MAX_REQUESTS
-        )
-        if not fits:
-            raise MalformedBodyError(f"{named} counts more of {counted.release[:12]} than it had")
-    return report

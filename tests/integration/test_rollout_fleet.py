@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -295,7 +296,7 @@ async def test_what_is_not_known_here_is_nothing_to_follow(fleet: Fleet) -> None
     await eventually(lambda: sum(bool(one.obeyed) for one in fleet.devices) == 3)
     (one, *_) = [one for one in fleet.devices if one.obeyed]
     before = (await fleet.kept()).rollout.devices[f"{one.region}/{one.site}"]
-    later = {"state": "sublimated", "fault": "flood", "serving": digest(1)}
+    later: dict[str, Any] = {"state": "sublimated", "fault": "flood", "serving": digest(1)}
     fleet.send(one.report(**later))
     fleet.send(one.report(**{**later, "seq": 0}))
     await eventually(lambda: len(fleet.words) == 2)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk, done
+from cloud_tier.rollouts.experiment_arms import Arms
 from cloud_tier.rollouts.experiment_states import (
     CONTROL,
     ArmState,
@@ -28,34 +29,18 @@ from cloud_tier.rollouts.experiment_states import (
     values_of,
 )
 from cloud_tier.rollouts.experiment_store import ExperimentStore
-from cloud_tier.rollouts.hearing import beat_of, candidate
+from cloud_tier.rollouts.hearing import candidate
 from cloud_tier.rollouts.requests import CommandRequest, StartRequest
-from runtime.core.cohorts import Device
 from runtime.core.experiment import Outcome, answer, arm_of
-from runtime.core.gate import GateSettings
 from runtime.core.rollout_events import (
     Actor,
-    AnyEvent,
     Ask,
     Command,
-    Heartbeats,
     Role,
-    Start,
-    TakeOver,
 )
-from runtime.core.rollout_settings import RolloutSettings
-from runtime.core.rollout_states import ACTIVE, STAGES, Execution, Phase, Rollout
-from runtime.errors import RequestError, RolloutError, UnknownRolloutError
+from runtime.core.rollout_states import ACTIVE, STAGES, Execution, Phase
+from runtime.errors import RequestError, RolloutError
 
-# Beyond every experiment: the gate of its rollouts is never asked.
-_NEVER_S = 365 * 86_400.0
-_ARM_SETTINGS = RolloutSettings(
-    shares=(1.0,),
-    alpha_shares=(1.0,),
-    gate=GateSettings(looks_s=(_NEVER_S,)),
-    shadow=None,
-    fill_s=_NEVER_S,
-)
 _log = structlog.get_logger()
 
 
@@ -71,6 +56,7 @@ class Experiments:
     def __init__(self, controller: Controller, desk: Desk, *, retention_s: float) -> None:
         self._controller, self._desk, self._retention_s = controller, desk, retention_s
         self.store = ExperimentStore(controller.store.file)
+        self._arms = Arms(controller)
 
     async def start(self, request: ExperimentRequest) -> ExperimentState:
         """Divides the devices that have the control's version among the arms, and begins.
@@ -116,7 +102,11 @@ class Experiments:
                 request.why,
             )  # fmt: skip
             await self.store.add(control.name, state)
-            await self._begin(state)
+            for other in await control.store.live():
+                if other.rollout.model == request.model:
+                    # Devices are to serve something else now, and that is no failure of it.
+                    await control.store.retire(control.name, other.rollout.id)
+            await self._arms.begin(state)
             await control.send()
             return state
 
@@ -182,7 +172,7 @@ class Experiments:
                     await self._look(state)
 
     async def _look(self, state: ExperimentState) -> None:
-        rollouts = await self._begin(state)
+        rollouts = await self._arms.begin(state)
         for arm, kept in rollouts.items():
             if kept.rollout.phase not in (*STAGES, Phase.PAUSED):
                 why = f"{arm} is {kept.rollout.phase}: {kept.rollout.id} says why"
@@ -227,47 +217,6 @@ class Experiments:
             if values is not None:
                 found[device] = values
         return found
-
-    async def _begin(self, state: ExperimentState) -> dict[str, Kept]:
-        """The rollouts of all arms; what a crash has kept from beginning begins."""
-        found: dict[str, Kept] = {}
-        for name, arm in state.arms.items():
-            if not arm.rollout:
-                continue
-            try:
-                kept = await self._controller.store.get(arm.rollout)
-            except UnknownRolloutError:
-                kept = await self._draft(state, name, arm)
-            if kept.rollout.phase is Phase.DRAFT:
-                kept = await self._begin_arm(state, name, kept)
-            found[name] = kept
-        return found
-
-    async def _draft(self, state: ExperimentState, name: str, arm: ArmState) -> Kept:
-        control = self._controller
-        entry = await control.catalogue.entry(state.model, arm.version)
-        rollout = Rollout(
-            arm.rollout, state.model, entry.path, arm.rollout, _ARM_SETTINGS, holder=control.name
-        )
-        why = f"arm {name} of {state.id}: {state.why}"[:500]
-        kept = Kept(rollout, entry, control.clock.wall_s(), state.by, why, is_closed=True)
-        await control.store.add(control.name, kept)
-        return kept
-
-    async def _begin_arm(self, state: ExperimentState, name: str, kept: Kept) -> Kept:
-        control, now_s = self._controller, self._controller.clock.wall_s()
-        own = [device for device, arm in state.devices.items() if arm == name]
-        rows = await control.register.some(own)
-        actor = Actor(Role.OPERATOR, state.by)
-        since_s = now_s - kept.rollout.settings.offline_after_s
-        events: list[AnyEvent] = [
-            TakeOver(control.name),
-            Ask(Command.APPROVE, actor, kept.why),
-            Start(actor, tuple(Device(row.id, row.region, row.hardware) for row in rows)),
-            Heartbeats(tuple(beat_of(kept, row, ()) for row in rows if row.heard_s >= since_s)),
-        ]
-        after, actions = done(kept, events, now_s)
-        return await control.commit(kept, after, actions)
 
     async def _end(
         self, state: ExperimentState, who: str, why: str, how: str, *, keeps: str = ""

@@ -69,7 +69,8 @@ def events_of(
             joins[one.device] = Join(new)
         else:
             reports += _reports(kept, one, steps[one.device])
-        beats[one.device] = beat_of(kept, row, steps[one.device])
+        if now_s - one.said_s <= rollout.settings.offline_after_s:
+            beats[one.device] = beat_of(kept, row, steps[one.device])
     events = [*joins.values(), *reports]
     return [*events, Heartbeats(tuple(beats.values()))] if beats else events
 

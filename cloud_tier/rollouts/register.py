@@ -49,10 +49,14 @@ class DeviceRow(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A report that is to be stepped through; ``number`` grows in the order of arrival."""
+    """A report that is to be stepped through; ``number`` grows in the order of arrival.
+
+    ``said_s`` is when the device said it: what has waited in an outbox is no sign of life.
+    """
 
     number: int
     device: str
+    said_s: float
     report: DeviceReport
 
 
@@ -115,11 +119,11 @@ class Register:
 
     async def waiting(self, limit: int) -> list[Heard]:
         """Reports that no rollout has seen, the oldest first."""
-        query = "SELECT number, device, body FROM heard ORDER BY number LIMIT ?"
+        query = "SELECT number, device, said_s, body FROM heard ORDER BY number LIMIT ?"
         rows = await self._file.run(
             lambda connection: connection.execute(query, (limit,)).fetchall()
         )
-        return [Heard(number, device, decode_report(body)) for number, device, body in rows]
+        return [Heard(num, one, at_s, decode_report(body)) for num, one, at_s, body in rows]
 
     async def done(self, number: int) -> None:
         """Every rollout has seen those up to here."""
@@ -212,7 +216,9 @@ class Register:
         if is_latest:
             is_near = report.epoch == epoch and ahead < _WINDOW
             numbers = (numbers << ahead if is_near else 0) % 2**_WINDOW | 1
-            self._keep_latest(connection, device, report, (numbers, seq, max(heard_s, said_s)))
+            self._keep_latest(
+                connection, device, report, (numbers, seq, max(heard_s, said_s), said_s)
+            )
         else:
             query = "UPDATE devices SET numbers = ?, seq = max(seq, ?) WHERE id = ?"
             connection.execute(query, (numbers | 1 << -ahead, report.seq, device))
@@ -225,9 +231,9 @@ class Register:
         connection: sqlite3.Connection,
         device: str,
         report: DeviceReport,
-        kept: tuple[int, int, float],
+        kept: tuple[int, int, float, float],
     ) -> None:
-        numbers, seq, heard_s = kept
+        numbers, seq, heard_s, said_s = kept
         connection.execute(
             "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -250,7 +256,10 @@ class Register:
         if num >= MAX_HEARD:
             raise StorageError(f"{num} reports of devices wait already")
         bare = msgspec.structs.replace(report, counted=())
-        connection.execute("INSERT INTO heard (device, body) VALUES (?, ?)", (device, encode(bare)))
+        connection.execute(
+            "INSERT INTO heard (device, said_s, body) VALUES (?, ?, ?)",
+            (device, said_s, encode(bare)),
+        )
 
     def _count(
         self,

@@ -205,13 +205,28 @@ async def test_nobody_joins_an_arm_later_and_no_rollout_interferes(
     assert not away.obeyed
 
 
+async def test_an_earlier_rollout_is_not_blamed_for_what_an_experiment_does(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    await fleet.baseline()
+    await fleet.service.start()
+    await fleet.until("done")
+    await experiments.start(asked(control=ArmRequest(2), arms=(ArmRequest(3),)))
+    await fleet.pass_time()
+
+    earlier = (await fleet.kept()).rollout
+
+    assert {one.serving for one in fleet.devices} == {digest(2), digest(3)}
+    assert not any(one.has_failed for one in earlier.devices.values())
+
+
 async def test_what_a_crash_kept_from_beginning_begins(
     fleet: Fleet, experiments: Experiments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def crash(*_: object) -> dict[str, object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "_begin", crash)
+    monkeypatch.setattr(experiments._arms, "begin", crash)
     with pytest.raises(KeyboardInterrupt):
         await experiments.start(asked())
     assert await fleet.service.store.all() == []

@@ -17,11 +17,12 @@ import structlog
 from msgspec.structs import replace
 
 from cloud_tier.rollouts.catalogue import CatalogueReader
+from cloud_tier.rollouts.committing import Change, Kept
 from cloud_tier.rollouts.figures import figures_of, shadow_figures_of
 from cloud_tier.rollouts.hearing import beat_of, candidate, events_of
 from cloud_tier.rollouts.register import Register
 from cloud_tier.rollouts.sending import Post
-from cloud_tier.rollouts.store import Change, Kept, RolloutStore
+from cloud_tier.rollouts.store import RolloutStore
 from runtime.adapters.off_loop import in_thread
 from runtime.core.cohorts import Device
 from runtime.core.rollout import conflicts, outstanding, step

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.controller import Controller, folded
 from cloud_tier.rollouts.requests import CommandRequest, StartRequest, settings_of
-from cloud_tier.rollouts.store import Kept
 from runtime.core.rollout_events import (
     Actor,
     AnyAction,
@@ -65,7 +65,7 @@ class Desk:
             # So that what cannot begin is not drafted either.
             await self._check_alone(kept)
             events = await self._beginning(kept, request.by, request.why)
-            after, actions = _done(kept, events, now_s)
+            after, actions = done(kept, events, now_s)
             await control.store.add(control.name, kept)
             await self._end_earlier(kept)
             kept = await control.commit(kept, after, actions)
@@ -93,7 +93,7 @@ class Desk:
                     raise RolloutError(f"{kept.by} has drafted it: somebody else approves")
                 await self._check_alone(kept)
                 events = await self._beginning(kept, request.by, request.why)
-            after, actions = _done(kept, events, control.clock.wall_s())
+            after, actions = done(kept, events, control.clock.wall_s())
             if ask.command is Command.APPROVE:
                 await self._end_earlier(kept)
             kept = await control.commit(kept, after, actions)
@@ -129,7 +129,7 @@ class Desk:
                 await control.store.retire(control.name, other.rollout.id)
                 continue
             ask = Ask(Command.SUPERSEDE, actor, f"{kept.rollout.id} begins")
-            after, actions = _done(other, [ask], control.clock.wall_s())
+            after, actions = done(other, [ask], control.clock.wall_s())
             await control.commit(other, after, actions)
 
 
@@ -137,7 +137,7 @@ def _is_same_model(one: Kept, other: Kept) -> bool:
     return (one.rollout.model, one.entry.region) == (other.rollout.model, other.entry.region)
 
 
-def _done(kept: Kept, events: list[AnyEvent], now_s: float) -> tuple[Rollout, list[AnyAction]]:
+def done(kept: Kept, events: list[AnyEvent], now_s: float) -> tuple[Rollout, list[AnyAction]]:
     """A rollout after what was asked for.
 
     Raises:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.register import Register, Sums
-from cloud_tier.rollouts.store import Kept
 from runtime.core.before_after import Counts
 from runtime.core.gate import Metric
 from runtime.core.rollout_events import Figures, Measure, ShadowFigures

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.register import DeviceRow, Heard
-from cloud_tier.rollouts.store import Kept
 from runtime.catalogue import CatalogueEntry
 from runtime.core.cohorts import Device
 from runtime.core.rollout_events import AnyEvent, Beat, Heartbeats, Join, Report
@@ -62,13 +62,15 @@ def events_of(
         if row is None:
             continue
         if one.device not in rollout.devices:
-            new = candidate(row, kept.entry, now_s) if rollout.phase in RUNNING else None
+            is_open = rollout.phase in RUNNING and not kept.is_closed
+            new = candidate(row, kept.entry, now_s) if is_open else None
             if new is None or new.left_out:
                 continue
             joins[one.device] = Join(new)
         else:
             reports += _reports(kept, one, steps[one.device])
-        beats[one.device] = beat_of(kept, row, steps[one.device])
+        if now_s - one.said_s <= rollout.settings.offline_after_s:
+            beats[one.device] = beat_of(kept, row, steps[one.device])
     events = [*joins.values(), *reports]
     return [*events, Heartbeats(tuple(beats.values()))] if beats else events
 

@@ -18,25 +18,23 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from cloud_tier.rollouts.committing import AuditRow
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk
-from cloud_tier.rollouts.requests import MAX_BODY_BYTES, CommandRequest, StartRequest
-from cloud_tier.rollouts.store import AuditRow
+from cloud_tier.rollouts.http_parts import json_response, number, read_body, told
+from cloud_tier.rollouts.requests import CommandRequest, StartRequest
 from cloud_tier.rollouts.views import ENDED, audit_line, device_line, status, summary
-from runtime.errors import OverloadedError, RequestError, TierwiseError, public
+from runtime.errors import OverloadedError
 
-T = TypeVar("T")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_WATCHERS = 64
 MAX_LINES = 1000
 _POLL_S, _KEEP_ALIVE_S, _WRITE_S = 2.0, 15.0, 30.0
-_JSON = "application/json"
 
 
 class RolloutApi:
@@ -54,54 +52,50 @@ class RolloutApi:
     def add_routes(self, app: web.Application) -> None:
         """Serves them from this application."""
         add = app.router.add_route
-        add("GET", "/rollouts", self._told(self._list))
-        add("POST", "/rollouts", self._told(self._start))
-        add("GET", "/rollout-devices", self._told(self._devices))
-        add("GET", "/rollouts/{id}", self._told(self._show))
-        add("GET", "/rollouts/{id}/history", self._told(self._history))
-        add("GET", "/rollouts/{id}/events", self._told(self._events))
-        add("POST", "/rollouts/{id}/{command}", self._told(self._command))
-
-    def _told(self, handler: Handler) -> Handler:
-        async def handled(request: web.Request) -> web.StreamResponse:
-            try:
-                self._check(request)
-                return await handler(request)
-            except TierwiseError as error:
-                return _error(error)
-
-        return handled
+        add("GET", "/rollouts", told(self._check, self._list))
+        add("POST", "/rollouts", told(self._check, self._start))
+        add("GET", "/rollout-devices", told(self._check, self._devices))
+        add("GET", "/rollouts/{id}", told(self._check, self._show))
+        add("GET", "/rollouts/{id}/history", told(self._check, self._history))
+        add("GET", "/rollouts/{id}/events", told(self._check, self._events))
+        add("POST", "/rollouts/{id}/{command}", told(self._check, self._command))
 
     async def _list(self, _: web.Request) -> web.Response:
-        return _json({"rollouts": [summary(one) for one in await self._controller.store.all()]})
+        return json_response(
+            {"rollouts": [summary(one) for one in await self._controller.store.all()]}
+        )
 
     async def _devices(self, _: web.Request) -> web.Response:
         rows = await self._controller.register.devices()
-        return _json({"devices": [device_line(row) for row in rows]})
+        return json_response({"devices": [device_line(row) for row in rows]})
 
     async def _start(self, request: web.Request) -> web.Response:
-        return _json(status(await self._desk.start(await _body(request, StartRequest))), 201)
+        return json_response(
+            status(await self._desk.start(await read_body(request, StartRequest))), 201
+        )
 
     async def _show(self, request: web.Request) -> web.Response:
         kept = await self._controller.store.get(request.match_info["id"])
-        return _json(status(kept, with_devices=request.query.get("devices") == "1"))
+        return json_response(status(kept, with_devices=request.query.get("devices") == "1"))
 
     async def _command(self, request: web.Request) -> web.Response:
-        asked = await _body(request, CommandRequest)
+        asked = await read_body(request, CommandRequest)
         name = request.match_info["command"]
-        return _json(status(await self._desk.command(request.match_info["id"], name, asked)))
+        return json_response(
+            status(await self._desk.command(request.match_info["id"], name, asked))
+        )
 
     async def _history(self, request: web.Request) -> web.Response:
         rollout_id = request.match_info["id"]
-        after, limit = _number(request, "after", 0), _number(request, "limit", MAX_LINES)
+        after, limit = number(request, "after", 0), number(request, "limit", MAX_LINES)
         await self._controller.store.get(rollout_id)
         rows = await self._controller.store.history(rollout_id, after, min(limit, MAX_LINES))
-        return _json({"history": [audit_line(row) for row in rows]})
+        return json_response({"history": [audit_line(row) for row in rows]})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         rollout_id = request.match_info["id"]
         await self._controller.store.get(rollout_id)
-        after = _number(request, "after", 0)
+        after = number(request, "after", 0)
         said = request.headers.get("Last-Event-ID", "")
         if said.isascii() and said.isdigit() and len(said) < 16:  # noqa: PLR2004 digits of a number
             after = int(said)
@@ -148,36 +142,6 @@ class RolloutApi:
                     await changed.wait()
             except TimeoutError:
                 continue
-
-
-async def _body(request: web.Request, kind: type[T]) -> T:
-    if request.content_type != _JSON:
-        raise RequestError(f"send {_JSON} (Content-Type), not {request.content_type[:60]}")
-    contents = await request.content.read(MAX_BODY_BYTES + 1)
-    while len(contents) <= MAX_BODY_BYTES and (more := await request.content.read(MAX_BODY_BYTES)):
-        contents += more
-    if len(contents) > MAX_BODY_BYTES:
-        raise RequestError(f"a request has at most {MAX_BODY_BYTES} bytes")
-    try:
-        return msgspec.json.decode(contents, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"the request is not understood: {error}") from error
-
-
-def _number(request: web.Request, name: str, default: int) -> int:
-    text = request.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 16):  # noqa: PLR2004 as above
-        raise RequestError(f"{name} is a whole number, not {text[:40]!r}")
-    return int(text)
-
-
-def _json(value: Any, status_code: int = 200) -> web.Response:  # noqa: ANN401 - any JSON
-    return web.Response(body=msgspec.json.encode(value), status=status_code, content_type=_JSON)
-
-
-def _error(error: TierwiseError) -> web.Response:
-    said = {"error": {"code": error.code, "message": str(error)}}
-    return _json(said, public(error.code).http_status)
 
 
 def _event(name: str, value: dict[str, Any], row: AuditRow | None = None) -> bytes:

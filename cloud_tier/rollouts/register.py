@@ -17,15 +17,14 @@ from typing import NamedTuple
 import msgspec
 
 from cloud_tier.rollouts.assigning import device_id
+from cloud_tier.rollouts.reports import checked
 from runtime.adapters.sqlite_file import SqliteFile
 from runtime.assignments import Counted, DeviceReport, decode_report, encode
-from runtime.errors import MalformedBodyError, RequestError, StorageError
+from runtime.errors import RequestError, StorageError
 
 MAX_DEVICES = 100_000
 # Reports that wait for the next step; a device repeats what it says until it changes.
 MAX_HEARD = 20_000
-# Requests of one window, and the number up to which assignments are believed to have been counted.
-_MAX_REQUESTS, _MAX_SEQ = 10**9, 2**52
 _WINDOW = 62
 _COUNTS = (
     "requests", "failed", "escalated", "slow", "shadowed", "disagreed", "audited", "audited_wrong",
@@ -50,10 +49,14 @@ class DeviceRow(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A report that is to be stepped through; ``number`` grows in the order of arrival."""
+    """A report that is to be stepped through; ``number`` grows in the order of arrival.
+
+    ``said_s`` is when the device said it: what has waited in an outbox is no sign of life.
+    """
 
     number: int
     device: str
+    said_s: float
     report: DeviceReport
 
 
@@ -116,11 +119,11 @@ class Register:
 
     async def waiting(self, limit: int) -> list[Heard]:
         """Reports that no rollout has seen, the oldest first."""
-        query = "SELECT number, device, body FROM heard ORDER BY number LIMIT ?"
+        query = "SELECT number, device, said_s, body FROM heard ORDER BY number LIMIT ?"
         rows = await self._file.run(
             lambda connection: connection.execute(query, (limit,)).fetchall()
         )
-        return [Heard(number, device, decode_report(body)) for number, device, body in rows]
+        return [Heard(num, one, at_s, decode_report(body)) for num, one, at_s, body in rows]
 
     async def done(self, number: int) -> None:
         """Every rollout has seen those up to here."""
@@ -213,7 +216,9 @@ class Register:
         if is_latest:
             is_near = report.epoch == epoch and ahead < _WINDOW
             numbers = (numbers << ahead if is_near else 0) % 2**_WINDOW | 1
-            self._keep_latest(connection, device, report, (numbers, seq, max(heard_s, said_s)))
+            self._keep_latest(
+                connection, device, report, (numbers, seq, max(heard_s, said_s), said_s)
+            )
         else:
             query = "UPDATE devices SET numbers = ?, seq = max(seq, ?) WHERE id = ?"
             connection.execute(query, (numbers | 1 << -ahead, report.seq, device))
@@ -226,9 +231,9 @@ class Register:
         connection: sqlite3.Connection,
         device: str,
         report: DeviceReport,
-        kept: tuple[int, int, float],
+        kept: tuple[int, int, float, float],
     ) -> None:
-        numbers, seq, heard_s = kept
+        numbers, seq, heard_s, said_s = kept
         connection.execute(
             "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -251,7 +256,10 @@ class Register:
         if num >= MAX_HEARD:
             raise StorageError(f"{num} reports of devices wait already")
         bare = msgspec.structs.replace(report, counted=())
-        connection.execute("INSERT INTO heard (device, body) VALUES (?, ?)", (device, encode(bare)))
+        connection.execute(
+            "INSERT INTO heard (device, said_s, body) VALUES (?, ?, ?)",
+            (device, said_s, encode(bare)),
+        )
 
     def _count(
         self,
@@ -281,28 +289,3 @@ class Register:
             f"ON CONFLICT (device, release, bucket_s) DO UPDATE SET {added}",
             (device, counted.release, bucket_s, *values),
         )
-
-
-def checked(body: bytes, origin: str) -> DeviceReport:
-    """A report that can be, of the device for whom its sender speaks.
-
-    Raises:
-        MalformedBodyError: it is none, or its numbers cannot be.
-        RequestError: it is about another device.
-    """
-    report = decode_report(body)
-    named = device_id(report.region, report.device)
-    if named != origin:
-        raise RequestError(f"{origin[:129]} speaks for {named}: a device reports of itself alone")
-    if report.seq > _MAX_SEQ:
-        raise MalformedBodyError(f"{named} has heard assignment {report.seq}: nobody counts so far")
-    for counted in report.counted:
-        parts = (counted.errors, counted.invalid, counted.escalated, counted.slow)
-        fits = (
-            max(parts) <= counted.requests <= _MAX_REQUESTS
-            and counted.disagreed <= counted.shadowed <= _MAX_REQUESTS
-            and counted.audited_wrong <= counted.audited <= _MAX_REQUESTS
-        )
-        if not fits:
-            raise MalformedBodyError(f"{named} counts more of {counted.release[:12]} than it had")
-    return report

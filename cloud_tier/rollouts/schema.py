@@ -4,7 +4,7 @@
 transition, never changed. ``devices``: what each said last. ``heard``: reports that no rollout has
 seen yet. ``sequences``: the latest assignment of each device, whose number only grows. ``told``:
 which number belongs to which step of a rollout. ``counted``: requests of devices by release and
-time.
+time. ``experiments``: A/B tests over devices, under a revision.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS rollouts (
     by TEXT NOT NULL,
     why TEXT NOT NULL,
     clears_bad INTEGER NOT NULL,
+    is_closed INTEGER NOT NULL,
     entry BLOB NOT NULL,
     body BLOB NOT NULL
 );
@@ -59,7 +60,10 @@ CREATE TABLE IF NOT EXISTS devices (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS device_age ON devices (heard_s);
 CREATE TABLE IF NOT EXISTS heard (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, body BLOB NOT NULL
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    said_s REAL NOT NULL,
+    body BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sequences (
     device TEXT PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL
@@ -87,6 +91,9 @@ CREATE TABLE IF NOT EXISTS counted (
     audited_wrong INTEGER NOT NULL,
     PRIMARY KEY (device, release, bucket_s)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS experiments (
+    id TEXT PRIMARY KEY, revision INTEGER NOT NULL, created_s REAL NOT NULL, body BLOB NOT NULL
+);
 CREATE INDEX IF NOT EXISTS counted_age ON counted (bucket_s);
 """
 _FILE_BYTES = 2**33

@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
+from aiohttp import web
 
 from cloud_tier.rollouts.catalogue import CatalogueReader
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk
+from cloud_tier.rollouts.experiment_api import ExperimentApi
+from cloud_tier.rollouts.experiments import Experiments
 from cloud_tier.rollouts.http_api import RolloutApi
 from cloud_tier.rollouts.keys import load_signer
 from cloud_tier.rollouts.register import Register
@@ -25,16 +28,28 @@ from runtime.exchange.chores import Chores
 from runtime.exchange.station import Station
 from runtime.ports import MessageBus
 
+# Observations are made of hours.
+LOOK_S = 30.0
 _log = structlog.get_logger()
 
 
 class Rollouts:
     """What the tier's composition takes: routes, and who hears what devices report."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, retention_s: float) -> None:
+        desk = Desk(controller)
         self.controller = controller
+        self.experiments = Experiments(controller, desk, retention_s=retention_s)
         self.hear = controller.hear
-        self.add_routes = RolloutApi(controller, Desk(controller)).add_routes
+        self._apis = (
+            RolloutApi(controller, desk),
+            ExperimentApi(controller, self.experiments),
+        )
+
+    def add_routes(self, app: web.Application) -> None:
+        """Serves both from this application."""
+        for api in self._apis:
+            api.add_routes(app)
 
 
 @asynccontextmanager
@@ -71,18 +86,22 @@ async def rolling_out(
         )
         await controller.take_over()
         chores = Chores()
-        chores.keep_up(_drive(controller, own.tick_interval_s), "rollouts")
+        rollouts = Rollouts(controller, own.retention_s)
+        chores.keep_up(_drive(rollouts, own.tick_interval_s), "rollouts")
         try:
-            yield Rollouts(controller)
+            yield rollouts
         finally:
             await chores.close()
 
 
-async def _drive(controller: Controller, interval_s: float) -> None:
-    has_failed = False
+async def _drive(rollouts: Rollouts, interval_s: float) -> None:
+    has_failed, looked_s, clock = False, 0.0, rollouts.controller.clock
     while True:
         try:
-            await controller.tick()
+            await rollouts.controller.tick()
+            if clock.monotonic_s() - looked_s >= LOOK_S:
+                looked_s = clock.monotonic_s()
+                await rollouts.experiments.look()
         except TierwiseError as error:
             # A full disk, or a damaged file: said once, tried again with every tick.
             if not has_failed:

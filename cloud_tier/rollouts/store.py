@@ -12,65 +12,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
-from cloud_tier.rollouts.assigning import Told, assignment_of, what_to_do
+from cloud_tier.rollouts.committing import (
+    AuditRow,
+    Change,
+    Kept,
+    check_holder,
+    commit,
+    is_live,
+)
 from runtime.adapters.sqlite_file import SqliteFile
-from runtime.assignments import Assignment, decode_assignment, encode
+from runtime.assignments import Assignment, decode_assignment
 from runtime.catalogue import CatalogueEntry, encode_entry
-from runtime.core.rollout_events import AnyAction, AskOperator, Audit
-from runtime.core.rollout_states import ACTIVE, Phase, Rollout
+from runtime.core.rollout_states import Rollout
 from runtime.errors import RolloutConflictError, RolloutError, UnknownRolloutError
 
-# Said by the controller about something that only a person decides.
-ASKS = "asks"
 MAX_ROLLOUTS = 10_000
-# Steps of one device whose numbers are remembered.
-_MAX_TOLD = 32
 _ROLLOUT = msgspec.json.Decoder(Rollout)
 _ENTRY = msgspec.json.Decoder(CatalogueEntry)
-_COLUMNS = "body, entry, created_s, by, why, clears_bad"
-# Those that have not begun are changed by people alone.
-_RESTING = (Phase.DRAFT, Phase.APPROVED, Phase.SUPERSEDED)
-
-
-class Kept(NamedTuple):
-    """A rollout as it is stored; ``entry`` is what it brings to devices."""
-
-    rollout: Rollout
-    entry: CatalogueEntry
-    created_s: float
-    by: str
-    why: str
-    clears_bad: bool = False
-
-    @property
-    def digests(self) -> frozenset[str]:
-        """Manifests of all its variants: a device that serves one of them serves the version."""
-        return frozenset(self.entry.release(one).name for one in self.entry.variants)
-
-
-class AuditRow(NamedTuple):
-    """One line of the audit; ``device`` is empty where it is about the rollout."""
-
-    seq: int
-    rollout: str
-    device: str
-    at_s: float
-    who: str
-    why: str
-    was: str
-    now: str
-
-
-class Change(NamedTuple):
-    """What a rollout was, with everything known of it, what it is now, and what is to be done."""
-
-    kept: Kept
-    after: Rollout
-    actions: tuple[AnyAction, ...]
+_COLUMNS = "body, entry, created_s, by, why, clears_bad, is_closed"
 
 
 class RolloutStore:
@@ -112,22 +74,23 @@ class RolloutStore:
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            _check_holder(connection, holder)
+            check_holder(connection, holder)
             rollout = kept.rollout
             if connection.execute("SELECT count(*) FROM rollouts").fetchone()[0] >= MAX_ROLLOUTS:
                 raise RolloutError(f"{MAX_ROLLOUTS} rollouts are kept; move {self.file.path} away")
             try:
                 connection.execute(
-                    "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         rollout.id,
                         rollout.revision,
-                        _is_live(rollout),
+                        is_live(rollout),
                         rollout.model,
                         kept.created_s,
                         kept.by,
                         kept.why,
                         kept.clears_bad,
+                        kept.is_closed,
                         encode_entry(kept.entry),
                         msgspec.json.encode(rollout),
                     ),
@@ -179,7 +142,7 @@ class RolloutStore:
         Raises:
             RolloutConflictError: it is not, or another controller holds the store.
         """
-        await self.file.run(lambda connection: _commit(connection, holder, change, now_s))
+        await self.file.run(lambda connection: commit(connection, holder, change, now_s))
         self._known[change.after.id] = change.kept._replace(rollout=change.after)
 
     async def retire(self, holder: str, rollout_id: str) -> None:
@@ -190,7 +153,7 @@ class RolloutStore:
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            _check_holder(connection, holder)
+            check_holder(connection, holder)
             connection.execute("UPDATE rollouts SET is_live = 0 WHERE id = ?", (rollout_id,))
 
         await self.file.run(work)
@@ -232,89 +195,14 @@ class RolloutStore:
         query = f"SELECT {_COLUMNS} FROM rollouts {where}"  # noqa: S608 - words of our own
         rows = await self.file.run(lambda connection: connection.execute(query, values).fetchall())
         return [
-            Kept(_ROLLOUT.decode(body), _ENTRY.decode(entry), created_s, by, why, bool(clears))
-            for body, entry, created_s, by, why, clears in rows
+            Kept(
+                _ROLLOUT.decode(body),
+                _ENTRY.decode(entry),
+                created_s,
+                by,
+                why,
+                clears_bad=bool(clears),
+                is_closed=bool(closed),
+            )
+            for body, entry, created_s, by, why, clears, closed in rows
         ]
-
-
-def _is_live(rollout: Rollout) -> bool:
-    """Whether devices' words are for it; one that was aborted before it began has none."""
-    return rollout.phase not in _RESTING and (bool(rollout.devices) or rollout.phase in ACTIVE)
-
-
-def _check_holder(connection: sqlite3.Connection, holder: str) -> None:
-    row = connection.execute("SELECT name FROM holder").fetchone()
-    if row is None or row[0] != holder:
-        raise RolloutConflictError(
-            f"the controller {row[0] if row else 'nobody'!r} holds these rollouts, not "
-            f"{holder!r}: ask that one, or start this one again to take over"
-        )
-
-
-def _commit(connection: sqlite3.Connection, holder: str, change: Change, now_s: float) -> None:
-    before, after = change.kept.rollout, change.after
-    _check_holder(connection, holder)
-    changed = connection.execute(
-        "UPDATE rollouts SET revision = ?, is_live = ?, body = ? WHERE id = ? AND revision = ?",
-        (
-            after.revision,
-            _is_live(after),
-            msgspec.json.encode(after),
-            after.id,
-            before.revision,
-        ),
-    )
-    if not changed.rowcount:
-        raise RolloutConflictError(
-            f"{after.id} was changed by somebody else meanwhile: look at it, and ask again"
-        )
-    for action in change.actions:
-        if isinstance(action, Audit):
-            row = (after.id, action.device, action.at_s, action.who, action.why)
-            _note(connection, (*row, action.was, action.now))
-        elif isinstance(action, AskOperator):
-            _note(connection, (after.id, "", now_s, f"controller:{holder}", action.why, "", ASKS))
-        elif isinstance(action, Told):
-            _tell(connection, change.kept, action, now_s)
-
-
-def _note(connection: sqlite3.Connection, row: tuple[object, ...]) -> None:
-    connection.execute(
-        "INSERT INTO audit (rollout, device, at_s, who, why, was, now) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        row,
-    )
-
-
-def _tell(connection: sqlite3.Connection, kept: Kept, action: Told, now_s: float) -> None:
-    """Numbers what a device is told; what it was told before keeps its number."""
-    step = (kept.rollout.id, action.device, action.seq, what_to_do(action).value)
-    known = "SELECT 1 FROM told WHERE rollout = ? AND device = ? AND step = ? AND kind = ?"
-    if connection.execute(known, step).fetchone():
-        return
-    query = (
-        "SELECT max(coalesce((SELECT seq FROM sequences WHERE device = ?), 0), "
-        "coalesce((SELECT seq FROM devices WHERE id = ?), 0))"
-    )
-    seq = connection.execute(query, (action.device, action.device)).fetchone()[0] + 1
-    said = assignment_of(
-        action,
-        seq=seq,
-        rollout=kept.rollout.id,
-        entry=kept.entry,
-        now_s=now_s,
-        clears_bad=kept.clears_bad,
-    )
-    connection.execute(
-        "INSERT INTO sequences VALUES (?, ?, ?) "
-        "ON CONFLICT (device) DO UPDATE SET seq = excluded.seq, body = excluded.body",
-        (action.device, seq, encode(said)),
-    )
-    connection.execute(
-        "INSERT INTO told (rollout, device, step, kind, seq) VALUES (?, ?, ?, ?, ?)", (*step, seq)
-    )
-    connection.execute(
-        "DELETE FROM told WHERE device = ? AND seq NOT IN "
-        "(SELECT seq FROM told WHERE device = ? ORDER BY seq DESC LIMIT ?)",
-        (action.device, action.device, _MAX_TOLD),
-    )

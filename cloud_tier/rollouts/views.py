@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from cloud_tier.rollouts.committing import AuditRow, Kept
 from cloud_tier.rollouts.register import DeviceRow
-from cloud_tier.rollouts.store import AuditRow, Kept
 from runtime.core.rollout_states import Execution, Phase, Rollout
 from runtime.core.rollout_waves import stage_name
 

@@ -11,12 +11,15 @@ import pytest
 
 from cloud_tier.rollouts.requests import settings_of
 from cloud_tier.settings import CloudSettings
+from runtime.core.experiment import Outcome
 from runtime.core.rollout_states import STAGES, TRANSITIONS
 from runtime.settings import load
 from tierwise.cli.parser import build_parser
 from tierwise.cli.rollout import COMMANDS as ROLLOUT_COMMANDS
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = (DOCS / "rollouts.md").read_text()
+EXPERIMENTS = (DOCS / "experiments.md").read_text()
 RUNNING = {stage.value for stage in STAGES}
 
 
@@ -42,7 +45,10 @@ def test_the_diagram_shows_every_transition_and_no_other() -> None:
 COMMANDS = re.findall(r"^(?:\$ |\| `)(tierwise rollout [^\n`]+)", DOCUMENT, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+EXPERIMENT_COMMANDS = re.findall(r"^\$ (tierwise experiment [^\n]+)", EXPERIMENTS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *EXPERIMENT_COMMANDS])
 def test_every_command_is_understood(command: str) -> None:
     arguments = build_parser().parse_args(shlex.split(command)[1:])
 
@@ -53,6 +59,11 @@ def test_every_command_is_there() -> None:
     named = {command.split()[2] for command in COMMANDS}
 
     assert named == {*ROLLOUT_COMMANDS, "start", "status", "watch", "history", "list"}
+    assert len(EXPERIMENT_COMMANDS) == 5
+
+
+def test_every_outcome_of_an_experiment_is_explained() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", EXPERIMENTS, re.MULTILINE)) == set(Outcome)
 
 
 def test_the_settings_and_the_plan_are_taken(tmp_path: Path) -> None:

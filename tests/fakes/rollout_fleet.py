@@ -13,13 +13,14 @@ import msgspec
 from securesystemslib.signer import CryptoSigner, Signer
 
 from cloud_tier.rollouts.catalogue import CatalogueReader
+from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk
 from cloud_tier.rollouts.register import Register
 from cloud_tier.rollouts.requests import CommandRequest, StartRequest
 from cloud_tier.rollouts.schema import open_file
 from cloud_tier.rollouts.sending import Post
-from cloud_tier.rollouts.store import Kept, RolloutStore
+from cloud_tier.rollouts.store import RolloutStore
 from fakes.catalogue import Cloud, entry
 from fakes.clock import FakeClock
 from fakes.storing import StoringTier, storing_cloud

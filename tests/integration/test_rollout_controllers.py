@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from cloud_tier.rollouts.store import Change, Kept
+from cloud_tier.rollouts.committing import Change, Kept
 from fakes.catalogue import Cloud
 from fakes.rollout_fleet import Fleet, digest
 from fakes.waiting import eventually

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud_tier.rollouts.requests import StartRequest
 from fakes.catalogue import Cloud
-from fakes.rollout_fleet import FakeDevice, Fleet, digest
+from fakes.rollout_fleet import FakeDevice, Fleet, digest, up_item
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.assignments import decode_announcement
 from runtime.core.gate import Verdict
 from runtime.core.rollout_states import Execution, Phase
 from runtime.errors import RequestError, RolloutError, UnknownRolloutError
+from runtime.exchange.items import up_message
 from runtime.ports import Message
 
 
@@ -295,7 +297,7 @@ async def test_what_is_not_known_here_is_nothing_to_follow(fleet: Fleet) -> None
     await eventually(lambda: sum(bool(one.obeyed) for one in fleet.devices) == 3)
     (one, *_) = [one for one in fleet.devices if one.obeyed]
     before = (await fleet.kept()).rollout.devices[f"{one.region}/{one.site}"]
-    later = {"state": "sublimated", "fault": "flood", "serving": digest(1)}
+    later: dict[str, Any] = {"state": "sublimated", "fault": "flood", "serving": digest(1)}
     fleet.send(one.report(**later))
     fleet.send(one.report(**{**later, "seq": 0}))
     await eventually(lambda: len(fleet.words) == 2)
@@ -305,3 +307,21 @@ async def test_what_is_not_known_here_is_nothing_to_follow(fleet: Fleet) -> None
 
     assert after.devices[before.id].state is before.state is Execution.OFFERED
     assert after.faults == {}
+
+
+async def test_what_has_waited_in_an_outbox_is_no_sign_of_life(fleet: Fleet) -> None:
+    """A region is back after an hour, and brings what devices said before they were gone."""
+    for device in fleet.devices:
+        device.is_online = False
+    fleet.clock.advance(3600)
+    await fleet.service.start()
+    for device in fleet.devices:
+        item = up_item(device.report(), fleet.clock.wall_s() - 3000)
+        topic = topics.up("cloud", "gw")
+        fleet.device_bus.publish(up_message(item, topic, fleet.clock.wall_s()))
+    await eventually(lambda: len(fleet.words) == 30)
+    await fleet.service.controller.tick()
+
+    states = {one.state for one in (await fleet.kept()).rollout.devices.values()}
+
+    assert states == {Execution.PENDING}

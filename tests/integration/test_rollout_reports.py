@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tier.rollouts import register as register_module
-from cloud_tier.rollouts.register import Register, Sums, checked
+from cloud_tier.rollouts.register import Register, Sums
+from cloud_tier.rollouts.reports import checked
 from cloud_tier.rollouts.schema import open_file
 from fakes.catalogue import Cloud
 from fakes.rollout_fleet import Fleet, digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,13 @@ def add_parser(subparsers: Subparsers) -> None:
     text = "follow a rollout until it has ended; exit code 0 if it is done"
     _add(group, "watch", text)
     for name, text in COMMANDS.items():
-        _add_who(_add(group, name, text))
+        add_who(_add(group, name, text))
     parser = _add(group, "history", "list who did what, when and why, devices among them")
     parser.add_argument(
         "--after", type=int, default=0, metavar="SEQ", help="only what came after this line"
     )
     parser = group.add_parser("list", help="list all rollouts", description="List all rollouts.")
-    _add_service(parser, "list")
+    add_service(parser, _run, "list")
 
 
 def _add_start(group: Subparsers) -> None:
@@ -68,8 +69,8 @@ def _add_start(group: Subparsers) -> None:
     parser.add_argument(
         "--again", action="store_true", help="also where a device has given this version up before"
     )
-    _add_who(parser)
-    _add_service(parser, "start")
+    add_who(parser)
+    add_service(parser, _run, "start")
 
 
 def _add(group: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
@@ -77,19 +78,23 @@ def _add(group: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
         name, help=text, description=f"{text[0].upper()}{text[1:]}."
     )
     parser.add_argument("id", metavar="ID", help="of the rollout; `tierwise rollout list` has all")
-    _add_service(parser, name)
+    add_service(parser, _run, name)
     return parser
 
 
-def _add_service(parser: argparse.ArgumentParser, what: str) -> None:
+def add_service(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], what: str
+) -> None:
+    """Where the cloud tier is, and what is run."""
     parser.add_argument(
         "--url", default=DEFAULT_URL, metavar="URL", help="the cloud tier (default: %(default)s)"
     )
     add_json(parser)
-    parser.set_defaults(run=_run, what=what)
+    parser.set_defaults(run=run, what=what)
 
 
-def _add_who(parser: argparse.ArgumentParser) -> None:
+def add_who(parser: argparse.ArgumentParser) -> None:
+    """Who asks, and why."""
     parser.add_argument("--why", required=True, metavar="TEXT", help="the reason, for the history")
     parser.add_argument(
         "--by", default="", metavar="NAME", help="who you are (default: your login)"

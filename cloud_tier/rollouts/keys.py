@@ -30,6 +30,6 @@ def load_signer(path: Path) -> Signer:
         return load_rollout_signer(path, passphrase.encode() or None)
     except StartError as error:
         raise StartError(
-            f"rollouts.key_file: {error}; the passphrase of an encrypted one is {PASSPHRASE} in the "
-            "environment"
+            f"rollouts.key_file: {error}; the passphrase of an encrypted one is in the environment "
+            f"as {PASSPHRASE}"
         ) from error

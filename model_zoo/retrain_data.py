@@ -25,7 +25,11 @@ _DIGEST_RANGE = 1 << 32
 
 
 class Added(NamedTuple):
-    """Labelled pictures ``(n, 28, 28)`` float32 in 0..1, labels ``(n,)``, weights ``(n,)``."""
+    """Labelled pictures ``(n, 28, 28)`` float32 in 0..1, labels ``(n,)``, weights ``(n,)``.
+
+    A weight of 1 and more says that a person has named the label; below, it is the chance that an
+    answer was right.
+    """
 
     pixels: Float32s
     labels: npt.NDArray[np.int64]
@@ -59,9 +63,10 @@ def read_added(path: Path) -> Added:
             raise StartError(f"{file} has no input {INPUT_NAME!r}: it is of another task")
         parts.append((pixels, examples.labels, weights))
     pixels, labels, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
-    return check_added(
+    found = check_added(
         Added(pixels.astype(np.float32), labels.astype(np.int64), weights.astype(np.float64))
     )
+    return part_of(found, found.weights > 0)
 
 
 def check_added(added: Added) -> Added:
@@ -80,8 +85,8 @@ def check_added(added: Added) -> Added:
         raise StartError("the dataset holds numbers that are none: export it again")
     if num and not 0 <= added.labels.min() <= added.labels.max() < NUM_CLASSES:
         raise StartError(f"the dataset has labels outside 0 to {NUM_CLASSES - 1}")
-    if num and added.weights.min() <= 0:
-        raise StartError("the dataset has weights that are not above 0")
+    if num and added.weights.min() < 0:
+        raise StartError("the dataset has weights below 0")
     return added
 
 
@@ -95,13 +100,13 @@ def divide(added: Added, held_share: float = HELD_SHARE) -> Divided:
         np.float64,
     )
     is_held = drawn < held_share * _DIGEST_RANGE
-    return Divided(_part(added, ~is_held), _part(added, is_held))
+    return Divided(part_of(added, ~is_held), part_of(added, is_held))
 
 
 def repeated(added: Added) -> Added:
     """Each example as often as its weight says, once at least and ``MAX_REPEATS`` at most."""
     times = np.clip(np.rint(added.weights), 1, MAX_REPEATS).astype(np.int64)
-    return _part(added, np.repeat(np.arange(len(times)), times))
+    return part_of(added, np.repeat(np.arange(len(times)), times))
 
 
 def taught_logits(labels: npt.NDArray[np.int64]) -> Float32s:
@@ -113,5 +118,11 @@ def taught_logits(labels: npt.NDArray[np.int64]) -> Float32s:
     return logits
 
 
-def _part(added: Added, chosen: npt.NDArray[np.bool_ | np.int64]) -> Added:
+def is_said(added: Added) -> npt.NDArray[np.bool_]:
+    """``(n,)`` whether a person has named the label."""
+    return np.asarray(added.weights >= 1)
+
+
+def part_of(added: Added, chosen: npt.NDArray[np.bool_ | np.int64]) -> Added:
+    """Some of the examples, by mask or by number."""
     return Added(added.pixels[chosen], added.labels[chosen], added.weights[chosen])

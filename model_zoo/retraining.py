@@ -1,6 +1,6 @@
 """Trains one tier of the bundled task anew, on its own data and on what was seen in the field.
 
-The served ensemble teaches; where a person has said otherwise, the person is followed. The other
+The served ensemble teaches; where a person has named a label, the person is followed. The other
 tiers stay as they are: the new model is quantized, calibrated and given a threshold beside them,
 and a policy is fitted for all of them together (PyTorch, extra ``zoo``).
 """
@@ -26,7 +26,15 @@ from model_zoo.options import RetrainOptions
 from model_zoo.pipeline import Display, limited, provenance_of, scaled
 from model_zoo.policies.bundled import POLICY_FILE, write_bundled_policy
 from model_zoo.predict import Float32s, logits_of_file
-from model_zoo.retrain_data import Added, check_added, divide, repeated, taught_logits
+from model_zoo.retrain_data import (
+    Added,
+    check_added,
+    divide,
+    is_said,
+    part_of,
+    repeated,
+    taught_logits,
+)
 from model_zoo.train import train
 from runtime.adapters.artifacts import ModelFolder, open_model, write_model
 from runtime.core.confidence import softmax
@@ -47,7 +55,7 @@ class RetrainReport(msgspec.Struct, frozen=True):
     """What came of it. ``is_better`` says whether the new model may be published.
 
     ``test`` are the task's own test pictures, ``field`` examples of the dataset that were held
-    back; ``num_taught`` were learned from.
+    back and that a person has labelled; ``num_taught`` were learned from.
     """
 
     tier: Tier
@@ -142,11 +150,15 @@ def _task(
     display: Display,
 ) -> _Task:
     data = limited(load_task(data_folder, options.seed), options.limit)
-    taught, field = divide(check_added(added))
+    taught, held = divide(check_added(added))
+    # Whom nobody has labelled examines nobody.
+    field = part_of(held, is_said(held))
     own = to_pixels(data.train.pictures)
     display.step(f"the served ensemble looks at {len(own)} pictures")
     more = repeated(taught)
-    teacher = np.concatenate([_pooled(cloud, own), taught_logits(more.labels)])
+    said = is_said(more)[:, None]
+    taught_more = np.where(said, taught_logits(more.labels), _pooled(cloud, more.pixels))
+    teacher = np.concatenate([_pooled(cloud, own), taught_more])
     return _Task(
         pixels=np.concatenate([own, more.pixels]),
         labels=np.concatenate([data.train.labels, more.labels]),
@@ -158,6 +170,8 @@ def _task(
 
 
 def _pooled(model: ModelFolder, pixels: Float32s) -> calibrate.Float64s:
+    if not len(pixels):
+        return np.zeros((0, len(model.manifest.labels)))
     members = model.manifest.members
     logits = [logits_of_file(model.read_verified(one.file), pixels) for one in members]
     return calibrate.pooled_logits(logits, [one.weight for one in members])

@@ -15,6 +15,7 @@ from model_zoo.retrain_data import (
     Added,
     check_added,
     divide,
+    is_said,
     read_added,
     repeated,
     taught_logits,
@@ -76,7 +77,7 @@ def test_what_a_person_says_the_teacher_says() -> None:
         ({"weights": np.array([1, np.inf, 1])}, "numbers that are none"),
         ({"labels": np.array([0, 10, 1])}, "labels outside"),
         ({"labels": np.array([0, -1, 1])}, "labels outside"),
-        ({"weights": np.array([1.0, 0.0, 1.0])}, "weights that are not above 0"),
+        ({"weights": np.array([1.0, -0.1, 1.0])}, "weights below 0"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused(change: dict[str, Any], text: str) -> None:
@@ -108,6 +109,14 @@ def test_a_folder_of_files_is_read_as_one(tmp_path: Path) -> None:
     assert found.weights.tolist() == [2.0, 2.0, 2.0, 1.0, 1.0]
     assert found.pixels.shape == (5, 28, 28)
     assert len(read_added(tmp_path / "b.npz").labels) == 2
+
+
+def test_what_weighs_nothing_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a.npz", 3, weights=np.array([0.0, 0.4, 1.0]))
+
+    found = read_added(tmp_path)
+
+    assert is_said(found).tolist() == [False, True]
 
 
 def test_an_empty_folder_says_where_examples_come_from(tmp_path: Path) -> None:

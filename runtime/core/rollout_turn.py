@@ -149,6 +149,6 @@ class Turn:
             self.go(Cause.SETTLE, "no trial is running")
         elif self.rollout.phase is Phase.ROLLING_BACK and Execution.RETURNING not in states:
             silent = sum(one.state is Execution.TIMED_OUT for one in self.devices.values())
-            self.go(Cause.SETTLE, f"all devices are back but {silent}")
+            self.go(Cause.SETTLE, f"all devices are back{f' but {silent}' if silent else ''}")
             if silent:
                 self.ask(f"{silent} devices have not said that they are back; look at them")

@@ -13,12 +13,13 @@ Types only grow: new fields have defaults, unknown ones are skipped.
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from runtime.errors import MalformedBodyError
 
+T = TypeVar("T")
 FORMAT = 1
 MAX_ASSIGNMENT_BYTES = 8192
 MAX_REPORT_BYTES = 16_384
@@ -178,11 +179,7 @@ def decode_signed(payload: bytes) -> SignedAssignment:
         MalformedBodyError: it is none, or too large.
     """
     # Base64 takes a third more.
-    _check_size(payload, 2 * MAX_ASSIGNMENT_BYTES, "an assignment")
-    try:
-        return _SIGNED.decode(payload)
-    except _BAD_JSON as error:
-        raise MalformedBodyError(f"this is no signed assignment: {error}") from error
+    return _decoded(_SIGNED, payload, "signed assignment", 2 * MAX_ASSIGNMENT_BYTES)
 
 
 def peek(payload: bytes) -> Peek:
@@ -191,10 +188,7 @@ def peek(payload: bytes) -> Peek:
     Raises:
         MalformedBodyError: it is no signed assignment, or too large.
     """
-    try:
-        return _PEEK.decode(decode_signed(payload).body)
-    except _BAD_JSON as error:
-        raise MalformedBodyError(f"what was signed is no assignment: {error}") from error
+    return _decoded(_PEEK, decode_signed(payload).body, "assignment", MAX_ASSIGNMENT_BYTES)
 
 
 def decode_assignment(body: bytes) -> Assignment:
@@ -203,10 +197,7 @@ def decode_assignment(body: bytes) -> Assignment:
     Raises:
         MalformedBodyError: it is none, or of a later format.
     """
-    try:
-        return _ASSIGNMENT.decode(body)
-    except _BAD_JSON as error:
-        raise MalformedBodyError(f"what was signed is no assignment: {error}") from error
+    return _decoded(_ASSIGNMENT, body, "assignment", MAX_ASSIGNMENT_BYTES)
 
 
 def decode_announcement(payload: bytes) -> Announcement:
@@ -215,11 +206,7 @@ def decode_announcement(payload: bytes) -> Announcement:
     Raises:
         MalformedBodyError: it is none, or too large.
     """
-    _check_size(payload, MAX_REPORT_BYTES, "an announcement")
-    try:
-        return _ANNOUNCEMENT.decode(payload)
-    except _BAD_JSON as error:
-        raise MalformedBodyError(f"this is no announcement: {error}") from error
+    return _decoded(_ANNOUNCEMENT, payload, "announcement", MAX_REPORT_BYTES)
 
 
 def decode_report(payload: bytes) -> DeviceReport:
@@ -228,13 +215,15 @@ def decode_report(payload: bytes) -> DeviceReport:
     Raises:
         MalformedBodyError: it is none, or too large.
     """
-    _check_size(payload, MAX_REPORT_BYTES, "a report")
-    try:
-        return _REPORT.decode(payload)
-    except _BAD_JSON as error:
-        raise MalformedBodyError(f"this is no report of a device: {error}") from error
+    return _decoded(_REPORT, payload, "report of a device", MAX_REPORT_BYTES)
 
 
-def _check_size(payload: bytes, limit: int, what: str) -> None:
+def _decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str, limit: int) -> T:
     if len(payload) > limit:
-        raise MalformedBodyError(f"{what} of {len(payload)} bytes: at most {limit} are read")
+        raise MalformedBodyError(
+            f"{len(payload)} bytes are too many for a {what}: at most {limit} are read"
+        )
+    try:
+        return decoder.decode(payload)
+    except _BAD_JSON as error:
+        raise MalformedBodyError(f"this is no {what}: {error}") from error

@@ -189,9 +189,9 @@ class LinkEstimator:
                 heard_in_time += weight
         faded: float = 0.5 ** min(_NOTHING, (now_s - self._epoch_s) / self._settings.half_life_s)
         seen = (in_time + faded * heard_in_time) / (total + faded * heard)
-        if self._is_down():
+        if not self._observed or self._is_down():
             return seen
-        newest = self._observed[-1].weight if self._observed else 1.0
+        newest = self._observed[-1].weight
         # Rounding may make it a little more than 1.
         doubt = math.sqrt(max(0.0, 1.0 - seen) / (total + heard / newest))
         return min(1.0, seen * (1.0 + _DOUBT * doubt))

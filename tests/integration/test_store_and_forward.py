@@ -271,7 +271,8 @@ async def test_a_gateway_that_restarts_applies_nothing_again(
     await until(edge.waiting, lambda items: not items)
 
     known = 'tierwise_regional_received_items_total{kind="feedback",result="known"}'
-    assert gateway.counted(known) == 1
+    # Sent while the gateway was coming back, it may have come twice: both times it was known.
+    assert gateway.counted(known) >= 1
     assert len(await cloud.received()) == 1
 
 

@@ -7,7 +7,7 @@ A margin that never changes is too small on a busy machine and too large on an i
     as long as the next one is likely and then forgotten;
   * ``ROUNDS`` times the worst is kept back: the answer has to get out of this process and into the
     caller's, and both wait for their turn on the same machine. ``USUAL_MS`` of it are what the
-    stated margin is for (timers alone are a millisecond or two late), and the rest is added to it;
+    stated margin is for, and what is over that is added to it;
   * it never exceeds the stated one by more than ``MOST_MS``: a process that stands still for a
     second cannot promise anything, and must not stop asking above for it;
   * time is passed in.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 HALF_LIFE_S = 5.0
 ROUNDS = 2.0
-USUAL_MS = 4.0
+USUAL_MS = 2.0
 MOST_MS = 20.0
 
 

@@ -38,10 +38,11 @@ def test_the_margin_covers_both_ways_of_what_was_late() -> None:
 
 
 def test_a_stall_is_forgotten_by_halves() -> None:
-    handover, now_s = after([(1.0, 6.0)])
+    handover, now_s = after([(1.0, 4.0)])
 
-    half_ms = STATED_MS + ROUNDS * 3.0 - USUAL_MS
-    assert handover.margin_ms(now_s + HALF_LIFE_S) == pytest.approx(half_ms)
+    assert handover.margin_ms(now_s + HALF_LIFE_S) == pytest.approx(
+        STATED_MS + ROUNDS * 2.0 - USUAL_MS
+    )
     assert handover.margin_ms(now_s + 1000 * HALF_LIFE_S) == pytest.approx(STATED_MS)
 
 

@@ -31,6 +31,10 @@ def note_once_heard(switch: StopSwitch, noted: list[dict[str, int]]) -> None:
         noted.append({region: one.sequence for region, one in switch.known.items()})
 
 
+def is_latest(noted: list[dict[str, int]], said: dict[str, int]) -> bool:
+    return noted[-1] == said
+
+
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
 async def test_what_is_retained_is_heard_before_what_we_say_to_ourselves(
     tmp_path: Path, kind: Preference
@@ -73,6 +77,6 @@ async def test_what_is_retained_is_heard_before_what_we_say_to_ourselves(
             if kind == "mosquitto":
                 assert once_heard[0] == said
             # The embedded broker may bring what it retains after what was published later.
-            await eventually(lambda heard=once_heard: heard[-1] == said)
+            await eventually(partial(is_latest, once_heard, said))
             await bus.close()
             await switch.close()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from model_zoo.options import DEFAULT_DATA, BuildOptions
@@ -97,16 +99,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _build(arguments: argparse.Namespace) -> str:
+@contextmanager
+def needs_zoo() -> Iterator[None]:
+    """For imports of what builds models.
+
+    Raises:
+        StartError: a package of the extra is missing.
+    """
     try:
-        # An extra: an agent has neither PyTorch nor rich.
-        from model_zoo.pipeline import build_fashion  # noqa: PLC0415
-        from model_zoo.progress import Bars  # noqa: PLC0415
-        from model_zoo.report import as_json, summary  # noqa: PLC0415
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ZOO_PACKAGES:
             raise
         raise StartError(f"{INSTALL_ZOO} ({error.name} is missing)") from error
+
+
+def _build(arguments: argparse.Namespace) -> str:
+    with needs_zoo():
+        # An extra: an agent has neither PyTorch nor rich.
+        from model_zoo.pipeline import build_fashion  # noqa: PLC0415
+        from model_zoo.progress import Bars  # noqa: PLC0415
+        from model_zoo.report import as_json, summary  # noqa: PLC0415
     options = BuildOptions(
         seed=arguments.seed,
         threads=arguments.threads,

@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 
 import msgspec
 
-from model_zoo.build import INSTALL_ZOO, ZOO_PACKAGES
+from model_zoo.build import needs_zoo
 from model_zoo.catalog import bundled_task
 from model_zoo.options import RetrainOptions
 from model_zoo.retrain_data import read_added
@@ -30,14 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
         PolicyError: no policy can be fitted.
     """
     added = read_added(arguments.dataset)
-    try:
+    with needs_zoo():
         # An extra: an agent has neither PyTorch nor rich.
         from model_zoo.progress import Bars  # noqa: PLC0415
         from model_zoo.retraining import retrain  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ZOO_PACKAGES:
-            raise
-        raise StartError(f"{INSTALL_ZOO} ({error.name} is missing)") from error
     options = RetrainOptions(
         tier=arguments.tier,
         seed=arguments.seed,

@@ -43,7 +43,8 @@ def broker_section(section: str, address: Address) -> str:
     return f'[{section}]\nhost = "{address.host}"\nport = {address.port}\nkeep_alive_s = 5\n'
 
 
-def _common(folder: Path, name: str) -> str:
+def http_and_state(folder: Path, name: str) -> str:
+    """Sections for any free port, and for a state folder of its own."""
     return f'[http]\nport = 0\n\n[state]\nfolder = "{folder / name}"\n'
 
 
@@ -54,20 +55,20 @@ def write_settings(
     request = f"[request]\ndefault_budget_ms = {budget_ms}\n"
     texts = {
         CLOUD: f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n\n'
-        + "\n".join((broker_section("broker", broker), _common(folder, CLOUD))),
+        + "\n".join((broker_section("broker", broker), http_and_state(folder, CLOUD))),
         GATEWAY: f'gateway = "{GATEWAY}"\nregion = "{REGION}"\n\n'
         + "\n".join(
             (
                 broker_section("broker", broker),
                 f'[upstream]\nregion = "{CLOUD_REGION}"\n',
                 broker_section("upstream.broker", cloud_link),
-                _common(folder, GATEWAY),
+                http_and_state(folder, GATEWAY),
             )
         ),
     }
     for agent in agents:
         texts[agent] = f'agent = "{agent}"\nregion = "{REGION}"\n\n' + "\n".join(
-            (broker_section("broker", broker), request, _common(folder, agent))
+            (broker_section("broker", broker), request, http_and_state(folder, agent))
         )
     files = {name: folder / f"{name}.toml" for name in texts}
     for name, text in texts.items():

@@ -10,7 +10,15 @@ from typing import Any
 
 from model_zoo.catalog import bundled_model
 from runtime.messages import Tier
-from tierwise.demo.plan import CLOUD, CLOUD_REGION, GATEWAY, REGION, Address, broker_section
+from tierwise.demo.plan import (
+    CLOUD,
+    CLOUD_REGION,
+    GATEWAY,
+    REGION,
+    Address,
+    broker_section,
+    http_and_state,
+)
 
 MODEL = "fashion-edge"
 # How long each agent is watched before anything changes.
@@ -61,9 +69,9 @@ def cloud_settings(folder: Path, broker: Address, repository: Path, key: Path) -
         (
             f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n',
             broker_section("broker", broker),
-            f'[http]\nport = 0\n\n[state]\nfolder = "{folder / CLOUD}"\n',
+            http_and_state(folder, CLOUD),
             f'[updates]\nrepository = "{repository}"\n',
-            f'[rollouts]\nkey_file = "{key}"\ntick_interval_s = 0.25\nbucket_s = 1\nrepeat_s = 5\n',
+            f'[rollouts]\nkey_file = "{key}"\n{_CONTROLLER}',
         )
     )
 
@@ -76,7 +84,7 @@ def gateway_settings(folder: Path, broker: Address, cloud_url: str) -> str:
             broker_section("broker", broker),
             f'[upstream]\nregion = "{CLOUD_REGION}"\n',
             broker_section("upstream.broker", broker),
-            f'[http]\nport = 0\n\n[state]\nfolder = "{folder / GATEWAY}"\n',
+            http_and_state(folder, GATEWAY),
             f'[updates]\nupstream_url = "{cloud_url}"\nrefresh_interval_s = 2\n',
         )
     )
@@ -90,7 +98,7 @@ def agent_settings(
         (
             f'agent = "{name}"\nregion = "{REGION}"\n',
             broker_section("broker", broker),
-            f'[http]\nport = 0\n\n[state]\nfolder = "{folder / name}"\n',
+            http_and_state(folder, name),
             f"[request]\ndefault_budget_ms = {budget_ms}\n",
             # Named, so that a threshold decides: each version brings its own.
             f'[model]\nfolder = "{bundled_model(Tier.EDGE)}"\n',

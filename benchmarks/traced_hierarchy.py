@@ -27,6 +27,7 @@ from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
+from runtime.exchange.serving import Served, Serving
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import Member, ModelFile, ModelManifest
@@ -188,7 +189,8 @@ class Hierarchy:
                 bus = MemoryBus(broker, client_id="cloud")
                 self.buses.append(bus)
                 limits = IngressLimits(1000, 60_000, 1.0, 256, 1_000_000, 1024)
-                door = Ingress(bus, clock, metrics, flow, limits)
+                serving = Serving(Served(model, flow))
+                door = Ingress(bus, clock, metrics, serving, limits)
                 Presence(
                     bus, identity, 1, lambda: Birth(Tier.CLOUD, "cloud-1", "cloud", 1, capacity=256)
                 )

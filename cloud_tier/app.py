@@ -15,6 +15,7 @@ from runtime.exchange.answering import answer_until
 from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
+from runtime.exchange.serving import Served, Serving
 from runtime.exchange.station import bus_of, station, switch_of
 from runtime.messages import Tier
 
@@ -64,7 +65,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 stop,
                 parts,
                 bus,
-                flow,
+                Serving(Served(parts.model, flow), switch),
                 request=settings.request,
                 http=settings.http,
                 add_routes=add_routes,

@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from edge_agent.new_models import NewModels
-from edge_agent.serving import Assembly
+from edge_agent.late_answers import LateAnswers
 from edge_agent.settings import EdgeSettings
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.admission import Admission, Urgency
 from runtime.deadline import Deadline, check_budget_ms
 from runtime.errors import InvalidBudgetError, TierwiseError
+from runtime.exchange.assembly import Assembly
 from runtime.exchange.context import check_context
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.forwarding import upward
 from runtime.exchange.presence import Presence
+from runtime.exchange.serving import Serving
 from runtime.exchange.station import (
     birth_of,
     bus_of,
@@ -49,15 +50,18 @@ from runtime.messages import (
 )
 from runtime.ports import MessageBus
 from runtime.tensors import native
+from runtime.updating.new_models import NewModels
+from runtime.updating.place import Place
 
 if TYPE_CHECKING:
-    from edge_agent.updates.candidate import OpenCandidate
-    from edge_agent.updates.fetching import Sources
+    from runtime.updating.candidate import OpenCandidate
+    from runtime.updating.fetching import Sources
+    from runtime.updating.updater import Updater
 
 _log = structlog.get_logger()
 
 
-class Agent(NewModels):
+class Agent(LateAnswers):
     """One device's agent. Use as an asynchronous context manager, on one event loop."""
 
     def __init__(
@@ -77,14 +81,15 @@ class Agent(NewModels):
             open_candidate: loads new models to try them, instead of a process for each.
         """
         identity = Identity(Tier.EDGE, settings.agent, settings.region)
-        super().__init__(
-            settings,
-            identity,
-            SystemClock(),
-            TierMetrics(Tier.EDGE),
+        super().__init__(settings, identity, SystemClock(), TierMetrics(Tier.EDGE))
+        self._models = NewModels(
+            Place(identity, settings.model, settings.state, settings.escalation, settings.updates),
+            self._clock,
+            self.metrics,
             sources=sources,
             open_candidate=open_candidate,
         )
+        self._serving: Serving | None = None
         self.http_base = ""
         self._id_prefix, self._id_numbers = uuid.uuid4().hex, itertools.count()
         self._bus = bus
@@ -96,6 +101,31 @@ class Agent(NewModels):
     def is_connected(self) -> bool:
         """Whether the broker is connected; answers come either way."""
         return self._bus is not None and self._bus.is_connected
+
+    @property
+    def serving(self) -> Serving:
+        """What answers.
+
+        Raises:
+            RuntimeError: the agent has not been entered.
+        """
+        if self._serving is None:
+            raise RuntimeError("use the agent as: async with Agent(settings) as agent")
+        return self._serving
+
+    @property
+    def flow(self) -> RequestFlow:
+        """The request flow that the next request gets.
+
+        Raises:
+            RuntimeError: the agent has not been entered.
+        """
+        return self.serving.current.flow
+
+    @property
+    def updater(self) -> Updater | None:
+        """Who takes new models; None where the settings name no place for them."""
+        return self._models.updater
 
     def control(self) -> dict[str, Any]:
         """What operators have stopped, as plain values; empty before the agent is entered."""
@@ -126,7 +156,7 @@ class Agent(NewModels):
                 site=identity.site,
                 region=identity.region,
             )
-        shelf = self._open_shelf(stack)
+        load = self._models.loader(stack)
         parts = await stack.enter_async_context(
             station(
                 self.identity,
@@ -135,7 +165,7 @@ class Agent(NewModels):
                 policy=settings.escalation.policy,
                 clock=self._clock,
                 metrics=self.metrics,
-                load=shelf.load if shelf else None,
+                load=load,
             )
         )
         if self._bus is None:
@@ -162,11 +192,12 @@ class Agent(NewModels):
                 epoch=parts.epoch,
             )
         desk = self._open_desk(parts.storage, bus, uplink, parts.model)
-        assembly = Assembly(settings, parts, switch, desk, uplink)
-        self._serving = serving = self._open_serving(assembly, shelf)
+        assembly = Assembly(settings.escalation, settings.request, parts, switch, desk, uplink)
+        self._serving = serving = self._models.serve(assembly)
         stack.callback(serving.close_model)
-        if self._updater is not None:
-            self._updater.listen(bus)
+        updater = self.updater
+        if updater is not None:
+            updater.listen(bus)
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
             bus,
@@ -200,13 +231,14 @@ class Agent(NewModels):
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
         stack.push_async_callback(serving.halt)
-        if self._updater is not None:
-            stack.push_async_callback(self._updater.close)
+        if updater is not None:
+            stack.push_async_callback(updater.close)
+        serving.start()
         await bus.start()
         sender.start()
         desk.start()
-        if self._updater is not None:
-            self._updater.start()
+        if updater is not None:
+            updater.start()
         _log.info(
             "agent.started",
             model=model.manifest.name,
@@ -222,7 +254,7 @@ class Agent(NewModels):
     ) -> None:
         """Says offline, closes the connection, flushes the decision log."""
         await self._exits.aclose()
-        self._serving = self._updater = None
+        self._serving = self._models.updater = None
         self._close_desk()
 
     async def wait_connected(self, timeout_s: float) -> bool:

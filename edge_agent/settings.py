@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_agent.updates.settings import UpdateSettings
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
@@ -19,6 +18,7 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.updating.settings import UpdateSettings
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

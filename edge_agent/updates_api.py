@@ -14,7 +14,7 @@ from aiohttp import web
 from runtime.errors import MalformedBodyError
 
 if TYPE_CHECKING:
-    from edge_agent.updates.updater import Updater
+    from runtime.updating.updater import Updater
 
 MAX_WHY = 200
 _MAX_BYTES = 4096

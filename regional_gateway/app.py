@@ -11,17 +11,16 @@ from regional_gateway.assignment_relay import AssignmentRelay
 from regional_gateway.prefetching import Prefetcher
 from regional_gateway.settings import GatewaySettings
 from regional_gateway.updates import mirrored, prefetching
+from runtime.adapters.clock import SystemClock
+from runtime.adapters.metrics import TierMetrics
 from runtime.exchange.answering import answer_until
+from runtime.exchange.assembly import Assembly
 from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
-from runtime.exchange.flow import RequestFlow
 from runtime.exchange.forwarding import upward
 from runtime.exchange.station import (
     Station,
-    auditor_of,
     bus_of,
-    escalation_policy,
-    pilot_of,
     station,
     switch_of,
     uplink_settings,
@@ -30,6 +29,8 @@ from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink
 from runtime.messages import Tier
 from runtime.ports import MessageBus
+from runtime.updating.new_models import NewModels
+from runtime.updating.place import Place
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -41,18 +42,32 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         StartError: the port, the state folder or the mirror's folder cannot be used.
     """
     identity = Identity(Tier(settings.tier), settings.gateway, settings.region)
-    async with (
-        station(
-            identity, settings.model, settings.state, policy=settings.escalation.policy
-        ) as parts,
-        mirrored(
-            settings.updates,
-            Path(settings.state.folder),
-            parts.clock,
-            (settings.region, *settings.below),
-        ) as updates,
-        AsyncExitStack() as stack,
-    ):
+    clock, metrics = SystemClock(), TierMetrics(identity.tier)
+    models = NewModels(
+        Place(identity, settings.model, settings.state, settings.escalation, settings.own_updates),
+        clock,
+        metrics,
+    )
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(
+            station(
+                identity,
+                settings.model,
+                settings.state,
+                policy=settings.escalation.policy,
+                clock=clock,
+                metrics=metrics,
+                load=models.loader(stack),
+            )
+        )
+        updates = await stack.enter_async_context(
+            mirrored(
+                settings.updates,
+                Path(settings.state.folder),
+                clock,
+                (settings.region, *settings.below),
+            )
+        )
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)
         switch.listen(bus)
@@ -80,29 +95,20 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             hear.append(prefetcher.listen)
             await stack.enter_async_context(prefetching(prefetcher))
         uplink = await _uplink(settings, parts, switch, hear, stack)
-        pilot = pilot_of(parts, settings.escalation) if uplink else None
-        auditor = auditor_of(parts, settings.escalation, uplink, pilot) if uplink else None
-        if auditor is not None:
-            stack.push_async_callback(auditor.close)
-        flow = RequestFlow(
-            identity,
-            model=parts.model,
-            policy=escalation_policy(settings.escalation, settings.request, parts.model),
-            clock=parts.clock,
-            metrics=parts.metrics,
-            log=parts.log,
-            gearbox=parts.gearbox,
-            uplink=uplink,
-            auditor=auditor,
-            reviewer=parts.reviewer,
-            pilot=pilot,
-            switch=switch,
-        )
+        assembly = Assembly(settings.escalation, settings.request, parts, switch, uplink=uplink)
+        serving = models.serve(assembly)
+        stack.callback(serving.close_model)
+        stack.push_async_callback(serving.halt)
+        if models.updater is not None:
+            # What the gateway relays to its region is for itself, too.
+            models.updater.listen(bus)
+            models.updater.start()
+            stack.push_async_callback(models.updater.close)
         await answer_until(
             stop,
             parts,
             bus,
-            flow,
+            serving,
             request=settings.request,
             http=settings.http,
             dedupe_window=settings.dedupe_window,

@@ -19,6 +19,7 @@ from runtime.common_settings import (
 )
 from runtime.messages import Tier
 from runtime.update_settings import MirrorSettings
+from runtime.updating.settings import UpdateSettings
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     request: RequestSettings = RequestSettings(max_pending=256)
     escalation: EscalationSettings = EscalationSettings()
     updates: MirrorSettings = MirrorSettings()
+    own_updates: UpdateSettings = UpdateSettings()
 
     def __post_init__(self) -> None:
         """Refuses an upstream that is not above, or regions that cannot be below."""

@@ -130,9 +130,10 @@ class Counted(msgspec.Struct, frozen=True, omit_defaults=True):
 class DeviceReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device's sign of life and how its assignment stands; a state is repeated until it changes.
 
-    ``serving`` is the digest of the manifest of what answers. ``seq`` is the highest assignment
-    that was heard, and ``state`` (``runtime.core.rollout_states.Execution``), ``reason`` and
-    ``fault`` (``HardFault``) are about it. ``epoch`` and ``number`` order the reports of a device.
+    ``serving`` is the digest of the manifest of what answers, ``model`` its name, above the edge
+    with its tier (``fashion-regional``). ``seq`` is the highest assignment that was heard, and
+    ``state`` (``runtime.core.rollout_states.Execution``), ``reason`` and ``fault`` (``HardFault``)
+    are about it. ``epoch`` and ``number`` order the reports of a device.
     """
 
     device: _Site

@@ -15,6 +15,7 @@ from runtime.catalogue import CatalogueEntry
 from runtime.core.cohorts import Device
 from runtime.core.rollout_events import AnyEvent, Beat, Heartbeats, Join, Report
 from runtime.core.rollout_states import IN_FLIGHT, RUNNING, Execution, HardFault
+from runtime.messages import Tier
 
 # Number, rollout and the rollout's own step, rising.
 Steps = Sequence[tuple[int, str, int]]
@@ -24,10 +25,17 @@ _STATES = frozenset(one.value for one in Execution)
 _FAULTS = frozenset(one.value for one in HardFault)
 
 
+def known_as(entry: CatalogueEntry) -> tuple[str, ...]:
+    """What processes that run this model call it in their reports."""
+    bare = entry.model.removesuffix(f"-{entry.tier.value}")
+    # It may be published under its name, or under that with its tier.
+    with_tier = f"{bare}-{entry.tier.value}"
+    return (bare, with_tier) if entry.tier is Tier.EDGE else (with_tier,)
+
+
 def candidate(row: DeviceRow, entry: CatalogueEntry, now_s: float) -> Device | None:
     """A device that has the model, as the plan takes it; None where it is none of its business."""
-    names = (entry.model, entry.model.removesuffix(f"-{entry.tier.value}"))
-    if row.model not in names or entry.region not in (None, row.region):
+    if row.model not in known_as(entry) or entry.region not in (None, row.region):
         return None
     silent_s = now_s - row.heard_s
     left_out = f"silent for {silent_s / 3600:.0f} h" if silent_s > SILENT_S else ""

@@ -9,15 +9,16 @@ from contextlib import AsyncExitStack
 import structlog
 from aiohttp import web
 
-from runtime.adapters.http_server import operations_app, serving
+from runtime.adapters.http_server import operations_app
+from runtime.adapters.http_server import serving as listening
 from runtime.common_settings import (
     HttpSettings,
     RequestSettings,
 )
-from runtime.exchange.flow import RequestFlow
 from runtime.exchange.forwarding import taking_over
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
+from runtime.exchange.serving import Serving
 from runtime.exchange.station import Station, birth_of
 from runtime.messages import Birth
 from runtime.ports import MessageBus, OutboxItem
@@ -30,7 +31,7 @@ async def answer_until(
     stop: asyncio.Event,
     parts: Station,
     bus: MessageBus,
-    flow: RequestFlow,
+    serving: Serving,
     *,
     request: RequestSettings,
     http: HttpSettings,
@@ -55,15 +56,15 @@ async def answer_until(
         max_body_bytes=request.max_body_bytes,
         dedupe_window=dedupe_window,
     )
-    ingress = Ingress(bus, parts.clock, parts.metrics, flow, limits)
-    switch = flow.switch
+    ingress = Ingress(bus, parts.clock, parts.metrics, serving, limits)
+    switch = serving.current.flow.switch
     app = operations_app(
         parts.metrics, lambda: bus.is_connected, control=switch.shown if switch else None
     )
     if add_routes is not None:
         add_routes(app)
     async with AsyncExitStack() as stack:
-        base = await stack.enter_async_context(serving(app, http.host, http.port))
+        base = await stack.enter_async_context(listening(app, http.host, http.port))
         if switch is not None:
             stack.push_async_callback(switch.close)
         stack.push_async_callback(bus.close)
@@ -71,7 +72,11 @@ async def answer_until(
 
         def birth() -> Birth:
             born = birth_of(
-                parts, http_base=base, capacity=limits.max_pending, queue_len=ingress.queue_len
+                parts,
+                http_base=base,
+                capacity=limits.max_pending,
+                queue_len=ingress.queue_len,
+                serves=serving.current.model.manifest,
             )
             return switch.stated(born) if switch else born
 
@@ -81,7 +86,7 @@ async def answer_until(
             taking_over(
                 parts.storage,
                 bus,
-                flow,
+                serving,
                 sends_on=sends_on,
                 max_body_bytes=request.max_body_bytes,
             )
@@ -92,10 +97,10 @@ async def answer_until(
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
-        watch = asyncio.create_task(flow.handing_over.watch(), name="handing_over.watch")
-        stack.callback(watch.cancel)
+        serving.start()
+        stack.push_async_callback(serving.halt)
         await bus.start()
-        manifest = parts.model.manifest
+        manifest = serving.current.model.manifest
         _log.info(
             "tier.started",
             model=manifest.name,

@@ -16,10 +16,10 @@ from runtime.adapters.received import SqliteReceived
 from runtime.common_settings import StateSettings
 from runtime.core.outbox import Limits
 from runtime.exchange.course import Identity
-from runtime.exchange.flow import RequestFlow
 from runtime.exchange.items import control, up_message
 from runtime.exchange.receiving import Receiver
 from runtime.exchange.sending import Sender, Way
+from runtime.exchange.serving import Serving
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE
 from runtime.messages import Applied, Birth, Correction, Offline, decode_control
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
@@ -165,17 +165,17 @@ class Downward:
 async def taking_over(
     storage: Storage,
     bus: MessageBus,
-    flow: RequestFlow,
+    serving: Serving,
     *,
     sends_on: bool,
     max_body_bytes: int,
 ) -> AsyncIterator[Receiver]:
     """Takes over what those below have kept, and sends them corrections, until left."""
-    identity = flow.identity
+    identity = serving.current.flow.identity
     receiver = Receiver(
         identity,
         bus,
-        flow,
+        serving,
         storage.received(sends_on=sends_on),
         clock=storage.clock,
         metrics=storage.metrics.outbox,

@@ -33,7 +33,7 @@ from runtime.errors import (
     TooLateError,
 )
 from runtime.exchange.course import Identity
-from runtime.exchange.flow import RequestFlow
+from runtime.exchange.serving import Served, Serving
 from runtime.exchange.wire import (
     CONTROL_CONTENT_TYPE,
     error_message,
@@ -87,6 +87,7 @@ class _Work:
     body: RequestBody
     num_bytes: int
     arrived_s: float
+    served: Served
 
 
 class Ingress:
@@ -97,11 +98,11 @@ class Ingress:
         bus: MessageBus,
         clock: Clock,
         metrics: TierMetrics,
-        flow: RequestFlow,
+        serving: Serving,
         limits: IngressLimits,
     ) -> None:
         self._bus, self._clock, self._metrics = bus, clock, metrics
-        self._flow, self._limits = flow, limits
+        self._serving, self._limits = serving, limits
         self._admission = Admission(limits.max_pending, limits.max_pending_bytes)
         self._audits = Admission(
             max(1, limits.max_pending // AUDIT_SHARE),
@@ -121,7 +122,7 @@ class Ingress:
     @property
     def identity(self) -> Identity:
         """Who answers here."""
-        return self._flow.identity
+        return self._serving.current.flow.identity
 
     def open(self) -> None:
         """Subscribes to our own request topic and takes turns at the shared one."""
@@ -195,8 +196,10 @@ class Ingress:
             raise MalformedBodyError(f"correlation data is over {MAX_CORRELATION_BYTES} bytes")
         if self._is_draining:
             raise ShuttingDownError("this gateway is draining")
-        if self._flow.switch is not None:
-            self._flow.switch.check_asker(asker)
+        served = self._serving.current
+        flow = served.flow
+        if flow.switch is not None:
+            flow.switch.check_asker(asker)
         stated = message.property(topics.REMAINING_MS)
         remaining_ms = parse_remaining_ms(stated) if stated else self._limits.default_budget_ms
         remaining_ms = min(remaining_ms, self._limits.max_budget_ms)
@@ -204,11 +207,11 @@ class Ingress:
             raise TooLateError(f"{remaining_ms:.1f} ms are left")
         request, body = parse_request(
             message,
-            default_model=self._flow.model.manifest.name,
+            default_model=flow.model.manifest.name,
             remaining_ms=remaining_ms,
             max_bytes=self._limits.max_body_bytes,
         )
-        self._flow.check(request)
+        flow.check(request)
         key = RequestKey(asker, request.request_id, _question_digest(message))
         arrival, reply = self._recent.arrive(key, message.correlation_data)
         if arrival is not Arrival.FRESH:
@@ -219,21 +222,20 @@ class Ingress:
             return
         num_bytes = len(message.payload)
         try:
-            self._check_time(request)
+            self._check_time(request, flow.needed_ms(request))
             self._admit(request, num_bytes)
         except TierwiseError:
             self._recent.abandon(key)
             raise
-        work = _Work(key, own_topic, request, body, num_bytes, arrived_s)
+        work = _Work(key, own_topic, request, body, num_bytes, arrived_s, served)
         self._start(work, Deadline.after(arrived_s, remaining_ms))
 
-    def _check_time(self, request: InferenceRequest) -> None:
+    def _check_time(self, request: InferenceRequest, needed_ms: float) -> None:
         """Refuses work that cannot be done in time, so that whoever asked can ask another.
 
         Raises:
             TooLateError: it cannot be.
         """
-        needed_ms = self._flow.needed_ms(request)
         if request.remaining_ms - self._limits.margin_ms < needed_ms:
             raise TooLateError(
                 f"{request.remaining_ms:.1f} ms are left, about {needed_ms:.1f} ms are needed",
@@ -260,14 +262,17 @@ class Ingress:
             self._metrics.count_refusal(code)
 
     def _start(self, work: _Work, deadline: Deadline) -> None:
+        work.served.enter()
         task = asyncio.get_running_loop().create_task(
-            self._flow.answer(work.request, deadline), name=f"request {work.request.request_id}"
+            work.served.flow.answer(work.request, deadline),
+            name=f"request {work.request.request_id}",
         )
         self._running[work.key] = task
         self._metrics.set_pending(self.queue_len)
         task.add_done_callback(lambda ended: self._on_end(work, ended))
 
     def _on_end(self, work: _Work, task: asyncio.Task[Answer]) -> None:
+        work.served.leave()
         took_ms = (self._clock.monotonic_s() - work.arrived_s) * 1000
         self._places(work.request).leave(work.num_bytes, took_ms)
         self._metrics.set_pending(self.queue_len)

@@ -34,6 +34,7 @@ from runtime.exchange.chores import Chores
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.items import control, derived_id, parse_item, said_of
+from runtime.exchange.serving import Serving
 from runtime.exchange.wire import parse_request
 from runtime.messages import (
     Answer,
@@ -80,7 +81,7 @@ class Receiver:
         self,
         identity: Identity,
         bus: MessageBus,
-        flow: RequestFlow,
+        serving: Serving,
         received: SqliteReceived,
         *,
         clock: Clock,
@@ -89,7 +90,7 @@ class Receiver:
         retry_after_ms: float = 2000.0,
         max_body_bytes: int = 1_048_576,
     ) -> None:
-        self._identity, self._bus, self._flow = identity, bus, flow
+        self._identity, self._bus, self._serving = identity, bus, serving
         self._received, self._clock, self._metrics = received, clock, metrics
         self._budget_ms, self._retry_after_ms = budget_ms, retry_after_ms
         self._max_body_bytes = max_body_bytes
@@ -195,9 +196,11 @@ class Receiver:
             self._metrics.count_received(item.kind.value, "known")
             self._say(arrived.agent, Applied((arrived.said_id,)))
             return
-        request = self._request(arrived.message)
-        deadline = Deadline.after(self._clock.monotonic_s(), self._budget_ms)
-        answer = await self._flow.answer(request, deadline)
+        # Checked and answered by the same model, also when another one takes over meanwhile.
+        with self._serving.using() as served:
+            request = self._request(arrived.message, served.flow)
+            deadline = Deadline.after(self._clock.monotonic_s(), self._budget_ms)
+            answer = await served.flow.answer(request, deadline)
         self._metrics.count_late_request()
         is_stopped = answer.reason in (Reason.STOPPED, Reason.FALLBACK)
         if is_stopped or is_unanswered(answer.outcome, answer.reason):
@@ -211,7 +214,7 @@ class Receiver:
         self._metrics.count_received(item.kind.value, "answered")
         self._say(arrived.agent, Applied((arrived.said_id,)))
 
-    def _request(self, message: Message) -> InferenceRequest:
+    def _request(self, message: Message, flow: RequestFlow) -> InferenceRequest:
         """The request of an escalation.
 
         Raises:
@@ -219,7 +222,7 @@ class Receiver:
         """
         request, _ = parse_request(
             message,
-            default_model=self._flow.model.manifest.name,
+            default_model=flow.model.manifest.name,
             remaining_ms=self._budget_ms,
             max_bytes=self._max_body_bytes,
         )
@@ -233,7 +236,7 @@ class Receiver:
             audit=False,
             stands=False,
         )
-        self._flow.check(request)
+        flow.check(request)
         return request
 
     def _correction(self, arrived: _Arrived, answer: Answer) -> OutboxItem:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edge_agent.updates.orders import Refused
-from edge_agent.updates.settings import UpdateSettings
-from edge_agent.updates.telling import HARD_FAULTS
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.activation import Refusal
 from runtime.core.mirrors import Trouble
@@ -15,6 +12,9 @@ from runtime.core.releases import Fault
 from runtime.core.rollout_states import REPORTS, Execution
 from runtime.errors import StorageError
 from runtime.messages import Tier
+from runtime.updating.orders import Refused
+from runtime.updating.settings import UpdateSettings
+from runtime.updating.telling import HARD_FAULTS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "updates.md").read_text()
 # What an assignment cannot bring about.

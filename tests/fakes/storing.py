@@ -84,7 +84,7 @@ class StoringTier(FakeTier):
                 taking_over(
                     self.storage,
                     self.bus,
-                    self.flow,
+                    self.serving,
                     sends_on=self.uplink is not None,
                     max_body_bytes=10_000,
                 )

@@ -32,6 +32,7 @@ from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import Presence
 from runtime.exchange.reviewing import Reviewer
+from runtime.exchange.serving import Served, Serving
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
@@ -187,7 +188,8 @@ class FakeTier:
             pilot=self.pilot,
             switch=self.switch,
         )
-        self.ingress = Ingress(self.bus, self.clock, self.metrics, self.flow, limits)
+        self.serving = Serving(Served(self.model, self.flow), self.switch)
+        self.ingress = Ingress(self.bus, self.clock, self.metrics, self.serving, limits)
         self.presence = Presence(self.bus, self.identity, 1, self._birth)
 
     def _uplink(self, above: Tier, hedge_share: float, chooser: random.Random | None) -> Uplink:

@@ -16,9 +16,6 @@ from securesystemslib.signer import CryptoSigner
 
 from edge_agent.agent import Agent
 from edge_agent.settings import EdgeSettings
-from edge_agent.updates.candidate import Candidate, OpenCandidate
-from edge_agent.updates.fetching import Sources
-from edge_agent.updates.settings import UpdateSettings
 from fakes.blobs import HASTY, QUICK, Counted, source
 from fakes.catalogue import NOW_S, Cloud, LyingMirror
 from fakes.models import WEIGHTS, linear_model, manifest_of
@@ -36,9 +33,14 @@ from runtime.catalogue import CatalogueEntry, Requirements, Variant, encode_entr
 from runtime.common_settings import EscalationSettings, LogSettings, ModelSettings, StateSettings
 from runtime.core.releases import Release
 from runtime.core.rollout_states import Execution
+from runtime.exchange.course import Identity
 from runtime.manifest import ModelManifest, encode_manifest
 from runtime.messages import Answer, ItemKind, Outcome, Tensors, Tier
 from runtime.ports import Message
+from runtime.updating.candidate import Candidate, OpenCandidate
+from runtime.updating.fetching import Sources
+from runtime.updating.place import Place
+from runtime.updating.settings import UpdateSettings
 
 MODEL, REGION, DEVICE = "tiny", "r", "camera-1"
 DAY_S = 86_400.0
@@ -61,6 +63,12 @@ Weights = npt.NDArray[np.float32]
 def example(scale: float = 1.0) -> Tensors:
     """One row that the usual weights are sure of: the label is 0."""
     return {"x": np.array([[3.0 * scale, 2.0, 0.0]], np.float32)}
+
+
+def place_of(settings: EdgeSettings) -> Place:
+    """Where new models of that device arrive."""
+    identity = Identity(Tier.EDGE, settings.agent, settings.region)
+    return Place(identity, settings.model, settings.state, settings.escalation, settings.updates)
 
 
 class Plant:

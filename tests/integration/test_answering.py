@@ -48,7 +48,7 @@ class Watched:
         )
         settings = RequestSettings()
         return asyncio.create_task(
-            answer_until(stop, parts, self.bus, tier.flow, request=settings, http=HttpSettings())
+            answer_until(stop, parts, self.bus, tier.serving, request=settings, http=HttpSettings())
         )
 
 

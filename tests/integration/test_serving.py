@@ -6,11 +6,11 @@ import asyncio
 import threading
 from pathlib import Path
 
-from edge_agent.serving import Served, Serving
 from fakes.tiers import SURE, FakeTier, NumbersBackend, request
 from fakes.waiting import eventually
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.deadline import Deadline
+from runtime.exchange.serving import Served, Serving
 from runtime.messages import Answer, Outcome, Tier
 
 
@@ -27,6 +27,7 @@ async def test_a_request_is_finished_by_the_model_that_began_it(tmp_path: Path) 
     new = FakeTier(broker, Tier.EDGE, NumbersBackend((0.0, 9.0, 0.0)))
     assert old.switch is not None
     serving = Serving(Served(old.model, old.flow), old.switch)
+    serving.start()
     begun = asyncio.create_task(ask(serving))
     await eventually(lambda: slow.num_runs)
 
@@ -50,6 +51,7 @@ async def test_what_is_exchanged_for_itself_goes_on(tmp_path: Path) -> None:
     assert tier.switch is not None
     served = Served(tier.model, tier.flow)
     serving = Serving(served, tier.switch)
+    serving.start()
 
     assert serving.exchange(served) is served
     assert (await ask(serving)).outcome is Outcome.ANSWERED

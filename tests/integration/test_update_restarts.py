@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from edge_agent.agent import Agent
-from edge_agent.updates.shelf import Shelf
 from fakes.blobs import Deed, Hostile, forbids, truncates
 from fakes.models import WEIGHTS, slow_model
 from fakes.updating import (
@@ -21,6 +20,7 @@ from fakes.updating import (
     counted,
     example,
     fault_of,
+    place_of,
     plant_in,
     reason_of,
     serves,
@@ -35,6 +35,7 @@ from runtime.assignments import Do
 from runtime.core.activation import MAX_ATTEMPTS, stage
 from runtime.core.rollout_states import Execution
 from runtime.messages import Outcome, Tier
+from runtime.updating.shelf import Shelf
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ async def test_a_model_that_kills_its_process_is_given_up_after_three_attempts(
     settings = plant.settings("after", soak_s=50.0)
     for _ in range(MAX_ATTEMPTS):
         # Starts, loads the trial, and is gone without a word.
-        shelf = Shelf(settings, SystemClock(), TierMetrics(Tier.EDGE))
+        shelf = Shelf(place_of(settings), SystemClock(), TierMetrics(Tier.EDGE))
         model, _ = await shelf.load()
         model.close()
         shelf.close()

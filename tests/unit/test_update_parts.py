@@ -11,11 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.settings import EdgeSettings
-from edge_agent.updates.counting import LEARNED_FROM, MIN_TIMES, Usual, Watch, WatchedLog
-from edge_agent.updates.order_file import MAX_BYTES, OrderFile
-from edge_agent.updates.settings import UpdateSettings
-from edge_agent.updates.telling import MAX_REASON, Tale, Teller
-from edge_agent.updates.trial_file import Compared, TrialFile
 from fakes.clock import FakeClock
 from fakes.tiers import ListLog, manifest
 from runtime.adapters.metrics import TierMetrics
@@ -30,6 +25,11 @@ from runtime.local_model import LocalResult
 from runtime.messages import ItemKind, Tier
 from runtime.ports import AuditRecord, DecisionRecord, OutboxItem
 from runtime.settings import load
+from runtime.updating.counting import LEARNED_FROM, MIN_TIMES, Usual, Watch, WatchedLog
+from runtime.updating.order_file import MAX_BYTES, OrderFile
+from runtime.updating.settings import UpdateSettings
+from runtime.updating.telling import MAX_REASON, Tale, Teller
+from runtime.updating.trial_file import Compared, TrialFile
 
 
 def result(took_ms: float = 1.0, *, is_valid: bool = True) -> LocalResult:

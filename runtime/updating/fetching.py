@@ -8,8 +8,6 @@ from pathlib import Path
 
 from securesystemslib.signer import Key
 
-from edge_agent.settings import EdgeSettings
-from edge_agent.updates.shelf import Shelf
 from runtime.adapters.blob_client import BlobClient, DownloadOptions, Wanted
 from runtime.adapters.blob_transfer import Transfer, TransferLimits, client_session
 from runtime.adapters.filesystem import LocalFiles
@@ -23,6 +21,8 @@ from runtime.core.trusted_time import time_floor_s, trusted_now_s
 from runtime.errors import ExpiredError, StartError, TierwiseError
 from runtime.ports import Clock
 from runtime.ports_files import Mirror
+from runtime.updating.place import Place
+from runtime.updating.shelf import Shelf
 from runtime.version import BUILT_S
 
 CATALOGUE = "catalogue"
@@ -49,17 +49,17 @@ class Fetcher:
 
     def __init__(
         self,
-        settings: EdgeSettings,
+        place: Place,
         shelf: Shelf,
         sources: Sources,
         *,
         clock: Clock,
         metrics: UpdateMetrics,
     ) -> None:
-        self._settings, self._shelf, self._sources = settings, shelf, sources
+        self._place, self._shelf, self._sources = place, shelf, sources
         self._clock, self._metrics = clock, metrics
         self._catalogue: TrustedCatalogue | None = None
-        root = Path(settings.updates.root)
+        root = Path(place.updates.root)
         try:
             self._root = root.read_bytes()
         except OSError as error:
@@ -88,13 +88,13 @@ class Fetcher:
         """
         if self._catalogue is None:
             self._catalogue = TrustedCatalogue(
-                LocalFiles(Path(self._settings.state.folder) / CATALOGUE),
+                LocalFiles(Path(self._place.state.folder) / CATALOGUE),
                 self._shelf.store,
                 self._sources.mirror,
                 root=self._root,
                 clock=self._clock,
                 build_s=self._sources.build_s,
-                regions=(self._settings.region,),
+                regions=(self._place.identity.region,),
             )
 
     def keys(self) -> Mapping[str, Key]:
@@ -137,7 +137,7 @@ class Fetcher:
             client = BlobClient(
                 transfer,
                 store.blobs,
-                self._settings.updates.urls,
+                self._place.updates.urls,
                 check_room=store.check_bytes,
                 options=self._sources.options,
             )

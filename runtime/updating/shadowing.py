@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import random
 
-from edge_agent.updates.candidate import Candidate
-from edge_agent.updates.counting import Watch
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.core.trial import Window
 from runtime.deadline import Deadline
@@ -21,6 +19,8 @@ from runtime.errors import BackendError, TooLateError
 from runtime.local_model import LocalResult
 from runtime.messages import Tensors
 from runtime.ports import Clock
+from runtime.updating.candidate import Candidate
+from runtime.updating.counting import Watch
 
 # By then the answer is on its way to the caller.
 START_AFTER_S = 0.01

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.updates.counting import Watch, added
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Counted, DeviceReport
 from runtime.core.releases import Fault, Slot
@@ -16,8 +15,9 @@ from runtime.exchange.course import Identity
 from runtime.exchange.items import json_item
 from runtime.logs import get_logger
 from runtime.manifest import ModelManifest
-from runtime.messages import ItemKind
+from runtime.messages import ItemKind, Tier
 from runtime.ports import Clock, OutboxItem
+from runtime.updating.counting import Watch, added
 
 MAX_REASON = 256
 HARD_FAULTS = {
@@ -38,6 +38,12 @@ class Tale(msgspec.Struct, frozen=True):
     state: str = ""
     reason: str = ""
     fault: str = ""
+
+
+def published_name(manifest: ModelManifest) -> str:
+    """What rollouts know a model as; above the edge with its tier: ``fashion-regional``."""
+    is_edge = manifest.tier is Tier.EDGE
+    return manifest.name if is_edge else f"{manifest.name}-{manifest.tier.value}"
 
 
 class Teller:
@@ -118,7 +124,7 @@ class Teller:
             epoch=self._epoch,
             number=self._number,
             serving=release,
-            model=manifest.name,
+            model=published_name(manifest),
             version=manifest.version,
             hardware=self._hardware[:MAX_REASON],
             counted=tuple(counted),

@@ -10,10 +10,6 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from edge_agent.updates.exchange import Exchange
-from edge_agent.updates.settings import UpdateSettings
-from edge_agent.updates.telling import Teller
-from edge_agent.updates.trial_file import Compared, TrialFile
 from runtime.core.activation import confirm
 from runtime.core.obeying import give_up
 from runtime.core.releases import Record
@@ -22,6 +18,10 @@ from runtime.core.trial import Decision, Verdict, judge, slow_limit_ms
 from runtime.errors import ReleaseError
 from runtime.logs import get_logger
 from runtime.ports import Clock
+from runtime.updating.exchange import Exchange
+from runtime.updating.settings import UpdateSettings
+from runtime.updating.telling import Teller
+from runtime.updating.trial_file import Compared, TrialFile
 
 
 class Probation:

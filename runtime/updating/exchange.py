@@ -13,19 +13,19 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from edge_agent.serving import Served, Serving
-from edge_agent.updates.counting import OnRan, Watch, WatchedModel
-from edge_agent.updates.shelf import UNUSABLE, Loaded, Shelf
 from runtime.adapters.backoff import Backoff
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.core.obeying import answering
 from runtime.core.releases import Record, Slot
 from runtime.errors import NoRoomError, StorageError
+from runtime.exchange.serving import Served, Serving
 from runtime.local_model import LocalResult
 from runtime.logs import get_logger
 from runtime.messages import Tensors
 from runtime.ports import Clock
+from runtime.updating.counting import OnRan, Watch, WatchedModel
+from runtime.updating.shelf import UNUSABLE, Loaded, Shelf
 
 _MIN_WAIT_S = 1.0
 # With those that are loaded, fewer than a report takes.

@@ -18,17 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edge_agent.settings import EdgeSettings
-from edge_agent.updates.candidate import OpenCandidate
-from edge_agent.updates.counting import Watch
-from edge_agent.updates.exchange import Exchange, patience
-from edge_agent.updates.fetching import Fetcher
-from edge_agent.updates.installing import Installer
-from edge_agent.updates.order_file import MAX_BYTES, OrderFile
-from edge_agent.updates.orders import Refused, check_time, read_order
-from edge_agent.updates.probation import Probation
-from edge_agent.updates.telling import HARD_FAULTS, Teller, shown
-from edge_agent.updates.trial_file import Compared, TrialFile
 from runtime import topics
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
@@ -45,6 +34,17 @@ from runtime.errors import (
 )
 from runtime.logs import get_logger
 from runtime.ports import Clock, Message, MessageBus
+from runtime.updating.candidate import OpenCandidate
+from runtime.updating.counting import Watch
+from runtime.updating.exchange import Exchange, patience
+from runtime.updating.fetching import Fetcher
+from runtime.updating.installing import Installer
+from runtime.updating.order_file import MAX_BYTES, OrderFile
+from runtime.updating.orders import Refused, check_time, read_order
+from runtime.updating.place import Place
+from runtime.updating.probation import Probation
+from runtime.updating.telling import HARD_FAULTS, Teller, shown
+from runtime.updating.trial_file import Compared, TrialFile
 
 
 class Updater:
@@ -52,7 +52,7 @@ class Updater:
 
     def __init__(
         self,
-        settings: EdgeSettings,
+        place: Place,
         *,
         exchange: Exchange,
         fetcher: Fetcher,
@@ -61,11 +61,11 @@ class Updater:
         metrics: UpdateMetrics,
         open_candidate: OpenCandidate,
     ) -> None:
-        self._settings, self._limits = settings, settings.updates
+        self._identity, self._limits = place.identity, place.updates
         self._exchange, self._fetcher, self.teller = exchange, fetcher, teller
         self._shelf, self._clock, self._metrics = exchange.shelf, clock, metrics
         self._installer = Installer(
-            settings.updates,
+            place.updates,
             exchange,
             fetcher,
             teller,
@@ -74,7 +74,7 @@ class Updater:
             open_candidate=open_candidate,
             on_trial=self._on_trial,
         )
-        self._folder = Path(settings.state.folder)
+        self._folder = Path(place.state.folder)
         self._orders = OrderFile(self._folder)
         self._log = get_logger()
         self._inbox: bytes | None = None
@@ -93,7 +93,7 @@ class Updater:
 
     def listen(self, bus: MessageBus) -> None:
         """Hears what is retained for this device."""
-        topic = topics.assignment(self._settings.region, self._settings.agent)
+        topic = topics.assignment(self._identity.region, self._identity.site)
         bus.subscribe(topic, self._on_message, qos=1)
 
     def start(self) -> None:
@@ -243,7 +243,7 @@ class Updater:
         await self._begin(assignment)
 
     async def _read(self, payload: bytes) -> Assignment:
-        device, region = self._settings.agent, self._settings.region
+        device, region = self._identity.site, self._identity.region
         try:
             return read_order(payload, self._fetcher.keys(), device=device, region=region)
         except ReleaseError as error:

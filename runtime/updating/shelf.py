@@ -18,8 +18,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edge_agent.settings import EdgeSettings
-from edge_agent.updates.counting import Usual, Watch, WatchedModel
 from runtime.adapters.artifacts import read_manifest, sha256_of
 from runtime.adapters.filesystem import LocalFiles
 from runtime.adapters.metrics import TierMetrics
@@ -44,8 +42,9 @@ from runtime.exchange.loading import load_gearbox, load_model_as, model_folder
 from runtime.local_model import LocalModel
 from runtime.logs import get_logger
 from runtime.manifest import MANIFEST_NAME
-from runtime.messages import Tier
 from runtime.ports import Clock
+from runtime.updating.counting import Usual, Watch, WatchedModel
+from runtime.updating.place import Place
 
 STORE = "models"
 # What came with the package is older than all that is published.
@@ -66,10 +65,11 @@ class Loaded:
 class Shelf:
     """The one slot of a device's model store; nothing is opened before ``load``."""
 
-    def __init__(self, settings: EdgeSettings, clock: Clock, metrics: TierMetrics) -> None:
-        self._settings, self._clock, self._metrics = settings, clock, metrics
+    def __init__(self, place: Place, clock: Clock, metrics: TierMetrics) -> None:
+        self._place, self._clock, self._metrics = place, clock, metrics
+        self.tier = place.identity.tier
         self._log = get_logger()
-        limits = settings.updates
+        limits = place.updates
         self._usual = Usual(limits.max_slowdown, limits.latency_floor_ms)
         self._store: ModelStore | None = None
         self.name, self._factory = "", ""
@@ -118,7 +118,7 @@ class Shelf:
             BackendError: it does not run.
             StartError: a process of it ended at its start.
         """
-        settings = replace(self._settings.model, folder=str(folder), accept_at=None)
+        settings = replace(self._place.model, folder=str(folder), accept_at=None)
         model = await self._model(settings, release.name)
         gearbox = await asyncio.to_thread(self._gearbox, release, folder, model)
         return Loaded(release.name, model, gearbox, generation)
@@ -161,12 +161,12 @@ class Shelf:
             self._store.close()
 
     def _open(self) -> None:
-        folder = model_folder(self._settings.model, Tier.EDGE)
+        folder = model_folder(self._place.model, self.tier)
         self.name = read_manifest(folder).name
         self._factory = sha256_of((folder / MANIFEST_NAME).read_bytes())
         self._store = store = ModelStore(
-            LocalFiles(Path(self._settings.state.folder) / STORE),
-            quota_bytes=self._settings.updates.quota_bytes,
+            LocalFiles(Path(self._place.state.folder) / STORE),
+            quota_bytes=self._place.updates.quota_bytes,
         )
         known = self.slot.factory
         if known is not None and known.name == self._factory:
@@ -204,11 +204,11 @@ class Shelf:
 
     async def _packaged(self) -> Loaded:
         """The model of the settings, as it would be without a store."""
-        settings = self._settings.model
+        settings = self._place.model
         model = await self._model(settings, self._factory)
         try:
             gearbox = await load_gearbox(
-                self._settings.escalation.policy, settings, Tier.EDGE, model.manifest
+                self._place.escalation.policy, settings, self.tier, model.manifest
             )
         except BaseException:
             model.close()
@@ -219,7 +219,7 @@ class Shelf:
         model = await load_model_as(
             WatchedModel,
             settings,
-            Tier.EDGE,
+            self.tier,
             self._clock,
             self._metrics,
         )
@@ -229,9 +229,9 @@ class Shelf:
     def _gearbox(self, release: Release, folder: Path, model: WatchedModel) -> Gearbox:
         """The gears that come with a release, else those of the settings if they fit."""
         own = [folder / POLICY_NAME] if POLICY_NAME in release.files else []
-        stated = self._settings.escalation.policy
+        stated = self._place.escalation.policy
         for path in (*own, *([Path(stated)] if stated else [])):
             with contextlib.suppress(PolicyError):
-                return open_gearbox(path, Tier.EDGE, model.manifest)
+                return open_gearbox(path, self.tier, model.manifest)
             self._log.warning("policy.not_for_this_model", path=str(path), release=release.name)
-        return Gearbox(Tier.EDGE)
+        return Gearbox(self.tier)

@@ -82,6 +82,7 @@ def chosen_release(
     entry: CatalogueEntry,
     *,
     model: str,
+    tier: Tier,
     hardware: Collection[str],
     engines: Mapping[str, str],
 ) -> Release:
@@ -91,6 +92,7 @@ def chosen_release(
         assignment: verified.
         entry: what the catalogue has at its path.
         model: the name of the model that this device runs.
+        tier: of this device.
         hardware: tags of this device.
         engines: versions of what runs models here, by package name.
 
@@ -105,7 +107,7 @@ def chosen_release(
             because=Refused.ENTRY_MISMATCH,
         )
     # It may be published under its name, or under that with its tier.
-    if entry.tier is not Tier.EDGE or entry.model not in (model, f"{model}-{Tier.EDGE.value}"):
+    if entry.tier is not tier or entry.model not in (model, f"{model}-{tier.value}"):
         raise ReleaseError(
             f"{assignment.path} is a model of {entry.tier.value} called {entry.model}; this device "
             f"runs {model}",

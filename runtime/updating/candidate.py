@@ -30,7 +30,6 @@ from runtime.core.releases import Fault, Release
 from runtime.errors import ArtifactError, BackendError, StartError
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import ModelManifest
-from runtime.messages import Tier
 from runtime.ports import Clock
 
 START_TIMEOUT_S = 60.0
@@ -163,7 +162,7 @@ def _check_same(new: ModelManifest, serves: ModelManifest) -> None:
     """Refuses what callers, or the tiers above, would have to be changed for."""
     for what, one, other in (
         ("name", new.name, serves.name),
-        ("tier", new.tier, Tier.EDGE),
+        ("tier", new.tier, serves.tier),
         ("inputs", new.inputs, serves.inputs),
         ("outputs", new.outputs, serves.outputs),
         ("labels", new.labels, serves.labels),

@@ -15,16 +15,6 @@ from contextlib import suppress
 from importlib import metadata
 from typing import TypeVar
 
-from edge_agent.updates.candidate import Candidate, OpenCandidate, UnfitError
-from edge_agent.updates.counting import WatchedModel
-from edge_agent.updates.exchange import Exchange, patience
-from edge_agent.updates.fetching import Fetcher
-from edge_agent.updates.orders import Refused, check_time, chosen_release
-from edge_agent.updates.settings import UpdateSettings
-from edge_agent.updates.shadowing import Shadow
-from edge_agent.updates.shelf import UNUSABLE
-from edge_agent.updates.telling import Teller
-from edge_agent.updates.trial_file import Compared
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Assignment, Do
@@ -44,6 +34,16 @@ from runtime.errors import (
 )
 from runtime.logs import get_logger
 from runtime.ports import Clock
+from runtime.updating.candidate import Candidate, OpenCandidate, UnfitError
+from runtime.updating.counting import WatchedModel
+from runtime.updating.exchange import Exchange, patience
+from runtime.updating.fetching import Fetcher
+from runtime.updating.orders import Refused, check_time, chosen_release
+from runtime.updating.settings import UpdateSettings
+from runtime.updating.shadowing import Shadow
+from runtime.updating.shelf import UNUSABLE
+from runtime.updating.telling import Teller
+from runtime.updating.trial_file import Compared
 
 ENGINE = "onnxruntime"
 T = TypeVar("T")
@@ -147,6 +147,7 @@ class Installer:
             assignment,
             entry,
             model=self._shelf.name,
+            tier=self._shelf.tier,
             hardware=self._settings.tags,
             engines={ENGINE: metadata.version(ENGINE)},
         )

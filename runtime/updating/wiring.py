@@ -1,31 +1,33 @@
-"""A device's updater, put together from settings."""
+"""A process's updater, put together from settings."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
-from edge_agent.serving import Assembly, Served, Serving
-from edge_agent.settings import EdgeSettings
-from edge_agent.updates.candidate import Candidate, OpenCandidate
-from edge_agent.updates.counting import WatchedLog
-from edge_agent.updates.exchange import Exchange
-from edge_agent.updates.fetching import Fetcher, Sources
-from edge_agent.updates.shelf import Loaded, Shelf
-from edge_agent.updates.telling import Teller
-from edge_agent.updates.updater import Updater
 from runtime.adapters.http_mirror import HttpMirror
 from runtime.core.releases import Release
+from runtime.exchange.assembly import Assembly
+from runtime.exchange.serving import Served, Serving
 from runtime.manifest import ModelManifest
+from runtime.updating.candidate import Candidate, OpenCandidate
+from runtime.updating.counting import WatchedLog
+from runtime.updating.exchange import Exchange
+from runtime.updating.fetching import Fetcher, Sources
+from runtime.updating.place import Place
+from runtime.updating.settings import UpdateSettings
+from runtime.updating.shelf import Loaded, Shelf
+from runtime.updating.telling import Teller
+from runtime.updating.updater import Updater
 
 
-def sources_of(settings: EdgeSettings) -> Sources:
+def sources_of(settings: UpdateSettings) -> Sources:
     """Gateways over HTTP, and whom the catalogue names for assignments.
 
     Raises:
         StartError: a URL is none.
     """
-    return Sources(HttpMirror(settings.updates.urls), lambda catalogue: catalogue.rollout_keys)
+    return Sources(HttpMirror(settings.urls), lambda catalogue: catalogue.rollout_keys)
 
 
 def watched(assembly: Assembly, loaded: Loaded) -> Served:
@@ -35,6 +37,7 @@ def watched(assembly: Assembly, loaded: Loaded) -> Served:
 
 
 def updater_of(
+    place: Place,
     assembly: Assembly,
     shelf: Shelf,
     serving: Serving,
@@ -42,13 +45,12 @@ def updater_of(
     sources: Sources,
     open_candidate: OpenCandidate | None = None,
 ) -> Updater:
-    """The updater of an agent.
+    """The updater of a process.
 
     Raises:
         StartError: the root of the catalogue cannot be read.
     """
-    settings, parts = assembly.settings, assembly.parts
-    limits = settings.updates
+    parts, limits = assembly.parts, place.updates
     clock, metrics = parts.clock, parts.metrics.updates
     exchange = Exchange(
         shelf,
@@ -58,7 +60,7 @@ def updater_of(
         clock=clock,
         metrics=metrics,
     )
-    fetcher = Fetcher(settings, shelf, sources, clock=clock, metrics=metrics)
+    fetcher = Fetcher(place, shelf, sources, clock=clock, metrics=metrics)
     teller = Teller(
         parts.identity,
         parts.epoch,
@@ -75,7 +77,7 @@ def updater_of(
         return Candidate(release, folder, serves, memory_limit_mb=limit_mb, clock=clock)
 
     updater = Updater(
-        settings,
+        place,
         exchange=exchange,
         fetcher=fetcher,
         teller=teller,

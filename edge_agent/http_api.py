@@ -14,8 +14,7 @@ from aiohttp import web
 
 from edge_agent.agent import Agent
 from edge_agent.corrections_api import CorrectionsApi
-from edge_agent.updates_api import UpdatesApi
-from runtime.adapters.http_server import operations_app
+from runtime.adapters.http_server import errors_as_json, operations_app
 from runtime.codec import (
     HTTP_HEADER_LENGTH,
     Parameters,
@@ -31,9 +30,7 @@ from runtime.errors import (
     InvalidTensorError,
     MalformedBodyError,
     PayloadTooLargeError,
-    TierwiseError,
     UnknownModelError,
-    describe,
     public,
 )
 from runtime.exchange.context import parse_context
@@ -45,6 +42,7 @@ from runtime.exchange.wire import (
     parse_traceparent,
 )
 from runtime.messages import Answer, InferenceRequest, Outcome, TensorSpec
+from runtime.updating.http_api import UpdatesApi
 from runtime.version import software
 
 MAX_STATED = 1e15
@@ -192,30 +190,6 @@ def _parse_explain(value: object) -> bool:
     if not isinstance(value, bool):
         raise MalformedBodyError(f"explain is true or false, not {str(value)[:40]!r}")
     return value
-
-
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns our errors into the protocol's error body."""
-    try:
-        return await handler(request)
-    except TierwiseError as error:
-        headers = {}
-        retry_after_ms = getattr(error, "retry_after_ms", 0.0)
-        if retry_after_ms:
-            headers["Retry-After"] = str(max(1, round(retry_after_ms / 1000)))
-        return web.Response(
-            status=public(error.code).http_status,
-            body=encode_error(describe(error)),
-            content_type="application/json",
-            headers=headers,
-        )
-    except web.HTTPError as error:
-        return web.Response(
-            status=error.status,
-            body=encode_error(f"{error.reason}: {request.method} {request.path}"),
-            content_type="application/json",
-        )
 
 
 def _respond(answer: Answer, body: RequestBody) -> web.Response:

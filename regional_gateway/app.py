@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
 
 from regional_gateway.assignment_relay import AssignmentRelay
 from regional_gateway.prefetching import Prefetcher
 from regional_gateway.settings import GatewaySettings
-from regional_gateway.updates import mirrored, prefetching
+from regional_gateway.updates import Mirrored, mirrored, prefetching
 from runtime.adapters.clock import SystemClock
+from runtime.adapters.dial import is_loopback
+from runtime.adapters.http_server import errors_as_json
 from runtime.adapters.metrics import TierMetrics
+from runtime.common_settings import HttpSettings
 from runtime.exchange.answering import answer_until
 from runtime.exchange.assembly import Assembly
 from runtime.exchange.control_relay import ControlRelay
@@ -29,8 +36,12 @@ from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink
 from runtime.messages import Tier
 from runtime.ports import MessageBus
+from runtime.updating.http_api import UpdatesApi
 from runtime.updating.new_models import NewModels
 from runtime.updating.place import Place
+
+if TYPE_CHECKING:
+    from runtime.updating.updater import Updater
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -113,8 +124,19 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             http=settings.http,
             dedupe_window=settings.dedupe_window,
             sends_on=uplink is not None,
-            add_routes=updates.server.add_routes if updates else None,
+            add_routes=partial(_add_routes, updates, models.updater, settings.http),
         )
+
+
+def _add_routes(
+    updates: Mirrored | None, updater: Updater | None, http: HttpSettings, app: web.Application
+) -> None:
+    """The mirror for the region, and the gateway's own model."""
+    if updates is not None:
+        updates.server.add_routes(app)
+    if updater is not None:
+        app.middlewares.append(errors_as_json)
+        UpdatesApi(updater).add_to(app, may_roll_back=is_loopback(http.host))
 
 
 async def _uplink(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import ipaddress
 import os
 import shutil
 import socket
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from runtime.adapters.broker_config import embedded_config, mosquitto_config
 from runtime.adapters.broker_probe import wait_until_accepting
-from runtime.adapters.dial import BrokerAddress
+from runtime.adapters.dial import BrokerAddress, is_loopback
 from runtime.adapters.embedded_broker import READY
 from runtime.errors import StartError
 
@@ -219,11 +218,7 @@ def _mosquitto_version(path: str) -> str:
 def _loopback(host: str) -> str:
     if host == "localhost":
         return "127.0.0.1"
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, and who knows of what
-        is_loopback = False
-    if not is_loopback:
+    if not is_loopback(host):
         raise StartError(
             f"a broker without access rules would listen on {host}; use 127.0.0.1, "
             "or set up a broker of your own as deploy/ shows"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -16,6 +17,14 @@ from pathlib import Path
 from runtime.errors import StartError
 
 _MAX_PORT = 65_535
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only processes of this machine reach what listens there; a name may be anything."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
 from runtime.adapters.metrics import TierMetrics, metrics_handler
-from runtime.errors import StartError
+from runtime.codec import encode_error
+from runtime.errors import StartError, TierwiseError, describe, public
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def operations_app(
@@ -72,3 +75,27 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
         yield f"http://{bound[0]}:{bound[1]}"
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns our errors into the protocol's error body."""
+    try:
+        return await handler(request)
+    except TierwiseError as error:
+        headers = {}
+        retry_after_ms = getattr(error, "retry_after_ms", 0.0)
+        if retry_after_ms:
+            headers["Retry-After"] = str(max(1, round(retry_after_ms / 1000)))
+        return web.Response(
+            status=public(error.code).http_status,
+            body=encode_error(describe(error)),
+            content_type="application/json",
+            headers=headers,
+        )
+    except web.HTTPError as error:
+        return web.Response(
+            status=error.status,
+            body=encode_error(f"{error.reason}: {request.method} {request.path}"),
+            content_type="application/json",
+        )

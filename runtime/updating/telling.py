@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -130,7 +131,11 @@ class Teller:
             counted=tuple(counted),
             **msgspec.structs.asdict(self.tale),
         )
-        self._post(json_item(ItemKind.UPDATE, report, self._clock))
+        item = json_item(ItemKind.UPDATE, report, self._clock)
+        if manifest.tier is not Tier.EDGE:
+            # Its way up is in another region than it is: it says for whom it speaks.
+            item = replace(item, origin=f"{self._identity.region}/{self._identity.site}")
+        self._post(item)
 
     def shown(self) -> dict[str, Any]:
         """The same for people at the device."""

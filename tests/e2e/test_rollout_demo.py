@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psutil
 import pytest
 
 from fakes.brokers import launch
+from fakes.waiting import rollout_is
 from tierwise.cloud_client import CloudClient
 from tierwise.demo import plan, rollout_plan
 from tierwise.demo.rollout import Load
@@ -20,15 +20,6 @@ from tierwise.demo.variations import AS_GOOD
 pytestmark = pytest.mark.timeout(180)
 # Too few devices to compare: the gate asks, and an operator goes on.
 PLAN = rollout_plan.ROLLOUT | {"shares": [1.0], "baseline_s": 3.0}
-
-
-async def until(client: CloudClient, rollout: str, **wanted: object) -> dict[str, Any]:
-    """The status as soon as it is so."""
-    async with asyncio.timeout(100):
-        async for name, value in client.events(f"/rollouts/{rollout}/events"):
-            if name == "status" and all(value[key] == one for key, one in wanted.items()):
-                return value
-    raise AssertionError("the service has ended its stream")
 
 
 async def test_devices_take_a_version_over_the_air_and_bring_it_back_without_a_failed_request(
@@ -55,10 +46,10 @@ async def test_devices_take_a_version_over_the_air_and_bring_it_back_without_a_f
                     "settings": PLAN,
                 },
             )
-            confirmed = await until(client, "r", confirmed=3)
+            confirmed = await rollout_is(client, "r", confirmed=3)
             served = [await _serving(session, url) for url in stage.agent_urls]
             await client.post("/rollouts/r/rollback", {"by": "a test", "why": "enough"})
-            back = await until(client, "r", phase="rolled_back")
+            back = await rollout_is(client, "r", phase="rolled_back")
             returned = [await _serving(session, url) for url in stage.agent_urls]
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tierwise.cloud_client import CloudClient
 
 T = TypeVar("T")
 _POLL_S = 0.002
@@ -36,3 +38,12 @@ def eventually_sync(condition: Callable[[], object], timeout_s: float = 5.0) -> 
         if time.monotonic() > deadline_s:
             raise AssertionError(f"still not true after {timeout_s} s: {condition}")
         time.sleep(_POLL_S)
+
+
+async def rollout_is(client: CloudClient, rollout: str, **wanted: object) -> dict[str, Any]:
+    """A rollout's status as soon as it is so."""
+    async with asyncio.timeout(100):
+        async for name, value in client.events(f"/rollouts/{rollout}/events"):
+            if name == "status" and all(value[key] == one for key, one in wanted.items()):
+                return value
+    raise AssertionError("the service has ended its stream")

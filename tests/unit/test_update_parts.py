@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from cloud_tier.rollouts.hearing import known_as
 from edge_agent.settings import EdgeSettings
 from fakes.clock import FakeClock
 from fakes.tiers import ListLog, manifest
 from runtime.adapters.metrics import TierMetrics
 from runtime.assignments import DeviceReport, decode_report
+from runtime.catalogue import CatalogueEntry, Variant
 from runtime.core.confidence import confidence_of_batch
 from runtime.core.releases import Fault
 from runtime.core.rollout_states import Execution
@@ -22,13 +25,14 @@ from runtime.core.trial import Window
 from runtime.errors import SettingsError
 from runtime.exchange.course import Identity
 from runtime.local_model import LocalResult
+from runtime.manifest import ModelFile
 from runtime.messages import ItemKind, Tier
 from runtime.ports import AuditRecord, DecisionRecord, OutboxItem
 from runtime.settings import load
 from runtime.updating.counting import LEARNED_FROM, MIN_TIMES, Usual, Watch, WatchedLog
 from runtime.updating.order_file import MAX_BYTES, OrderFile
 from runtime.updating.settings import UpdateSettings
-from runtime.updating.telling import MAX_REASON, Tale, Teller
+from runtime.updating.telling import MAX_REASON, Tale, Teller, published_name
 from runtime.updating.trial_file import Compared, TrialFile
 
 
@@ -228,19 +232,19 @@ def test_one_that_cannot_be_written_harms_nobody(tmp_path: Path) -> None:
 class Told:
     """A teller without an agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, tier: Tier = Tier.EDGE) -> None:
         self.items: list[OutboxItem] = []
         self.watches = [Watch("a" * 64)]
         self.clock = FakeClock()
         self.teller = Teller(
-            Identity(Tier.EDGE, "camera-1", "r"),
+            Identity(tier, "camera-1", "r"),
             7,
             "x",
             post=self.items.append,
-            serving=lambda: ("a" * 64, manifest(Tier.EDGE)),
+            serving=lambda: ("a" * 64, manifest(tier)),
             watches=lambda: self.watches,
             clock=self.clock,
-            metrics=TierMetrics(Tier.EDGE).updates,
+            metrics=TierMetrics(tier).updates,
         )
 
     @property
@@ -257,6 +261,26 @@ def test_a_state_is_told_once_with_its_reason_cut_to_what_a_report_takes() -> No
     assert (report.seq, report.state, len(report.reason)) == (3, "rejected", MAX_REASON)
     assert (report.epoch, report.number, report.version) == (7, 1, "edge-1")
     assert told.items[0].kind is ItemKind.UPDATE
+
+
+def test_above_the_edge_a_model_is_told_of_with_its_tier_and_by_whom() -> None:
+    above, below = Told(Tier.REGIONAL), Told()
+    above.teller.report()
+    below.teller.report()
+
+    name = manifest(Tier.EDGE).name
+    assert [above.reports[0].model, below.reports[0].model] == [f"{name}-regional", name]
+    assert [above.items[0].origin, below.items[0].origin] == ["r/camera-1", ""]
+
+
+@pytest.mark.parametrize("tier", [Tier.EDGE, Tier.REGIONAL, Tier.REGIONAL_2])
+def test_a_model_is_for_those_that_run_it_at_its_tier(tier: Tier) -> None:
+    file = ModelFile("a" * 64, 1)
+    variants = {"cpu": Variant({"manifest.json": file, "m.onnx": file})}
+    for published in ("m", f"m-{tier.value}"):
+        entry = CatalogueEntry(published, 1, tier, variants)
+        ran = {other: published_name(replace(manifest(other), name="m")) for other in Tier}
+        assert [other for other in Tier if ran[other] in known_as(entry)] == [tier]
 
 
 def test_a_fault_is_told_by_its_name() -> None:

@@ -51,7 +51,7 @@ ROLLOUT: dict[str, Any] = {
 
 
 _CONTROLLER = "tick_interval_s = 0.25\nbucket_s = 1\nrepeat_s = 5\n"
-_UPDATES = """\
+UPDATES = """\
 refresh_interval_s = 2
 report_interval_s = 1
 judge_interval_s = 0.5
@@ -102,6 +102,6 @@ def agent_settings(
             f"[request]\ndefault_budget_ms = {budget_ms}\n",
             # Named, so that a threshold decides: each version brings its own.
             f'[model]\nfolder = "{bundled_model(Tier.EDGE)}"\n',
-            f'[updates]\nurl = "{gateway_url}"\nroot = "{root}"\n{_UPDATES}',
+            f'[updates]\nurl = "{gateway_url}"\nroot = "{root}"\n{UPDATES}',
         )
     )

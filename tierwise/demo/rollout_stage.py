@@ -56,11 +56,11 @@ async def rollout_stage(
         roster = Roster(bus, (plan.REGION, plan.CLOUD_REGION))
         await bus.start()
         text = rollout_plan.cloud_settings(folder, address, repository, key)
-        await _start(children, folder, plan.CLOUD, "cloud_tier", text)
+        await start(children, folder, plan.CLOUD, "cloud_tier", text)
         await roster.wait_for({plan.CLOUD}, children, READY_S)
         cloud_url = roster.http_base(plan.CLOUD)
         text = rollout_plan.gateway_settings(folder, address, cloud_url)
-        await _start(children, folder, plan.GATEWAY, "regional_gateway", text)
+        await start(children, folder, plan.GATEWAY, "regional_gateway", text)
         await roster.wait_for({plan.GATEWAY}, children, READY_S)
         gateway_url = roster.http_base(plan.GATEWAY)
         files = []
@@ -90,7 +90,7 @@ async def rollout_stage(
 async def _prepare(folder: Path, keys: Path, repository: Path) -> None:
     """Does what an operator does with these commands."""
     at = ("--repository", str(repository))
-    await _tierwise("keys", "init", "--folder", str(keys), "--unencrypted", *at)
+    await run_tierwise("keys", "init", "--folder", str(keys), "--unencrypted", *at)
     for variation in (AS_GOOD, QUIETLY_WORSE):
         model = folder / f"edge-{variation.version}"
         await asyncio.to_thread(write_variation, variation, model)
@@ -98,19 +98,20 @@ async def _prepare(folder: Path, keys: Path, repository: Path) -> None:
 
 
 async def _publish(variation: Variation, model: Path, keys: Path, at: tuple[str, str]) -> None:
-    await _tierwise(
+    await run_tierwise(
         *("models", "publish", str(model), "--model", rollout_plan.MODEL),
         *("--version", str(variation.version), "--keys", str(keys), "--without-policy", *at),
     )
 
 
-async def _start(children: Children, folder: Path, name: str, module: str, settings: str) -> None:
+async def start(children: Children, folder: Path, name: str, module: str, settings: str) -> None:
+    """Starts a tier with these settings, and does not wait for it."""
     config = folder / f"{name}.toml"
     config.write_text(settings)
     await children.start(name, module, config)
 
 
-async def _tierwise(*words: str) -> None:
+async def run_tierwise(*words: str) -> None:
     """Runs a command as a user would.
 
     Raises:

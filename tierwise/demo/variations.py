@@ -44,13 +44,13 @@ AS_GOOD = Variation(version=3, share=0.05, steps=2, seed=1)
 QUIETLY_WORSE = Variation(version=4, share=0.1, steps=20, seed=1)
 
 
-def write_variation(variation: Variation, folder: Path) -> Measured:
-    """Writes a varied copy of the bundled edge model as a model folder; returns what it comes to.
+def write_variation(variation: Variation, folder: Path, tier: Tier = Tier.EDGE) -> Measured:
+    """Writes a varied copy of a bundled model as a model folder; returns what it comes to.
 
     Raises:
         ArtifactError: the bundled model cannot be read, or a file not be written.
     """
-    model = open_model(bundled_model(Tier.EDGE))
+    model = open_model(bundled_model(tier))
     (name,) = model.manifest.files
     contents = varied(model.read_verified(name), variation)
     measured = _measured(contents, model.manifest)

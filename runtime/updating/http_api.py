@@ -1,4 +1,4 @@
-"""New models over HTTP, for people at the device: how they stand, and the way back.
+"""New models over HTTP, for people at the machine: how they stand, and the way back.
 
 GET  /updates            what serves, what was assigned, what was counted
 POST /updates/rollback   {"why": "..."}: what served before answers again
@@ -32,10 +32,11 @@ class UpdatesApi:
     def __init__(self, updater: Updater) -> None:
         self._updater = updater
 
-    def add_to(self, app: web.Application) -> None:
-        """Adds the routes."""
+    def add_to(self, app: web.Application, *, may_roll_back: bool = True) -> None:
+        """Adds the routes; the way back only where none but people at the machine reach them."""
         app.router.add_get("/updates", self.show)
-        app.router.add_post("/updates/rollback", self.roll_back)
+        if may_roll_back:
+            app.router.add_post("/updates/rollback", self.roll_back)
 
     async def show(self, _: web.Request) -> web.Response:
         """What serves and how the assignment stands."""

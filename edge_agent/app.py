@@ -10,6 +10,7 @@ from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from edge_agent.settings import EdgeSettings
 from runtime.adapters.http_server import serving
+from runtime.adapters.service_manager import telling_manager
 
 _log = structlog.get_logger()
 
@@ -25,7 +26,9 @@ async def serve(settings: EdgeSettings, stop: asyncio.Event) -> None:
     async with (
         Agent(settings) as agent,
         serving(InferenceApi(agent).app(), settings.http.host, settings.http.port) as base,
+        telling_manager() as manager,
     ):
         agent.http_base = base
         _log.info("http.listening", url=base)
         await stop.wait()
+        manager.stopping()

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from runtime.adapters.http_server import operations_app
 from runtime.adapters.http_server import serving as listening
+from runtime.adapters.service_manager import telling_manager
 from runtime.common_settings import (
     HttpSettings,
     RequestSettings,
@@ -108,7 +109,9 @@ async def answer_until(
             policy=parts.gearbox.digest,
             url=base,
         )
+        manager = await stack.enter_async_context(telling_manager())
         await stop.wait()
+        manager.stopping()
         refresh.cancel()
         presence.draining()
         await ingress.drain(DRAIN_S)

@@ -36,3 +36,14 @@ def add_group(subparsers: Subparsers, name: str, text: str) -> Subparsers:
         title="commands", dest=f"{name}_command", metavar="COMMAND", required=True
     )
     return group
+
+
+def http_url(text: str) -> str:
+    """Argparse's type of a URL.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.startswith(("http://", "https://")) or not text.partition("://")[2]:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no http:// or https:// URL")
+    return text

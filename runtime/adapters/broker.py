@@ -172,7 +172,7 @@ def _command(program: _Program, folder: Path, address: BrokerAddress) -> list[st
 
 def _choose(prefer: Preference) -> _Program:
     if prefer in ("auto", "mosquitto"):
-        path = _find_mosquitto()
+        path = find_mosquitto()
         if path is not None:
             return _Program("mosquitto", _mosquitto_version(path), path)
     if prefer == "mosquitto":
@@ -190,7 +190,12 @@ def _choose(prefer: Preference) -> _Program:
     return _Program("embedded", version, sys.executable, READY)
 
 
-def _find_mosquitto() -> str | None:
+def find_mosquitto() -> str | None:
+    """Where mosquitto is: as the environment names it, else on the path; None: nowhere.
+
+    Raises:
+        StartError: the environment names what cannot be run.
+    """
     named = os.environ.get(MOSQUITTO_VARIABLE)
     if named:
         found = shutil.which(named)

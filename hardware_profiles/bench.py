@@ -213,7 +213,8 @@ def _lines(process: subprocess.Popen[bytes], errors: BinaryIO, task: Task) -> It
             f"the process that timed the model was ended by signal {-process.returncode}: "
             "not enough memory, perhaps"
         )
-    if process.returncode > 1:
+    # What it can say itself, it has said; that ends the reading before this.
+    if process.returncode:
         raise BackendError(f"the process that times models failed: {_tail(errors)}")
 
 

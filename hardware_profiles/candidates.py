@@ -61,6 +61,7 @@ def from_folder(
         accuracy=manifest.measured.accuracy if manifest.measured else None,
         latency=_latency(measured) or _estimated(model, profile),
         power_w=_power_w(measured),
+        caveat=_caveat(measured),
     )
 
 
@@ -84,6 +85,7 @@ def from_entry(
                 accuracy=one.measured.accuracy if one.measured else None,
                 latency=_latency(measured),
                 power_w=_power_w(measured),
+                caveat=_caveat(measured),
             )
         )
     return found
@@ -153,6 +155,14 @@ def _power_w(measured: Measurement | None) -> float | None:
     if measured is None or measured.energy is None or not measured.energy.is_whole_device:
         return None
     return measured.energy.power_w
+
+
+def _caveat(measured: Measurement | None) -> str:
+    if measured is None:
+        return ""
+    told = ["on a busy machine"] * measured.is_contended
+    told += ["while it was held back"] * measured.is_throttled
+    return f"measured {', and '.join(told)}" if told else ""
 
 
 def _estimated(model: ModelFolder, profile: Profile) -> Latency | None:

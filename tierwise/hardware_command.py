@@ -35,7 +35,7 @@ UNITS = {
     "tdp_w": ("power, TDP", 1, "W"),
     "throttle_c": ("clocks are lowered from", 1, "degrees C"),
 }
-NOT_READ = "(from memory of the document, which was not at hand)"
+NOT_READ = "(the document itself was not read for this profile)"
 _GIB = 2**30
 
 

@@ -75,6 +75,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     )
     found = fit(candidates, device, limits)
     notes = list(matched.notes) if here else ["engines are supposed to be those of this host"]
+    notes += [f"{one.name} was {one.caveat}" for one in candidates if one.caveat]
     if arguments.json:
         say_json(_fit_as_json(found, candidates, profile, device, notes))
     else:

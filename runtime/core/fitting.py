@@ -47,7 +47,11 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A variant and what is known of it on the device; ``power_w`` is measured with this model."""
+    """A variant and what is known of it on the device.
+
+    ``power_w`` is measured with this model. ``caveat`` says what its figures are worth; it decides
+    nothing.
+    """
 
     name: str
     size_bytes: int
@@ -56,6 +60,7 @@ class Candidate(msgspec.Struct, frozen=True):
     accuracy: float | None = None
     latency: Latency | None = None
     power_w: float | None = None
+    caveat: str = ""
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -74,7 +74,7 @@ def test_what_is_not_known_is_none() -> None:
     ("before", "after", "told"),
     [
         ("cores =", "coers =", "unknown field `coers`.*did you mean 'cores'"),
-        ("features", "featuers", "did you mean 'features'"),
+        ("features", "feature", "did you mean 'features'"),
         ('cpu = "^Box"', 'zzzzzz = "^Box"', r"unknown field `zzzzzz` - at `\$.match`$"),
         ("value = 4", 'value = "4"', r"Expected `float`, got `str` - at `\$.figures.cores.value`"),
         ("value = 4", "value = nan", "Expected `float` > 0.0"),

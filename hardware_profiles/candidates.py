@@ -105,7 +105,7 @@ def read_entry(path: Path) -> CatalogueEntry:
         named = msgspec.json.decode(contents, type=CatalogueEntry)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is no entry of a catalogue: {error}") from error
     return decode_entry(contents, named.path)
 

@@ -41,7 +41,7 @@ class EnergyMeter:
     def sample(self) -> None:
         """Reads the power of this moment, where there is a sensor."""
         power_w = self._whole_w()
-        if power_w is not None:
+        if power_w is not None and power_w >= 0:
             self._powers_w.append(power_w)
 
     def stop(self, now_s: float) -> Energy | None:

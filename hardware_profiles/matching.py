@@ -13,6 +13,8 @@ from hardware_profiles.registry import load_profiles
 # A machine's own kernel and firmware take some of what is built in; less than this is worth a word.
 _CLAIMED_SHARE = 0.8
 _GIB = 2**30
+_CUDA = frozenset({"cuda"})
+_JETSON = _CUDA | {"jetson"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,12 @@ class Matched:
 
     @property
     def tags(self) -> frozenset[str]:
-        """What variants may ask of this host: of its profile, its features, what is plugged in."""
+        """What variants may ask of this host: of its profile, its features, what is plugged in.
+
+        An NVIDIA driver, or Linux for Tegra on a Jetson, means CUDA whatever the profile says.
+        """
         found = tags_of(self.profile, self.host.machine) | frozenset(self.host.features)
+        found |= _JETSON if self.host.l4t else _CUDA if self.host.nvidia else frozenset()
         return found.union(*(tags_of(one) for one in self.accelerators))
 
     def __str__(self) -> str:

@@ -139,7 +139,7 @@ def read_all(folder: Path) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
                 raise ValueError(f"it has format {one.format}: update Tierwise")  # noqa: TRY301
         except OSError as error:
             complaints.append(f"{path} was left out: {error.strerror}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             complaints.append(f"{path} was left out, it is no measurement: {error}")
         else:
             found.append(one)

@@ -123,7 +123,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtimes: tuple[Tag, ...] = ()
     providers: tuple[Text, ...] = ()
     delegates: tuple[Text, ...] = ()
-    threads: Annotated[int, msgspec.Meta(ge=1)] = 1
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     match: Match | None = None
     figures: Figures = Figures()
     sources: dict[str, Source] = {}
@@ -173,6 +173,8 @@ def decode_profile(contents: bytes, source: str) -> Profile:
         return msgspec.convert(tomllib.loads(contents.decode()), Profile)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{source} is no TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{source} is no hardware profile: nested too deeply") from error
     except msgspec.ValidationError as error:
         raise SettingsError(f"{source} is no hardware profile: {_told(str(error))}") from error
 

@@ -138,7 +138,9 @@ def test_an_entry_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
     assert read_entry(path) == ENTRY
 
 
-@pytest.mark.parametrize("contents", [b"", b"{}", b"\xff", encode_entry(ENTRY)[:-9]])
+@pytest.mark.parametrize(
+    "contents", [b"", b"{}", b"\xff", encode_entry(ENTRY)[:-9], b'{"x": ' + b"[" * 50_000]
+)
 def test_a_file_that_is_no_entry_is_named(tmp_path: Path, contents: bytes) -> None:
     path = tmp_path / "entry.json"
     path.write_bytes(contents)

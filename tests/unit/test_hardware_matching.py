@@ -61,6 +61,22 @@ def test_linux_for_tegra_tells_its_release(tmp_path: Path) -> None:
     assert detect(root).l4t == line
 
 
+def test_a_jetson_without_a_profile_is_still_one(tmp_path: Path) -> None:
+    root = board(tmp_path, "NVIDIA Jetson Orin NX Engineering Reference Developer Kit")
+    write(root, {"etc/nv_tegra_release": "# R36 (release), REVISION: 4.7, BOARD: generic\n"})
+
+    found = matched(root)
+    assert found.profile.name == "generic-aarch64"
+    assert {"jetson", "cuda"} <= found.tags
+
+
+def test_any_nvidia_gpu_means_cuda(tmp_path: Path) -> None:
+    root = x86(tmp_path, "Intel(R) Xeon(R) CPU")
+    write(root, {"proc/driver/nvidia/gpus/0/information": "Model: NVIDIA A10\n"})
+
+    assert "cuda" in matched(root).tags
+
+
 def test_a_mini_pc_is_known_by_its_processor(tmp_path: Path) -> None:
     found = matched(x86(tmp_path, "Intel(R) N100"))
 

@@ -227,6 +227,7 @@ class TestKeeping:
             (b"{", "it is no measurement: Input data was truncated"),
             (b"\xff\xfe", "it is no measurement"),
             (b'{"model": "x"}', "missing required field"),
+            (b'{"x": ' + b"[" * 100_000, "maximum recursion depth"),
             (msgspec.json.encode(ONE).replace(b'"load_ms":10.0', b'"load_ms":-1'), ">= 0.0"),
             (msgspec.json.encode(ONE)[:-20], "it is no measurement"),
             (b" " * (MAX_BYTES + 1), f"it has more than {MAX_BYTES} bytes"),

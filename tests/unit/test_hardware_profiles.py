@@ -81,6 +81,9 @@ def test_what_is_not_known_is_none() -> None:
         ("value = 4", "value = inf", "a figure must be finite"),
         ("value = 4", "value = -4", "Expected `float` > 0.0"),
         ("value = 4", "value = 0", "Expected `float` > 0.0"),
+        ("value = 4", "value = 1e400", "a figure must be finite"),
+        ("value = 4", f"value = 1{'0' * 400}", "Number out of range"),
+        ("features", "threads = 0\nfeatures", "Expected `int` >= 1"),
         ('"^Box"', '"^(Box"', "match.cpu is no regular expression: missing"),
         ('source = "sheet"', 'source = "shet"', "source 'shet' of a figure is not in `sources`"),
         ("[sources.sheet]", "[sources.other]", "source 'sheet' of a figure"),
@@ -105,6 +108,11 @@ def test_a_source_of_no_figure_is_refused() -> None:
 
     with pytest.raises(SettingsError, match="no figure is from the source 'idle'"):
         decoded(text)
+
+
+def test_a_file_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(SettingsError, match="nested too deeply"):
+        decoded("a = " + "[" * 20_000)
 
 
 def test_bytes_that_are_no_text_are_no_profile() -> None:

@@ -21,7 +21,7 @@ from hardware_profiles.bench_protocol import Failed, Said, Task, Timed
 from hardware_profiles.energy import EnergyMeter
 from hardware_profiles.judging import judge
 from hardware_profiles.matching import Matched
-from hardware_profiles.measurement import Measurement
+from hardware_profiles.measurement import Energy, Measurement
 from hardware_profiles.state import State, read_state
 from runtime.adapters.artifacts import open_model
 from runtime.errors import ArtifactError, BackendError, StartError
@@ -105,15 +105,17 @@ def bench(
     states: list[State] = []
     meter = EnergyMeter(root)
     timed: Timed | None = None
+    energy: Energy | None = None
     with _started(task) as said:
         for one in said:
             if isinstance(one, Failed):
                 kind = ArtifactError if one.code == ArtifactError.code else BackendError
                 raise kind(one.text)
             if isinstance(one, Timed):
-                timed = one
+                timed, energy = one, meter.stop(time.monotonic())
                 continue
             show(one.share)
+            # Only while it works: afterwards a clock falls because there is nothing to do.
             if one.is_measuring:
                 if not states:
                     meter.start(time.monotonic())
@@ -121,8 +123,6 @@ def bench(
                 meter.sample()
     if timed is None:
         raise BackendError(f"the process that timed {folder} ended without a result")
-    states.append(read_state(root))
-    energy = meter.stop(time.monotonic())
     cpu_share = timed.cpu_s / timed.measured_s
     found = judge(
         states=states,
@@ -149,8 +149,8 @@ def bench(
         cpu_share=cpu_share,
         num_preempted=timed.num_preempted,
         measured_s=timed.measured_s,
-        before=states[0],
-        after=states[-1],
+        before=states[0] if states else State(),
+        after=states[-1] if states else State(),
         energy=energy,
         is_contended=found.is_contended,
         is_throttled=found.is_throttled,

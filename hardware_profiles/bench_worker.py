@@ -34,6 +34,7 @@ _NUM_WINDOWS = 3
 _ALIKE = 1.05
 _MAX_WARM_UP_SHARE = 0.5
 _TELL_EVERY_S = 0.1
+_MOST_TOLD = 100
 _SEED = 20_240_601
 
 
@@ -119,6 +120,7 @@ def _time_batch(
             lambda: run(inputs), task.seconds, lambda share: tell(share, is_measuring=True)
         )
     )
+    tell(1.0, is_measuring=True)
     return _summary(task.batches[position], times, num_warm_up, is_warm=is_warm)
 
 
@@ -144,6 +146,7 @@ def _warm_up(run: Callable[[], None], limit_s: float) -> tuple[int, bool]:
 def _times(run: Callable[[], None], seconds: float, tell: Callable[[float], None]) -> array[float]:
     """Seconds of each run, one after the other, for so long; at least two runs."""
     times = array("d")
+    every_s = max(_TELL_EVERY_S, seconds / _MOST_TOLD)
     start_s = told_s = time.perf_counter()
     for _ in itertools.repeat(None, MAX_RUNS):
         one_s = time.perf_counter()
@@ -152,7 +155,7 @@ def _times(run: Callable[[], None], seconds: float, tell: Callable[[float], None
         times.append(now_s - one_s)
         if now_s - start_s >= seconds and len(times) > 1:
             break
-        if now_s - told_s >= _TELL_EVERY_S:
+        if now_s - told_s >= every_s:
             told_s = now_s
             tell(min(1.0, (now_s - start_s) / seconds))
     return times

@@ -22,7 +22,7 @@ _PLAUSIBLE_C = (-60.0, 200.0)
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``temperature_c`` is the hottest zone's, ``clock_mhz`` the mean of all cores.
+    """``temperature_c`` is the hottest zone's, ``clock_mhz`` that of the fastest core.
 
     ``throttled_now`` and ``throttled_before`` (since the start of the system) are the words of the
     firmware. None and empty where nothing is told.
@@ -51,7 +51,7 @@ def read_state(root: Path = Path("/")) -> State:
     flags = _flags(text_of(root / _THROTTLED))
     return State(
         temperature_c=max((zone for zone in zones if low < zone < high), default=None),
-        clock_mhz=sum(clocks) / len(clocks) if clocks else None,
+        clock_mhz=max(clocks, default=None),
         governor=text_of(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         throttled_now=tuple(word for bit, word in _FLAGS.items() if flags >> bit & 1),
         throttled_before=tuple(

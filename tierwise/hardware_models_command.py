@@ -36,7 +36,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     out = arguments.out or default_folder()
     found: list[tuple[Measurement, Path]] = []
     with progress_bar("bench") as show:
-        for threads in arguments.threads:
+        for threads in arguments.threads or (matched.profile.threads,):
             what = f"bench: {threads} thread{'s' * (threads > 1)}"
             one = bench(
                 folder,

@@ -63,8 +63,9 @@ def test_a_board_is_shown_as_it_is_printed(tmp_path: Path) -> None:
     assert ran(tmp_path, f"tierwise hardware detect --root {root}") == SHOWN[0]
 
 
-def test_the_list_begins_as_shown(tmp_path: Path) -> None:
-    assert ran(tmp_path, "tierwise hardware list").startswith(SHOWN[1])
+def test_profiles_are_shown_as_they_are_printed(tmp_path: Path) -> None:
+    assert ran(tmp_path, "tierwise hardware list") == SHOWN[1]
+    assert ran(tmp_path, "tierwise hardware show coral-usb") == SHOWN[2]
 
 
 def test_a_fit_is_told_as_shown_up_to_the_figures_of_this_onnxruntime(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_fit_is_told_as_shown_up_to_the_figures_of_this_onnxruntime(tmp_path: 
     def words(text: str) -> list[list[str]]:
         return [line.split()[:2] for line in text.splitlines()]
 
-    assert words(ran(tmp_path, command)) == words(SHOWN[3])
+    assert words(ran(tmp_path, command)) == words(SHOWN[4])
 
 
 def test_the_constants_are_those_of_the_code() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.hosts import write
 from fakes.models import linear_model, manifest_of, model_folder
 from hardware_profiles import bench as bench_module
 from hardware_profiles.bench import bench, engine_of
@@ -49,6 +50,34 @@ def test_the_bundled_model_of_devices_is_timed(tmp_path: Path) -> None:
     assert shares == sorted(shares)
     save(tmp_path, found)
     assert read_all(tmp_path) == ((found,), ())
+
+
+def test_the_host_is_watched_while_it_runs(tmp_path: Path) -> None:
+    root = write(
+        tmp_path / "root",
+        {
+            "sys/class/thermal/thermal_zone0/temp": "81000\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1500000\n",
+            "sys/devices/platform/soc/soc:firmware/get_throttled": "4\n",
+            "sys/class/hwmon/hwmon0/name": "ina3221\n",
+            "sys/class/hwmon/hwmon0/in1_label": "VDD_IN\n",
+            "sys/class/hwmon/hwmon0/in1_input": "5000\n",
+            "sys/class/hwmon/hwmon0/curr1_input": "1000\n",
+        },
+    )
+    board_here = match_host(Host("aarch64", "", "Raspberry Pi 4 Model B", 4, 2**30))
+
+    found = bench(
+        model_folder(tmp_path / "m").folder, board_here, seconds=SECONDS, batches=(1,), root=root
+    )
+
+    assert found.profile == "raspberry-pi-4b"
+    assert found.is_throttled
+    assert found.before.clock_mhz == found.after.clock_mhz == 1500
+    assert "the firmware held the processor back: throttled" in found.notes
+    assert "it was 81 degrees C hot; from 80 on clocks are lowered" in found.notes
+    assert found.energy is not None
+    assert found.energy.power_w == 5.0
 
 
 def test_a_measurement_beats_an_estimate() -> None:

@@ -175,6 +175,7 @@ class TestBench:
             (("--threads", "1,257"), "is no list such as 1,2"),
             (("--threads", ""), "is no list such as 1,2"),
             (("--threads", "1;2"), "is no list such as 1,2"),
+            (("--threads", ",".join("1" * 17)), "is no list such as 1,2"),
             (("--batch", "99999999999999999999"), "from 1 to 4096"),
             (("--seconds", "nan"), "'nan' is no number above 0"),
             (("--seconds", "inf"), "'inf' is no number above 0"),

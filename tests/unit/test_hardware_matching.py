@@ -270,7 +270,7 @@ def test_state_is_temperature_clock_governor_and_flags(tmp_path: Path) -> None:
 
     assert read_state(root) == State(
         61.835,
-        1050.0,
+        1500.0,
         "ondemand",
         ("under-voltage", "throttled"),
         ("under-voltage", "throttled"),

@@ -18,6 +18,7 @@ MODELS = ("edge", "regional", "cloud")
 MAX_THREADS = 256
 MAX_BATCH = 4096
 MAX_SECONDS = 3600.0
+MAX_IN_LIST = 16
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -71,13 +72,20 @@ def share(text: str) -> float:
 
 
 def counts(most: int) -> Callable[[str], tuple[int, ...]]:
-    """What reads whole numbers from 1 to ``most`` with commas between them, each of them once."""
+    """What reads whole numbers from 1 to ``most`` with commas between them, each of them once.
+
+    What it returns raises ArgumentTypeError for another text, and for more than 16 numbers.
+    """
 
     def read(text: str) -> tuple[int, ...]:
         words = [word.strip() for word in text.split(",")]
         right = [word for word in words if word.isascii() and word.isdigit() and len(word) < 10]  # noqa: PLR2004
         numbers = [int(word) for word in right]
-        if len(right) < len(words) or not all(1 <= number <= most for number in numbers):
+        if (
+            len(right) < len(words)
+            or len(words) > MAX_IN_LIST
+            or not all(1 <= number <= most for number in numbers)
+        ):
             raise argparse.ArgumentTypeError(
                 f"{text!r} is no list such as 1,2 of whole numbers from 1 to {most}"
             )
@@ -123,8 +131,8 @@ def _add_bench(group: Subparsers) -> None:
         help="for each number of threads and each batch size (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--threads", type=counts(MAX_THREADS), default=(1,), metavar="N,N",
-        help="threads of one inference (default: 1)",
+        "--threads", type=counts(MAX_THREADS), metavar="N,N",
+        help="threads of one inference (default: those of the profile)",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=counts(MAX_BATCH), default=(1, 8), metavar="N,N",

@@ -57,6 +57,7 @@ class Energy(msgspec.Struct, frozen=True):
 class Measurement(msgspec.Struct, frozen=True, omit_defaults=True):
     """One benchmark of a model on a host.
 
+    ``load_ms`` is from an empty process to a warm model, the import of the engine included.
     ``base_rss_bytes`` is resident before the engine is loaded, ``peak_rss_bytes`` at most.
     ``cpu_share`` is the processor time per time of the runs; ``num_preempted`` counts how often
     another program took the processor away. ``before`` is the host's state at the first run.

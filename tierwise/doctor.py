@@ -24,12 +24,14 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from hardware_profiles.detect import detect
+from hardware_profiles.matching import match_host
 from model_zoo.catalog import bundled_model
 from runtime.adapters.artifacts import open_model
 from runtime.adapters.broker import start_broker
 from runtime.adapters.dial import dial
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
-from runtime.errors import ArtifactError, StartError
+from runtime.errors import ArtifactError, SettingsError, StartError
 from runtime.exchange.station import broker_address
 from runtime.messages import USUAL_TIERS
 
@@ -41,6 +43,8 @@ LOW_FREE_BYTES = 1024 * 1024 * 1024
 EARLIEST_WALL_S = 1_735_689_600.0
 CLOCK_SAMPLE_S = 0.05
 CLOCK_TOLERANCE_S = 0.02
+
+REINSTALL = "install again: pip install --force-reinstall tierwise"
 
 PRODUCT = (
     "tierwise", "runtime", "edge_agent", "regional_gateway", "cloud_tier", "model_zoo",
@@ -107,7 +111,7 @@ def place_of(settings: msgspec.Struct) -> Place:
 
 def examine(place: Place) -> list[Finding]:
     """All findings, in the order in which one would look."""
-    findings = [check_python(), check_packages(), check_extras(), *check_names()]
+    findings = [check_python(), check_packages(), check_extras(), *check_names(), check_hardware()]
     findings += [
         check_broker(purpose, address, is_configured=place.is_configured)
         for purpose, address in place.brokers
@@ -140,7 +144,7 @@ def check_packages() -> Finding:
         except (ImportError, metadata.PackageNotFoundError) as error:
             broken.append(f"{distribution} ({error})")
     if broken:
-        remedy = "install again: pip install --force-reinstall tierwise"
+        remedy = REINSTALL
         return Finding("packages", "problem", f"not usable: {', '.join(broken)}", remedy)
     return Finding("packages", "ok", ", ".join(versions))
 
@@ -186,6 +190,18 @@ def check_names(folder: Path = Path(__file__).parents[1]) -> Iterator[Finding]:
     else:
         source = "" if "runtime" in owners else " (sources, not an installation)"
         yield Finding("import names", "ok", f"all in {folder}{source}")
+
+
+def check_hardware(root: Path = Path("/")) -> Finding:
+    """Which profile this host has."""
+    try:
+        matched = match_host(detect(root))
+    except SettingsError as error:
+        return Finding("hardware", "problem", str(error), REINSTALL)
+    # That no profile matches, which comes first, its name says already.
+    notes = matched.notes[not matched.is_exact :]
+    told = "; ".join((str(matched), str(matched.host), *notes))
+    return Finding("hardware", "ok", told)
 
 
 def check_broker(purpose: str, address: BrokerAddress, *, is_configured: bool) -> Finding:
@@ -247,7 +263,7 @@ def check_models(folder: Path | None) -> Finding:
         folders = [folder] if folder else [bundled_model(tier) for tier in USUAL_TIERS]
         manifests = [open_model(one).manifest for one in folders]
     except ArtifactError as error:
-        remedy = "install again: pip install --force-reinstall tierwise"
+        remedy = REINSTALL
         if folder:
             remedy = "get the model folder again, or set model.folder to where it is"
         return Finding("models", "problem", str(error), remedy)

@@ -43,11 +43,14 @@ def pick_variant(
         told = "; ".join(f"{name} needs {', '.join(lack)}" for name, lack in sorted(lacks.items()))
         raise ReleaseError(f"no variant runs on this device: {told}", because=NO_VARIANT)
 
-    def rank(name: str) -> tuple[int, int, str]:
-        asks = variants[name].requirements
-        return -len(asks.hardware) - len(asks.runtime), variants[name].size_bytes, name
+    return min(
+        fitting, key=lambda name: rank(name, variants[name].requirements, variants[name].size_bytes)
+    )
 
-    return min(fitting, key=rank)
+
+def rank(name: str, asks: Requirements, size_bytes: int) -> tuple[int, int, str]:
+    """Sorts variants that run: the one that asks for the most, then the smaller, then the name."""
+    return -len(asks.hardware) - len(asks.runtime), size_bytes, name
 
 
 def missing(

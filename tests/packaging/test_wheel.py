@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import tierwise
+from hardware_profiles.registry import load_profiles
 from tierwise.doctor import PRODUCT
 
 SUFFIXES = {".py", ".typed", ".json", ".onnx", ".npz", ".txt", ".toml"}
@@ -66,6 +67,12 @@ def test_models_come_with_every_file_of_their_manifest(wheel: zipfile.ZipFile, t
         PurePosixPath(name).name for name in wheel.namelist() if name.startswith(f"{MODELS}/{tier}")
     }
     assert missing == set()
+
+
+def test_hardware_profiles_are_in_it(wheel: zipfile.ZipFile) -> None:
+    held = {PurePosixPath(name).stem for name in wheel.namelist() if name.endswith(".toml")}
+
+    assert held == load_profiles().keys()
 
 
 def test_licences_are_in_it(wheel: zipfile.ZipFile) -> None:

@@ -37,7 +37,8 @@ class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(
             description="Tags of what this device is and has, with blanks between them; a variant "
-            "of a model is taken if it asks for no other ones.",
+            "of a model is taken if it asks for no other ones. Empty: what is found "
+            "(`tierwise hardware detect`).",
             examples=["aarch64 jetson-orin"],
         ),
     ] = ""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
+from hardware_profiles.detect import detect
+from hardware_profiles.matching import match_host
 from runtime.adapters.http_mirror import HttpMirror
 from runtime.core.releases import Release
 from runtime.exchange.assembly import Assembly
@@ -30,6 +35,18 @@ def sources_of(settings: UpdateSettings) -> Sources:
     return Sources(HttpMirror(settings.urls), lambda catalogue: catalogue.rollout_keys)
 
 
+def with_hardware(settings: UpdateSettings, root: Path = Path("/")) -> UpdateSettings:
+    """The settings with the tags of this machine, where they name none.
+
+    Raises:
+        SettingsError: the hardware profiles that come with Tierwise cannot be read.
+    """
+    if settings.hardware:
+        return settings
+    tags = " ".join(sorted(match_host(detect(root)).tags))
+    return msgspec.structs.replace(settings, hardware=tags)
+
+
 def watched(assembly: Assembly, loaded: Loaded) -> Served:
     """What answers with a model of the shelf; what its requests come to is counted."""
     log = WatchedLog(assembly.parts.log, loaded.model.watch)
@@ -50,6 +67,7 @@ def updater_of(
     Raises:
         StartError: the root of the catalogue cannot be read.
     """
+    place = replace(place, updates=with_hardware(place.updates))
     parts, limits = assembly.parts, place.updates
     clock, metrics = parts.clock, parts.metrics.updates
     exchange = Exchange(

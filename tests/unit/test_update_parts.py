@@ -34,6 +34,7 @@ from runtime.updating.order_file import MAX_BYTES, OrderFile
 from runtime.updating.settings import UpdateSettings
 from runtime.updating.telling import MAX_REASON, Tale, Teller, published_name
 from runtime.updating.trial_file import Compared, TrialFile
+from runtime.updating.wiring import with_hardware
 
 
 def result(took_ms: float = 1.0, *, is_valid: bool = True) -> LocalResult:
@@ -281,6 +282,17 @@ def test_a_model_is_for_those_that_run_it_at_its_tier(tier: Tier) -> None:
         entry = CatalogueEntry(published, 1, tier, variants)
         ran = {other: published_name(replace(manifest(other), name="m")) for other in Tier}
         assert [other for other in Tier if ran[other] in known_as(entry)] == [tier]
+
+
+def test_the_tags_of_a_device_are_those_of_its_settings_else_those_that_are_found(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("model name : x\nflags : sse avx2 fma\n")
+    stated = UpdateSettings(hardware="mine")
+
+    assert with_hardware(stated) is stated
+    assert "avx2" in with_hardware(UpdateSettings(), tmp_path).tags
 
 
 def test_a_fault_is_told_by_its_name() -> None:

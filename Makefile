@@ -11,7 +11,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*')
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help demo check test format golden chaos bench docs clean
+.PHONY: help demo check test format golden chaos images bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -44,6 +44,10 @@ golden: .venv-dev/stamp ## write the frozen wire schema and the example settings
 
 chaos: .venv-dev/stamp ## bad links, killed and frozen processes: needs root, 30 minutes (ARGS="--ci": 5)
 	PYTHONPATH=tests .venv-dev/bin/python -m chaos.run $(ARGS)
+
+images: .venv-dev/stamp ## the steps of the Dockerfile and the installer in a Debian root: needs root, debootstrap
+	.venv-dev/bin/python deploy/check/images.py $(ARGS)
+	.venv-dev/bin/python deploy/check/installer.py
 
 bench: .venv-dev/stamp ## every measurement in benchmarks/
 	for file in benchmarks/*.py; do .venv-dev/bin/python $$file || exit 1; done

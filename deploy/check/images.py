@@ -128,12 +128,8 @@ class Build:
             return Stage(root, list(of.shell), environment, of.workdir, of.user)
         if base != DEBIAN:
             raise SystemExit(f"images.py: only {DEBIAN} can be made here, not {base}")
-        if not self._debian.exists():
-            self._note("  debootstrap --variant=minbase bookworm (stands in for the image)")
-            # The host's own package server, whatever it is.
-            words = ["debootstrap", "--variant=minbase", "bookworm", str(self._debian)]
-            subprocess.run([*words, *_server()], check=True, stdout=subprocess.DEVNULL)
-            shutil.rmtree(self._debian / "var/cache/apt/archives", ignore_errors=True)
+        self._note("  debootstrap --variant=minbase bookworm (stands in for the image)")
+        debian_root(self._debian)
         _copy_tree(self._debian, root)
         return Stage(root)
 
@@ -152,12 +148,12 @@ class Build:
         words = json.loads(value) if value.startswith("[") else [*stage.shell, value]
         environment = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive"}
         change = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', stage.workdir]
-        with _mounted(stage.root), _host_files(stage.root):
+        with kernel_files(stage.root), host_files(stage.root):
             subprocess.run(
                 ["chroot", str(stage.root), *change, *words],
                 check=True,
                 cwd="/",
-                env=environment | _environment() | stage.environment,
+                env=environment | environment_of_host() | stage.environment,
                 stdout=subprocess.DEVNULL,
             )
 
@@ -184,7 +180,7 @@ class Build:
 
 def try_out(stage: Stage, role: str, broker_port: int) -> dict[str, object]:
     """Runs what the image would run, with a root that cannot be written; what it came to."""
-    port = _free_port()
+    port = free_port()
     environment = stage.environment | {
         f"TIERWISE_{role.upper()}": f"{role}-1",
         "TIERWISE_REGION": "cloud" if role == "cloud" else "plant",
@@ -238,12 +234,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.add_argument("--keep", type=Path, help="build here, and leave it there")
     arguments = parser.parse_args()
-    if os.geteuid():
-        raise SystemExit("images.py mounts and changes roots: run it as root")
-    if shutil.which("debootstrap") is None:
-        raise SystemExit("images.py needs debootstrap: apt-get install debootstrap")
-    if not list((SOURCE / "dist").glob("tierwise-*.whl")):
-        raise SystemExit("there is no wheel: pip wheel --no-deps --wheel-dir dist .")
+    check_machine()
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="tierwise-images-"))
     folder.mkdir(parents=True, exist_ok=True)
     build = Build(folder, lambda text: print(text, file=sys.stderr, flush=True))
@@ -263,6 +254,25 @@ def main() -> None:
     for role, found in result.items():
         size = found["megabytes"]["/"]
         print(f"{role}: {size:.0f} MB, ready after {found['ready_after_s']} s, ended by SIGTERM")
+
+
+def check_machine() -> None:
+    """Ends with what to do where roots cannot be made here."""
+    if os.geteuid():
+        raise SystemExit("images.py mounts and changes roots: run it as root")
+    if shutil.which("debootstrap") is None:
+        raise SystemExit("images.py needs debootstrap: apt-get install debootstrap")
+    if not list((SOURCE / "dist").glob("tierwise-*.whl")):
+        raise SystemExit("there is no wheel: pip wheel --no-deps --wheel-dir dist .")
+
+
+def debian_root(folder: Path) -> Path:
+    """A minimal Debian in this folder, made where there is none yet."""
+    if not folder.exists():
+        words = ["debootstrap", "--variant=minbase", "bookworm", str(folder), *_server()]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(folder / "var/cache/apt/archives", ignore_errors=True)
+    return folder
 
 
 def _steps() -> list[dict[str, str]]:
@@ -309,12 +319,13 @@ def _server() -> list[str]:
     return found.stdout.split()[:1]
 
 
-def _environment() -> dict[str, str]:
+def environment_of_host() -> dict[str, str]:
+    """Variables by which package servers are reached."""
     return {name: text for name, text in os.environ.items() if name.startswith(ENVIRONMENT)}
 
 
 @contextmanager
-def _mounted(root: Path) -> Iterator[None]:
+def kernel_files(root: Path) -> Iterator[None]:
     """With the one file system of the kernel that steps look at; devices are in the root."""
     place = root / "proc"
     place.mkdir(exist_ok=True)
@@ -326,7 +337,7 @@ def _mounted(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _host_files(root: Path) -> Iterator[None]:
+def host_files(root: Path) -> Iterator[None]:
     """With what an engine would bring along to reach package servers; taken out again."""
     kept: list[tuple[Path, Path | None]] = []
     for name in FROM_HOST:
@@ -375,7 +386,7 @@ def _read_only(stage: Stage) -> Iterator[Path]:
 @contextmanager
 def _broker(folder: Path) -> Iterator[int]:
     """A broker that lets everyone of this machine in."""
-    port, settings = _free_port(), folder / "mosquitto.conf"
+    port, settings = free_port(), folder / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     path = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     process = subprocess.Popen([path, "-c", str(settings)], stderr=subprocess.DEVNULL)
@@ -397,7 +408,8 @@ def _remove(place: Path) -> None:
         place.unlink(missing_ok=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from dataclasses import dataclass, replace
 
 import structlog
@@ -57,6 +58,9 @@ MAX_KEPT_BYTES = 8 * 1024 * 1024
 MAX_CORRELATION_BYTES = 128
 # Of the places for requests, so many audits are worked on beside them.
 AUDIT_SHARE = 8
+# Who goes serves on until it was asked nothing for so long, at most for the other.
+QUIET_S = 0.25
+MAX_LINGER_S = 2.0
 _log = structlog.get_logger()
 
 
@@ -113,6 +117,7 @@ class Ingress:
         )
         self._running: dict[RequestKey, asyncio.Task[Answer]] = {}
         self._is_draining = False
+        self._asked_s = -math.inf
 
     @property
     def queue_len(self) -> int:
@@ -131,7 +136,16 @@ class Ingress:
         self._bus.subscribe(topics.any_requests_shared(region), self._on_message)
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes nothing new and waits for what is in progress; then refuses it."""
+        """Serves until nobody asks any more, takes nothing new, and waits for what is in progress.
+
+        Those below hear a moment later than the broker that we are going, and what they have asked
+        until then is on its way: it would be lost with our connection.
+        """
+        began_s = self._clock.monotonic_s()
+        while (quiet_s := self._quiet_s(began_s)) < QUIET_S:
+            if self._clock.monotonic_s() - began_s > MAX_LINGER_S:
+                break
+            await asyncio.sleep(QUIET_S - quiet_s)
         self._is_draining = True
         running = list(self._running.values())
         if running:
@@ -139,6 +153,10 @@ class Ingress:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def _quiet_s(self, since_s: float) -> float:
+        """For how long nobody has asked, counted from an instant on."""
+        return self._clock.monotonic_s() - max(since_s, self._asked_s)
 
     def _on_message(self, message: Message) -> None:
         addressed = topics.parse_request_topic(message.topic)
@@ -149,6 +167,7 @@ class Ingress:
             self._on_control(addressed.agent, message)
             return
         own_topic = topics.agent_replies(addressed.region, addressed.agent)
+        self._asked_s = self._clock.monotonic_s()
         is_audit = bool(message.property(topics.AUDIT))
         if not is_audit:
             self._metrics.count_received()

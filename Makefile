@@ -11,7 +11,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*')
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help demo check test format golden chaos images bench docs clean
+.PHONY: help demo check test format golden chaos images arm64 bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -48,6 +48,9 @@ chaos: .venv-dev/stamp ## bad links, killed and frozen processes: needs root, 30
 images: .venv-dev/stamp ## the steps of the Dockerfile and the installer in a Debian root: needs root, debootstrap
 	.venv-dev/bin/python deploy/check/images.py $(ARGS)
 	.venv-dev/bin/python deploy/check/installer.py
+
+arm64: .venv-dev/stamp ## an agent on emulated ARM processors: needs root, debootstrap, qemu-user-static
+	.venv-dev/bin/python deploy/check/arm64.py $(ARGS)
 
 bench: .venv-dev/stamp ## every measurement in benchmarks/
 	for file in benchmarks/*.py; do .venv-dev/bin/python $$file || exit 1; done

@@ -269,7 +269,7 @@ def check_machine() -> None:
 def debian_root(folder: Path) -> Path:
     """A minimal Debian in this folder, made where there is none yet."""
     if not folder.exists():
-        words = ["debootstrap", "--variant=minbase", "bookworm", str(folder), *_server()]
+        words = ["debootstrap", "--variant=minbase", "bookworm", str(folder), *debian_server()]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(folder / "var/cache/apt/archives", ignore_errors=True)
     return folder
@@ -313,7 +313,8 @@ def _copy_tree(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
 
 
-def _server() -> list[str]:
+def debian_server() -> list[str]:
+    """The package server of this machine, as an argument; empty: the usual one."""
     words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     found = subprocess.run(words, check=True, capture_output=True, text=True)
     return found.stdout.split()[:1]

@@ -182,6 +182,8 @@ def load_member(
     """
     manifest = model.manifest
     file = {member.name: member.file for member in manifest.members}[member_name]
+    if file is None:
+        raise ArtifactError(f"the member {member_name!r} of {model.folder} is no file")
     oldest = manifest.min_runtime.get("onnxruntime", "0")
     if _version(ort.__version__) < _version(oldest):
         raise ArtifactError(

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from runtime.adapters.artifacts import describe_file, open_model
+from runtime.adapters.engines import load_members
 from runtime.adapters.golden import check_golden, make_golden
 from runtime.adapters.model_blobs import blob_path, storing
-from runtime.adapters.onnx_backend import load_members
 from runtime.adapters.policy_file import open_gearbox
 from runtime.catalogue import GOLDEN_NAME, POLICY_NAME, Requirements, Variant
 from runtime.core.releases import Release

@@ -19,11 +19,12 @@ from pathlib import Path
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.golden import MAX_GOLDEN_BYTES, check_golden
 from runtime.adapters.model_process import (
-    ONNX_LOADER,
+    LOADER,
     ProcessBackend,
     ProcessOptions,
     start_members,
 )
+from runtime.adapters.model_worker import TimedBackend
 from runtime.adapters.worker_process import Cause
 from runtime.catalogue import GOLDEN_NAME
 from runtime.core.releases import Fault, Release
@@ -73,7 +74,7 @@ class Candidate:
         *,
         memory_limit_mb: int,
         clock: Clock,
-        loader: str = ONNX_LOADER,
+        loader: str = LOADER,
     ) -> None:
         self.release = release
         self._cause: Cause | None = None
@@ -96,7 +97,7 @@ class Candidate:
         ]
         self.model = LocalModel(found.manifest, members, clock)
         for backend in backends:
-            if backend.pid is not None:
+            if isinstance(backend, ProcessBackend) and backend.pid is not None:
                 with contextlib.suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, backend.pid, _LOWEST)
 
@@ -115,7 +116,7 @@ class Candidate:
 
     def _started(
         self, found: ModelFolder, memory_limit_mb: int, loader: str
-    ) -> tuple[ProcessBackend, ...]:
+    ) -> tuple[TimedBackend, ...]:
         options = ProcessOptions(
             memory_limit_mb=memory_limit_mb,
             start_timeout_s=START_TIMEOUT_S,
@@ -129,7 +130,7 @@ class Candidate:
             fault = Fault.OUT_OF_MEMORY if is_memory else Fault.LOAD_FAILED
             raise UnfitError(str(error), fault) from error
 
-    def _check(self, found: ModelFolder, backends: tuple[ProcessBackend, ...]) -> None:
+    def _check(self, found: ModelFolder, backends: tuple[TimedBackend, ...]) -> None:
         golden = found.folder / GOLDEN_NAME
         mismatch: ArtifactError | None = None
         if GOLDEN_NAME in self.release.files:

@@ -13,8 +13,10 @@ from typing import NoReturn
 import numpy as np
 
 from runtime.adapters.artifacts import ModelFolder
-from runtime.adapters.onnx_backend import OnnxBackend, OnnxOptions
-from runtime.adapters.onnx_backend import load_member as load_onnx
+from runtime.adapters.engine_options import EngineOptions
+from runtime.adapters.engines import load_member as load_usual
+from runtime.adapters.model_worker import TimedBackend
+from runtime.core.providers import EngineReport
 from runtime.errors import BackendError
 from runtime.messages import Tensors, TensorSpec
 
@@ -27,7 +29,7 @@ LEAK_BYTES = 20 << 20
 class RogueBackend:
     """A real model that misbehaves when the first number of its input says so."""
 
-    inner: OnnxBackend
+    inner: TimedBackend
     leaked: list[bytearray] = field(default_factory=list)
 
     @property
@@ -41,6 +43,10 @@ class RogueBackend:
     @property
     def typical_ms(self) -> float:
         return self.inner.typical_ms
+
+    @property
+    def report(self) -> EngineReport:
+        return self.inner.report
 
     def run(self, inputs: Tensors) -> Tensors:
         first = next(iter(inputs.values()))
@@ -105,8 +111,8 @@ _DEEDS = {
 }
 
 
-def load_member(model: ModelFolder, member: str, options: OnnxOptions) -> RogueBackend:
-    return RogueBackend(load_onnx(model, member, options))
+def load_member(model: ModelFolder, member: str, options: EngineOptions) -> RogueBackend:
+    return RogueBackend(load_usual(model, member, options))
 
 
 def load_dies(*_: object) -> NoReturn:

@@ -105,6 +105,10 @@ class LiteRtBackend:
         try:
             backend = cls._tried(interpreters, source, promise)
         except ArtifactError as error:
+            if skipped and is_for_edge_tpu(contents):
+                raise ArtifactError(
+                    f"{error}; it was compiled for an Edge TPU, which is not here: {skipped[0].why}"
+                ) from error
             if XNNPACK in interpreters.runs_on or is_for_edge_tpu(contents):
                 raise
             report = EngineReport(

@@ -6,6 +6,7 @@ built for that, it raises SystemError in every interpreter beside numpy 2.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 from collections import OrderedDict
@@ -37,6 +38,7 @@ EDGE_TPU_LIBRARY = "libedgetpu.so.1"
 MAX_INTERPRETERS = 4
 # The operator that the Edge TPU's compiler leaves in place of what it has compiled.
 _EDGE_TPU_MARK = b"edgetpu-custom-op"
+_DELEGATE_ENTRY = "tflite_plugin_create_delegate"
 _INSTALL = "pip install 'tierwise[tflite]'"
 _OLDEST_NUMPY_THAT_BREAKS = 2
 
@@ -105,6 +107,7 @@ class Interpreters:
             self.runs_on = (CPU,)
         elif delegate not in {AUTO, "xnnpack"}:
             library = EDGE_TPU_LIBRARY if delegate == "edgetpu" else delegate
+            _check_delegate(library)
             self._options["experimental_delegates"] = [package.module.load_delegate(library)]
             self.runs_on = (EDGE_TPU if delegate == "edgetpu" else library, CPU)
 
@@ -134,6 +137,17 @@ class Interpreters:
         if len(self._ready) > MAX_INTERPRETERS:
             self._ready.popitem(last=False)
         return ready
+
+
+def _check_delegate(library: str) -> None:
+    """Looks before LiteRT does: its object of a library that failed fails again when it is freed.
+
+    Raises:
+        OSError: there is no such library.
+        ValueError: it is no delegate.
+    """
+    if not hasattr(ctypes.CDLL(library), _DELEGATE_ENTRY):
+        raise ValueError(f"{library} has no {_DELEGATE_ENTRY}: it is no delegate of LiteRT")
 
 
 def is_for_edge_tpu(contents: bytes) -> bool:

@@ -101,6 +101,7 @@ class OipBackend:
             self.typical_ms = (time.monotonic() - start_s) * 1e3
         except BackendError as error:
             if isinstance(error.__cause__, ArtifactError):
+                self.close()
                 raise error.__cause__ from None
             _log.warning(
                 "member.away",

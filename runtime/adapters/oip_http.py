@@ -162,8 +162,10 @@ class _Connection:
         return Reply(response.status, found, content)
 
     def close(self) -> None:
-        self._socket = None
         self._http.close()
+        if self._socket is not None:
+            self._socket.end()
+            self._socket = None
 
 
 class _BoundedSocket:
@@ -185,6 +187,10 @@ class _BoundedSocket:
         return self._inner.recv_into(buffer)
 
     def close(self) -> None:
+        """Does nothing: http.client closes before it has read an answer without a length."""
+
+    def end(self) -> None:
+        """Really closes it."""
         self._inner.close()
 
 

@@ -2,9 +2,9 @@
 
 An interpreter is not re-entrant, so runs of one model take turns. It is made for one batch size;
 the latest few are kept. A file of a fixed batch of one whose operators do not take another is run
-row by row. The engine verifies a file before it reads it: of some hundreds of truncated and
-bit-flipped ones none crashed it. What an operator does not trust, he runs in a process of its own
-(``model.isolation``).
+row by row. ``ai-edge-litert`` verifies a file before it reads it: of some hundreds of truncated and
+bit-flipped ones none crashed it. ``tflite-runtime`` does not, so another process tries each file
+first. What is not to be trusted at all runs in a process of its own (``model.isolation``).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class LiteRtBackend:
             ArtifactError: not a model that LiteRT can run, or not the expected tensors.
         """
         promise = Promise(*expected, quantization or {}) if expected is not None else None
-        interpreters, package, skipped = open_interpreters(contents, threads, delegate)
+        interpreters, package, skipped = open_interpreters(contents, threads, delegate, source)
         report = EngineReport(
             f"{package.name} {package.version}", (delegate,), interpreters.runs_on, skipped
         )

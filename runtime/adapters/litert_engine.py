@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.adapters.litert_probe import probe
 from runtime.core.providers import AUTO, Skipped
 from runtime.errors import ArtifactError
 
@@ -156,14 +157,16 @@ def is_for_edge_tpu(contents: bytes) -> bool:
 
 
 def open_interpreters(
-    contents: bytes, threads: int, delegate: str
+    contents: bytes, threads: int, delegate: str, source: str
 ) -> tuple[Interpreters, Package, tuple[Skipped, ...]]:
     """Interpreters on the delegate that is wished for, or else on the CPU, and why not.
 
     Raises:
-        ArtifactError: no package runs .tflite files here.
+        ArtifactError: no package runs .tflite files here, or the file crashes the one there is.
     """
     package = find_package()
+    if package.name == "tflite-runtime":
+        probe(contents, source)
     wished = delegate
     if delegate == AUTO:
         wished = "edgetpu" if is_for_edge_tpu(contents) else "xnnpack"

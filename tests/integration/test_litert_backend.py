@@ -28,6 +28,7 @@ from runtime.adapters.artifacts import open_model, write_model
 from runtime.adapters.engines import load_member, load_members
 from runtime.adapters.litert_backend import LiteRtBackend
 from runtime.adapters.litert_engine import MAX_INTERPRETERS, find_package
+from runtime.adapters.litert_probe import probe
 from runtime.core.quantization import dequantize, quantize
 from runtime.errors import ArtifactError, BackendError
 from runtime.manifest import Quantization
@@ -234,6 +235,24 @@ def test_without_a_delegate_plain_kernels_run_it() -> None:
 
     close(backend.run({"x": EXAMPLE})["logits"], LOGITS)
     assert backend.report.taken == ("CPU",)
+
+
+def test_a_file_that_ends_the_process_that_tries_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only ``tflite-runtime`` crashes; here a shell that kills itself stands for its process."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    probe(linear_tflite(), "good.tflite")
+    probe(b"garbage", "refused elsewhere, with a reason")
+
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ArtifactError, match=r"ended the process that tried it \(signal 11\)"):
+        probe(b"", "bad.tflite")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    with pytest.raises(ArtifactError, match="could not be tried in a process"):
+        probe(b"", "bad.tflite")
 
 
 def test_the_newer_package_is_preferred() -> None:

@@ -16,9 +16,11 @@ from typing import NamedTuple
 import pytest
 
 from cloud_tier.settings import CloudSettings
+from fakes.models import model_folder
 from model_zoo.catalog import bundled_model
 from regional_gateway.settings import GatewaySettings, UpstreamSettings
 from runtime.adapters.broker import start_broker
+from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.paho_bus import BrokerAddress
 from runtime.common_settings import BrokerSettings, ModelSettings
 from tierwise import doctor
@@ -53,6 +55,31 @@ def free_port() -> int:
 def test_python() -> None:
     assert doctor.check_python().status == "ok"
     assert doctor.check_python((3, 10, 4)).status == "problem"
+
+
+def test_the_engine_of_the_bundled_model_is_named() -> None:
+    finding = doctor.check_engines(None, EngineOptions(providers=("auto",)))
+
+    assert (finding.check, finding.status, finding.remedy) == ("engines", "ok", "")
+    assert finding.found.startswith("edge: onnxruntime ")
+    assert finding.found.endswith("on CPUExecutionProvider")
+
+
+def test_a_wish_that_is_not_there_is_a_warning_with_the_reason() -> None:
+    finding = doctor.check_engines(None, EngineOptions(providers=("cuda",)))
+
+    assert finding.status == "warning"
+    assert "not CUDAExecutionProvider: it is not in this onnxruntime" in finding.found
+    assert "driver" in finding.remedy
+
+
+def test_a_model_that_no_engine_runs_is_a_problem(tmp_path: Path) -> None:
+    model_folder(tmp_path, {"tiny.tflite": b"garbage"})
+
+    finding = doctor.check_engines(tmp_path, EngineOptions())
+
+    assert finding.status == "problem"
+    assert "not a model that LiteRT can run" in finding.found
 
 
 def test_packages_that_are_there() -> None:

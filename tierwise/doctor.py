@@ -280,6 +280,9 @@ def check_engines(folder: Path | None, options: EngineOptions) -> Finding:
     names = [member.name for member in model.manifest.members]
     reports = {name: one.report for name, one in zip(names, backends, strict=True)}
     found = "; ".join(f"{name}: {report}" for name, report in reports.items())
+    if not all(report.taken for report in reports.values()):
+        remedy = "look at that server, or at `url` and `model` in the manifest"
+        return Finding("engines", "warning", found, remedy)
     if any(report.skipped for report in reports.values()):
         remedy = "install the driver and the build of the engine that has it, or do not wish for it"
         return Finding("engines", "warning", found, remedy)

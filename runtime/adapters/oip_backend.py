@@ -24,7 +24,7 @@ from runtime.adapters.edges import Edges, Found, Promise, match
 from runtime.adapters.oip_http import HttpServer, Reply
 from runtime.adapters.warm_up import example
 from runtime.codec import HTTP_HEADER_LENGTH, decode_response, encode_request, parse_header_length
-from runtime.core.providers import SERVER, EngineReport
+from runtime.core.providers import SERVER, EngineReport, Skipped
 from runtime.errors import ArtifactError, BackendError, RequestError
 from runtime.manifest import Member, ModelManifest
 from runtime.messages import Tensors, TensorSpec
@@ -103,6 +103,9 @@ class OipBackend:
             if isinstance(error.__cause__, ArtifactError):
                 self.close()
                 raise error.__cause__ from None
+            self.report = EngineReport(
+                "oip", (self._source,), skipped=(Skipped(self._source, str(error)),)
+            )
             _log.warning(
                 "member.away",
                 member=member.name,

@@ -195,16 +195,6 @@ def load_member(
     )
 
 
-def load_members(model: ModelFolder, options: OnnxOptions | None = None) -> tuple[OnnxBackend, ...]:
-    """The backends of all members in the manifest's order.
-
-    Raises:
-        ArtifactError: a file is not what the manifest says.
-        BackendError: a warm-up failed.
-    """
-    return tuple(load_member(model, member.name, options) for member in model.manifest.members)
-
-
 def _on_cpu(options: OnnxOptions) -> OnnxOptions:
     return replace(options, providers=(CPU,))
 

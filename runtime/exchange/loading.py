@@ -133,7 +133,7 @@ def _tell(member: str, backend: TimedBackend, metrics: TierMetrics) -> None:
     report = backend.report
     _log.info("model.engine_chosen", member=member, engine=report.engine, runs_on=report.taken)
     metrics.set_engine(member, report)
-    if report.skipped:
+    if report.skipped and report.taken:
         _log.warning("model.engine_not_used", member=member, report=str(report))
         metrics.count_engine_fallback(member, report)
     if isinstance(backend, FallbackBackend):

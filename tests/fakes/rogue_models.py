@@ -15,8 +15,9 @@ import numpy as np
 from runtime.adapters.artifacts import ModelFolder
 from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.engines import load_member as load_usual
+from runtime.adapters.fallback_backend import FallbackBackend
 from runtime.adapters.model_worker import TimedBackend
-from runtime.core.providers import EngineReport
+from runtime.core.providers import CPU, PROVIDERS, EngineReport
 from runtime.errors import BackendError
 from runtime.messages import Tensors, TensorSpec
 
@@ -113,6 +114,19 @@ _DEEDS = {
 
 def load_member(model: ModelFolder, member: str, options: EngineOptions) -> RogueBackend:
     return RogueBackend(load_usual(model, member, options))
+
+
+class Accelerated(RogueBackend):
+    """On an accelerator that fails as soon as it is told to; behind it stands the CPU."""
+
+    @property
+    def report(self) -> EngineReport:
+        return EngineReport("rogue", ("cuda",), (PROVIDERS["cuda"], CPU))
+
+
+def load_accelerated(model: ModelFolder, member: str, options: EngineOptions) -> FallbackBackend:
+    first = Accelerated(load_usual(model, member, options))
+    return FallbackBackend(member, first, lambda: load_usual(model, member, options))
 
 
 def load_dies(*_: object) -> NoReturn:

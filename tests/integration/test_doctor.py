@@ -16,13 +16,15 @@ from typing import NamedTuple
 import pytest
 
 from cloud_tier.settings import CloudSettings
-from fakes.models import model_folder
+from fakes.models import manifest_of, model_folder
 from model_zoo.catalog import bundled_model
 from regional_gateway.settings import GatewaySettings, UpstreamSettings
+from runtime.adapters.artifacts import write_model
 from runtime.adapters.broker import start_broker
 from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.paho_bus import BrokerAddress
 from runtime.common_settings import BrokerSettings, ModelSettings
+from runtime.manifest import Member
 from tierwise import doctor
 from tierwise.cli import main
 
@@ -80,6 +82,17 @@ def test_a_model_that_no_engine_runs_is_a_problem(tmp_path: Path) -> None:
 
     assert finding.status == "problem"
     assert "not a model that LiteRT can run" in finding.found
+
+
+def test_a_server_that_is_away_is_a_warning(tmp_path: Path) -> None:
+    member = Member("far", url=f"http://127.0.0.1:{free_port()}", model="tiny")
+    write_model(tmp_path, manifest_of({}, members=(member,)), {})
+
+    finding = doctor.check_engines(tmp_path, EngineOptions())
+
+    assert finding.status == "warning"
+    assert "far: oip on nothing (not http://127.0.0.1" in finding.found
+    assert "look at that server" in finding.remedy
 
 
 def test_packages_that_are_there() -> None:

@@ -195,6 +195,16 @@ def load_member(
     )
 
 
+def load_members(model: ModelFolder, options: OnnxOptions | None = None) -> tuple[OnnxBackend, ...]:
+    """The backends of all members in the manifest's order, all of them ONNX files.
+
+    Raises:
+        ArtifactError: a file is not what the manifest says, or a member is none.
+        BackendError: a warm-up failed.
+    """
+    return tuple(load_member(model, member.name, options) for member in model.manifest.members)
+
+
 def _on_cpu(options: OnnxOptions) -> OnnxOptions:
     return replace(options, providers=(CPU,))
 

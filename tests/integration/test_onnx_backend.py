@@ -15,8 +15,7 @@ from onnx import GraphProto, TensorProto, helper, numpy_helper
 from fakes.models import INPUTS, IR_VERSION, OUTPUTS, WEIGHTS, linear_model, manifest_of
 from model_zoo.catalog import bundled_model
 from runtime.adapters.artifacts import ModelFolder, open_model, write_model
-from runtime.adapters.engines import load_members
-from runtime.adapters.onnx_backend import OnnxBackend, OnnxOptions, load_member
+from runtime.adapters.onnx_backend import OnnxBackend, OnnxOptions, load_member, load_members
 from runtime.core.providers import CPU, PROVIDERS
 from runtime.errors import ArtifactError, BackendError
 from runtime.messages import Tensors, TensorSpec, Tier

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from ai_edge_litert import schema_py_generated as schema
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from model_zoo.tflite_writer import TfliteFile
@@ -43,8 +44,8 @@ class _Value:
 class Converter:
     """Follows the graph of one file from its input to its output."""
 
-    def __init__(self, contents: bytes) -> None:
-        graph = onnx.load_model_from_string(contents).graph
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
         self._graph = graph
         self._constants: dict[str, Array] = {
             one.name: numpy_helper.to_array(one) for one in graph.initializer
@@ -285,6 +286,12 @@ def convert(contents: bytes) -> bytes:
     """The TensorFlow Lite file of an int8 ONNX file of this package.
 
     Raises:
-        ArtifactError: the graph has something that this converter does not know.
+        ArtifactError: it is none, or has something that this converter does not know.
     """
-    return Converter(contents).convert()
+    try:
+        model = onnx.load_model_from_string(contents)
+    except DecodeError as error:
+        raise ArtifactError(f"this is no ONNX file: {error}") from error
+    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+        raise ArtifactError("this is no ONNX file of one input and one output")
+    return Converter(model).convert()

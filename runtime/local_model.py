@@ -19,7 +19,7 @@ from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, LeftOutError, TooLateError
-from runtime.manifest import ModelManifest
+from runtime.manifest import Member, ModelManifest
 from runtime.member_guard import MemberGuard, mark_of
 from runtime.messages import Residency, Tensors
 from runtime.ports import Backend, Clock
@@ -64,6 +64,14 @@ class LoadedMember:
     typical_ms: float
     may_block: bool = False
     residency: Residency = Residency.DEVICE
+
+    @classmethod
+    def of(
+        cls, member: Member, backend: Backend, typical_ms: float, *, may_block: bool
+    ) -> LoadedMember:
+        """As the manifest describes it; a server is as far away as it says there."""
+        residency = member.residency if member.file is None else Residency.DEVICE
+        return cls(member.name, member.weight, backend, typical_ms, may_block, residency)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from runtime.adapters.engines import load_members
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
 from runtime.core.providers import AUTO
 from runtime.errors import ArtifactError, BackendError, StartError
+from runtime.exchange.loading import engine_options
 from runtime.exchange.station import broker_address
 from runtime.messages import USUAL_TIERS
 
@@ -107,12 +108,7 @@ def place_of(settings: msgspec.Struct) -> Place:
         is_configured=True,
         state_folder=Path(shown.state.folder),
         model_folder=Path(shown.model.folder) if shown.model.folder else None,
-        engine=EngineOptions(
-            threads=shown.model.threads,
-            providers=shown.model.wished_providers,
-            delegate=shown.model.delegate,
-            run_timeout_ms=shown.model.run_timeout_ms,
-        ),
+        engine=engine_options(shown.model),
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.golden import MAX_GOLDEN_BYTES, check_golden
 from runtime.adapters.model_process import (
     LOADER,
@@ -61,6 +62,7 @@ class Candidate:
         memory_limit_mb: of its process; 0: none.
         clock: for deadlines.
         loader: who loads models in the process.
+        engine: what it is to run on: the same as when it serves, or golden outputs say little.
 
     Raises:
         UnfitError: it does not load, or is not what it should be.
@@ -75,6 +77,7 @@ class Candidate:
         memory_limit_mb: int,
         clock: Clock,
         loader: str = LOADER,
+        engine: EngineOptions | None = None,
     ) -> None:
         self.release = release
         self._cause: Cause | None = None
@@ -84,6 +87,7 @@ class Candidate:
         except ArtifactError as error:
             raise UnfitError(str(error), Fault.LOAD_FAILED) from error
         _check_same(found.manifest, serves)
+        self._engine = engine or EngineOptions()
         backends = self._started(found, memory_limit_mb, loader)
         try:
             self._check(found, backends)
@@ -92,7 +96,7 @@ class Candidate:
                 backend.close()
             raise
         members = [
-            LoadedMember(member.name, member.weight, backend, backend.typical_ms, may_block=True)
+            LoadedMember.of(member, backend, backend.typical_ms, may_block=True)
             for member, backend in zip(found.manifest.members, backends, strict=True)
         ]
         self.model = LocalModel(found.manifest, members, clock)
@@ -118,6 +122,7 @@ class Candidate:
         self, found: ModelFolder, memory_limit_mb: int, loader: str
     ) -> tuple[TimedBackend, ...]:
         options = ProcessOptions(
+            engine=self._engine,
             memory_limit_mb=memory_limit_mb,
             start_timeout_s=START_TIMEOUT_S,
             loader=loader,

@@ -16,6 +16,7 @@ from edge_agent.updates.telling import Teller
 from edge_agent.updates.updater import Updater
 from runtime.adapters.http_mirror import HttpMirror
 from runtime.core.releases import Release
+from runtime.exchange.loading import engine_options
 from runtime.manifest import ModelManifest
 
 
@@ -72,7 +73,10 @@ def updater_of(
 
     def opened(release: Release, folder: Path, serves: ModelManifest) -> Candidate:
         limit_mb = limits.memory_limit_mb
-        return Candidate(release, folder, serves, memory_limit_mb=limit_mb, clock=clock)
+        engine = engine_options(settings.model)
+        return Candidate(
+            release, folder, serves, memory_limit_mb=limit_mb, clock=clock, engine=engine
+        )
 
     updater = Updater(
         settings,

@@ -22,7 +22,7 @@ from runtime.common_settings import ModelSettings
 from runtime.core.gearbox import Gearbox
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import ModelManifest
-from runtime.messages import Residency, Tier
+from runtime.messages import Tier
 from runtime.ports import Clock
 
 _log = structlog.get_logger()
@@ -80,21 +80,19 @@ def _load_model(
 ) -> AnyModel:
     model = open_model(model_folder(settings, tier))
     is_isolated = settings.isolation == "process"
-    options = _engine_options(settings)
+    options = engine_options(settings)
     backends: Sequence[TimedBackend] = (
         _processes(model, settings, options, metrics)
         if is_isolated
         else load_members(model, options)
     )
     members = [
-        LoadedMember(
-            member.name,
-            member.weight,
+        LoadedMember.of(
+            member,
             backend,
             backend.typical_ms,
             # A server answers when it likes, and behind an accelerator may stand a slow CPU.
             may_block=is_isolated or member.file is None or backend.report.is_accelerated,
-            residency=member.residency if member.file is None else Residency.DEVICE,
         )
         for member, backend in zip(model.manifest.members, backends, strict=True)
     ]
@@ -119,7 +117,8 @@ def model_folder(settings: ModelSettings, tier: Tier) -> Path:
     return bundled_model(tier.value)
 
 
-def _engine_options(settings: ModelSettings) -> EngineOptions:
+def engine_options(settings: ModelSettings) -> EngineOptions:
+    """What the settings of a tier say about engines."""
     return EngineOptions(
         threads=settings.threads,
         providers=settings.wished_providers,

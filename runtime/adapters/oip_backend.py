@@ -35,6 +35,8 @@ PATIENCE = 20.0
 # What a run is taken to last while nothing was ever measured.
 UNKNOWN_MS = 20.0
 MAX_METADATA_BYTES = 1 << 20
+# Whatever the manifest's free axes would allow.
+MAX_ANSWER_BYTES = 64 << 20
 _BINARY_EXTENSION = "binary_tensor_data"
 # Of one number as JSON writes it, and of everything around the numbers.
 _JSON_BYTES = 32
@@ -170,7 +172,9 @@ class OipBackend:
         return self._server.ask(
             f"{self._path}/infer",
             until_s=until_s,
-            max_bytes=_HEADER_BYTES + _JSON_BYTES * _num_elements(edges, batch),
+            max_bytes=min(
+                MAX_ANSWER_BYTES, _HEADER_BYTES + _JSON_BYTES * _num_elements(edges, batch)
+            ),
             body=body,
             headers=headers,
         )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
 import json
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +19,11 @@ import numpy as np
 import pytest
 import structlog
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from fakes.models import INPUTS, LABELS, OUTPUTS, WEIGHTS, manifest_of
 from fakes.oip_servers import METADATA, Handler, agent_server, odd_server
@@ -302,6 +311,61 @@ def test_a_server_that_is_none_costs_no_more_than_its_time(
 
         with pytest.raises(BackendError, match=complaint):
             backend.run({"x": EXAMPLE})
+
+
+def _self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for this machine that nobody else has signed, and a server's context of it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "oip")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_file, key_file)
+    return certificate_file, context
+
+
+def test_https_is_spoken_to_servers_whose_certificate_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, context = _self_signed(tmp_path)
+
+    def secret(connection: socket.socket, _: threading.Event) -> None:
+        with context.wrap_socket(connection, server_side=True) as inside:
+            inside.recv(1000)
+            inside.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with raw_server(secret) as url:
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            server = HttpServer(url.replace("http:", "https:"))
+            said = _asked(server)
+            server.close()
+            assert said == "ok" if trusted else "certificate verify failed" in said
+
+
+def _asked(server: HttpServer) -> str:
+    try:
+        return server.ask("/", until_s=time.monotonic() + 5, max_bytes=100).body.decode()
+    except BackendError as error:
+        return str(error)
 
 
 @pytest.fixture

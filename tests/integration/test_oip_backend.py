@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import structlog
@@ -25,12 +26,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from cloud_tier.publishing import prepare
 from fakes.models import INPUTS, LABELS, OUTPUTS, WEIGHTS, manifest_of
 from fakes.oip_servers import METADATA, Handler, agent_server, odd_server
 from model_zoo.catalog import bundled_model, bundled_pictures
 from runtime.adapters.artifacts import open_model, read_manifest, write_model
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.engines import load_members
+from runtime.adapters.model_folders import read_release
 from runtime.adapters.model_process import ProcessBackend, ProcessOptions, start_members
 from runtime.adapters.oip_backend import OipBackend
 from runtime.adapters.oip_http import HttpServer
@@ -560,6 +563,18 @@ def test_beside_processes_a_server_is_asked_from_here(tmp_path: Path) -> None:
     assert isinstance(far, OipBackend)
     same(found[0], found[1])
     assert len(LABELS) == found[0].shape[1]
+
+
+def test_a_model_of_servers_alone_can_be_published_and_described(tmp_path: Path) -> None:
+    with odd_server(answer) as url:
+        write_model(tmp_path, manifest(url), {})
+        prepared = prepare(tmp_path, model="tiny", version=1, policy=None, without_policy=True)
+
+    assert set(prepared.variant.files) == {"manifest.json", "golden.npz"}
+    release, folder, _ = read_release(tmp_path, 1)
+    assert release.files == {}
+    assert folder.manifest.members[0].url == url
+    assert msgspec.json.decode(msgspec.json.encode(release), type=type(release)) == release
 
 
 def test_a_free_axis_beside_the_batch_is_taken_as_it_comes() -> None:

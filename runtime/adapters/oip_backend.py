@@ -16,19 +16,18 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 import structlog
 
 from runtime.adapters.artifacts import ModelFolder
 from runtime.adapters.edges import Edges, Found, Promise, match
+from runtime.adapters.oip_answers import OK, described, read_answer
 from runtime.adapters.oip_http import HttpServer, Reply
 from runtime.adapters.warm_up import example
-from runtime.codec import HTTP_HEADER_LENGTH, decode_response, encode_request, parse_header_length
+from runtime.codec import HTTP_HEADER_LENGTH, encode_request
 from runtime.core.providers import SERVER, EngineReport, Skipped
 from runtime.errors import ArtifactError, BackendError, RequestError
 from runtime.manifest import Member, ModelManifest
 from runtime.messages import Tensors, TensorSpec
-from runtime.tensors import dtype_of
 
 # A run gets this much of what its examples usually take, on top of the time that is set.
 PATIENCE = 20.0
@@ -41,8 +40,7 @@ _BINARY_EXTENSION = "binary_tensor_data"
 # Of one number as JSON writes it, and of everything around the numbers.
 _JSON_BYTES = 32
 _HEADER_BYTES = 1 << 16
-_SHOWN_BYTES = 200
-_OK, _NOT_FOUND = 200, 404
+_NOT_FOUND = 404
 # What servers say to bodies that they do not understand.
 _OTHER_FORM = (400, 415, 422)
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
@@ -132,7 +130,7 @@ class OipBackend:
         except RequestError as error:
             raise BackendError(f"{self._source} cannot take this: {error}") from error
         reply = self._ask(edges, tensors, batch, until_s)
-        return self._answer(edges, reply, batch)
+        return read_answer(edges, reply, batch, self._source)
 
     def close(self) -> None:
         """Ends the connections; safe to call twice."""
@@ -148,10 +146,10 @@ class OipBackend:
         reply = self._post(edges, tensors, batch, until_s, binary=self._is_binary)
         if reply.status in _OTHER_FORM and not self._is_form_known:
             other = self._post(edges, tensors, batch, until_s, binary=not self._is_binary)
-            if other.status == _OK:
+            if other.status == OK:
                 self._is_binary = not self._is_binary
                 reply = other
-        self._is_form_known = self._is_form_known or reply.status == _OK
+        self._is_form_known = self._is_form_known or reply.status == OK
         return reply
 
     def _post(
@@ -178,46 +176,6 @@ class OipBackend:
             body=body,
             headers=headers,
         )
-
-    def _answer(self, edges: Edges, reply: Reply, batch: int) -> Tensors:
-        """What an answer says, once it is one."""
-        if reply.status != _OK:
-            raise BackendError(f"{self._source} answered {_described(reply)}; look at its log")
-        try:
-            text = reply.headers.get(HTTP_HEADER_LENGTH.lower(), "")
-            body = decode_response(reply.body, parse_header_length(text, len(reply.body)))
-        except RequestError as error:
-            raise BackendError(
-                f"{self._source} gave no answer of the Open Inference Protocol ({error}); look "
-                f"what answers there: {_described(reply)}"
-            ) from error
-        found: Tensors = {}
-        for edge in edges.outputs:
-            array = body.outputs.get(edge.name)
-            if array is None:
-                raise BackendError(
-                    f"{self._source} left out {edge.name!r}; it gave {list(body.outputs)[:8]}"
-                )
-            wanted = edge.spec.shape
-            sizes = (batch, *wanted[1:]) if wanted[:1] == (-1,) else wanted
-            if array.dtype.kind in "OSU" or array.dtype != dtype_of(edge.datatype):
-                raise BackendError(
-                    f"{self._source}: {edge.name!r} is {array.dtype}, not {edge.datatype}; correct "
-                    "the manifest, or the model there"
-                )
-            if len(array.shape) != len(sizes) or any(
-                size not in {-1, found_size}
-                for size, found_size in zip(sizes, array.shape, strict=True)
-            ):
-                raise BackendError(
-                    f"{self._source}: {edge.name!r} has shape {list(array.shape)} for a batch of "
-                    f"{batch}, not {list(sizes)}; correct the manifest, or the model there"
-                )
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise BackendError(f"{self._source}: {edge.name!r} holds NaN or infinity")
-            # Decoded tensors are read-only views of the body; outputs are the caller's own.
-            found[edge.name] = np.array(array)
-        return edges.decode(found)
 
     def _look(self, until_s: float) -> Edges:
         """Compares the model there with the manifest, once it can be asked.
@@ -250,14 +208,14 @@ class OipBackend:
                 f"{self._member.url} has no {path}; look whether the model "
                 f"{self._member.model!r} is loaded there"
             )
-        if reply.status != _OK:
-            raise BackendError(f"{self._member.url}{path} answered {_described(reply)}")
+        if reply.status != OK:
+            raise BackendError(f"{self._member.url}{path} answered {described(reply)}")
         try:
             return msgspec.json.decode(reply.body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BackendError(
                 f"{self._member.url}{path} says nothing of the Open Inference Protocol "
-                f"({error}); look what answers there: {_described(reply)}"
+                f"({error}); look what answers there: {described(reply)}"
             ) from error
 
 
@@ -303,8 +261,3 @@ def _num_elements(edges: Edges, batch: int) -> int:
         batch * math.prod(free if size < 0 else size for size in edge.spec.shape[1:])
         for edge in edges.outputs
     )
-
-
-def _described(reply: Reply) -> str:
-    start = " ".join(reply.body[:_SHOWN_BYTES].decode("utf-8", "replace").split())
-    return f"HTTP {reply.status} {reply.headers.get('content-type', '')}: {start!r}"

@@ -27,13 +27,16 @@ import structlog
 from model_zoo.catalog import bundled_model
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.clock import SystemClock
+from runtime.adapters.engine_options import EngineOptions
+from runtime.adapters.engines import load_member, load_members
 from runtime.adapters.model_process import (
-    ONNX_LOADER,
+    LOADER,
     ProcessBackend,
     ProcessOptions,
     start_members,
 )
-from runtime.adapters.onnx_backend import OnnxBackend, OnnxOptions, load_member, load_members
+from runtime.adapters.model_worker import TimedBackend
+from runtime.core.providers import EngineReport
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, TooLateError
 from runtime.local_model import LoadedMember, LocalModel
@@ -51,7 +54,7 @@ DEEDS = ("asleep", "busy", "leaking", "crashing")
 class Bad:
     """A real model that does something worse as soon as it is asked."""
 
-    inner: OnnxBackend
+    inner: TimedBackend
     deed: str
     leaked: list[bytearray] = field(default_factory=list)
 
@@ -70,6 +73,11 @@ class Bad:
         """As of the model."""
         return self.inner.typical_ms
 
+    @property
+    def report(self) -> EngineReport:
+        """As of the model."""
+        return self.inner.report
+
     def run(self, inputs: Tensors) -> Tensors:
         """Misbehaves."""
         if self.deed == "crashing":
@@ -86,22 +94,22 @@ class Bad:
         self.inner.close()
 
 
-def load_asleep(model: ModelFolder, member: str, options: OnnxOptions) -> Bad:
+def load_asleep(model: ModelFolder, member: str, options: EngineOptions) -> Bad:
     """A loader, as a model's process takes it."""
     return Bad(load_member(model, member, options), "asleep")
 
 
-def load_busy(model: ModelFolder, member: str, options: OnnxOptions) -> Bad:
+def load_busy(model: ModelFolder, member: str, options: EngineOptions) -> Bad:
     """A loader."""
     return Bad(load_member(model, member, options), "busy")
 
 
-def load_leaking(model: ModelFolder, member: str, options: OnnxOptions) -> Bad:
+def load_leaking(model: ModelFolder, member: str, options: EngineOptions) -> Bad:
     """A loader."""
     return Bad(load_member(model, member, options), "leaking")
 
 
-def load_crashing(model: ModelFolder, member: str, options: OnnxOptions) -> Bad:
+def load_crashing(model: ModelFolder, member: str, options: EngineOptions) -> Bad:
     """A loader."""
     return Bad(load_member(model, member, options), "crashing")
 
@@ -197,7 +205,7 @@ async def serve(condition: str, num: int, every_s: float, seen: Seen) -> None:
     def options(name: str) -> ProcessOptions:
         is_bad = name == names[0] and condition != HEALTHY
         return ProcessOptions(
-            loader=f"bulkheads:load_{condition}" if is_bad else ONNX_LOADER,
+            loader=f"bulkheads:load_{condition}" if is_bad else LOADER,
             memory_limit_mb=MEMORY_LIMIT_MB,
             on_end=lambda _member, _cause: ends.append(1),
         )

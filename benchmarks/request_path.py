@@ -29,9 +29,9 @@ from hardware_profiles.detect import detect
 from model_zoo.catalog import bundled_model, bundled_pictures
 from runtime.adapters.artifacts import open_model
 from runtime.adapters.clock import SystemClock
+from runtime.adapters.engines import load_members
 from runtime.adapters.http_server import serving
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.adapters.onnx_backend import load_members
 from runtime.codec import HTTP_HEADER_LENGTH, encode_request
 from runtime.common_settings import EscalationSettings, StateSettings
 from runtime.core.confidence import Floats, confidence_of_batch

@@ -8,15 +8,16 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from runtime.adapters.artifacts import describe_file, open_model
+from runtime.adapters.artifacts import ModelFolder, describe_file, open_model
+from runtime.adapters.engines import load_members
 from runtime.adapters.golden import check_golden, make_golden
 from runtime.adapters.model_blobs import blob_path, storing
-from runtime.adapters.onnx_backend import load_members
 from runtime.adapters.policy_file import open_gearbox
 from runtime.catalogue import GOLDEN_NAME, POLICY_NAME, Requirements, Variant
 from runtime.core.releases import Release
@@ -73,16 +74,8 @@ def prepare(
             f"{folder} holds the model {names[0]!r}: publish it as --model {names[0]} or "
             f"{names[1]}, or change the name in its manifest"
         )
-    backends = load_members(opened)
-    said = list[str]()
-    path = folder / GOLDEN_NAME
-    if path.is_file():
-        golden = path.read_bytes()
-        num_outputs = check_golden(golden, opened.manifest, backends, str(path))
-        said.append(f"{num_outputs} golden outputs are reproduced")
-    else:
-        golden = make_golden(opened.manifest, backends)
-        said.append(f"there is no {GOLDEN_NAME}: golden examples were made from this model")
+    golden, note = _golden(folder, opened)
+    said = [note]
     manifest = _renumbered(folder, version)
     files = {name: opened.read_verified(name) for name in opened.manifest.files}
     files |= {MANIFEST_NAME: manifest, GOLDEN_NAME: golden}
@@ -109,6 +102,21 @@ def prepare(
     )
     contents = {describe_file(one).sha256: one for one in files.values()}
     return Prepared(variant, found, contents, tuple(said))
+
+
+def _golden(folder: Path, opened: ModelFolder) -> tuple[bytes, str]:
+    """Golden examples that the model reproduces here, and where they are from."""
+    path = folder / GOLDEN_NAME
+    with ExitStack() as stack:
+        backends = load_members(opened)
+        for backend in backends:
+            stack.callback(backend.close)
+        if path.is_file():
+            golden = path.read_bytes()
+            num_outputs = check_golden(golden, opened.manifest, backends, str(path))
+            return golden, f"{num_outputs} golden outputs are reproduced"
+        golden = make_golden(opened.manifest, backends)
+        return golden, f"there is no {GOLDEN_NAME}: golden examples were made from this model"
 
 
 def accuracy_floor(manifest: ModelManifest) -> float | None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, BinaryIO
 
 import msgspec
@@ -25,16 +25,14 @@ from hardware_profiles.measurement import Energy, Measurement
 from hardware_profiles.state import State, read_state
 from runtime.adapters.artifacts import open_model
 from runtime.errors import ArtifactError, BackendError, StartError
-from runtime.manifest import ModelManifest, model_digest
+from runtime.manifest import Engine, ModelManifest, model_digest
 
-# The package that runs files of a kind, the name that it is imported by, and what installs it.
-ENGINES = {
-    ".onnx": ("onnxruntime", "onnxruntime", "pip install onnxruntime"),
-    ".tflite": ("ai-edge-litert", "ai_edge_litert", "pip install 'tierwise[tflite]'"),
-    ".engine": ("tensorrt", "tensorrt", "install NVIDIA TensorRT"),
-    ".plan": ("tensorrt", "tensorrt", "install NVIDIA TensorRT"),
+# What runs a kind of engine (``Member.engine``): names to import, any of which will do, and what
+# installs the first.
+ENGINES: dict[Engine, tuple[tuple[str, ...], str]] = {
+    "onnxruntime": (("onnxruntime",), "pip install onnxruntime"),
+    "litert": (("ai_edge_litert", "tflite_runtime"), "pip install 'tierwise[tflite]'"),
 }
-TIMED_HERE = "onnxruntime"
 _SILENCE_S = 120.0
 _END_S = 10.0
 _READ_BYTES = 1 << 16
@@ -46,28 +44,23 @@ _DECODER: msgspec.json.Decoder[Said] = msgspec.json.Decoder(Said)
 Show = Callable[[float], None]
 
 
-def engine_of(manifest: ModelManifest) -> str:
-    """The package that runs a model's files.
+def check_engines(manifest: ModelManifest) -> None:
+    """Refuses a model that nothing here can run.
 
     Raises:
-        StartError: it is not known, not installed, or cannot be timed here.
+        StartError: an engine is not installed, or a server runs a member.
     """
-    suffixes = {PurePosixPath(member.file).suffix for member in manifest.members}
-    unknown = sorted(suffixes - ENGINES.keys())
-    if unknown:
-        raise StartError(
-            f"no engine is known for {', '.join(map(repr, unknown))} files; there are engines for "
-            f"{', '.join(ENGINES)}"
-        )
-    for suffix in sorted(suffixes):
-        package, module, remedy = ENGINES[suffix]
-        if importlib.util.find_spec(module) is None:
+    for member in manifest.members:
+        if member.engine not in ENGINES:
             raise StartError(
-                f"the engine {package}, which runs {suffix} files, is not installed: {remedy}"
+                f"member {member.name} is answered by {member.url}: how long that takes is "
+                "measured there, and on the way"
             )
-        if package != TIMED_HERE:
-            raise StartError(f"{suffix} files cannot be timed yet; {TIMED_HERE} files can")
-    return TIMED_HERE
+        modules, remedy = ENGINES[member.engine]
+        if not any(importlib.util.find_spec(module) for module in modules):
+            raise StartError(
+                f"the engine {member.engine}, which runs {member.file}, is not installed: {remedy}"
+            )
 
 
 def bench(
@@ -98,7 +91,7 @@ def bench(
     """
     model = open_model(folder)
     manifest = model.manifest
-    engine = engine_of(manifest)
+    check_engines(manifest)
     if any(spec.shape[:1] != (-1,) for spec in manifest.inputs):
         batches = (1,)
     task = Task(str(folder.resolve()), threads, batches, seconds)
@@ -136,7 +129,7 @@ def bench(
         model=manifest.name,
         version=manifest.version,
         model_sha256=model_digest(manifest),
-        engine=engine,
+        engine=timed.engine,
         engine_version=timed.engine_version,
         profile=matched.profile.name,
         threads=threads,

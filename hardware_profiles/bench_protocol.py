@@ -33,6 +33,7 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
     cpu_s: float
     measured_s: float
     num_preempted: int
+    engine: str
     engine_version: str
 
 

@@ -59,13 +59,12 @@ def _time(task: Task) -> Timed:
     # Here, so that the memory before is that of Python and numpy alone.
     base_rss_bytes = _status_bytes("VmRSS")
     start_s = time.perf_counter()
-    import onnxruntime  # noqa: PLC0415
-
     from runtime.adapters.artifacts import open_model  # noqa: PLC0415
-    from runtime.adapters.onnx_backend import OnnxOptions, load_members  # noqa: PLC0415
+    from runtime.adapters.engine_options import EngineOptions  # noqa: PLC0415
+    from runtime.adapters.engines import load_members  # noqa: PLC0415
 
     model = open_model(Path(task.folder))
-    members = load_members(model, OnnxOptions(intra_op_threads=task.threads))
+    members = load_members(model, EngineOptions(threads=task.threads))
     load_ms = (time.perf_counter() - start_s) * 1e3
 
     def run(inputs: Tensors) -> None:
@@ -77,6 +76,7 @@ def _time(task: Task) -> Timed:
         _time_batch(run, example(members[0].inputs, batch), task, position, used)
         for position, batch in enumerate(task.batches)
     )
+    engine, _, version = members[0].report.engine.partition(" ")
     return Timed(
         batches,
         load_ms,
@@ -85,7 +85,8 @@ def _time(task: Task) -> Timed:
         used.cpu_s,
         used.wall_s,
         used.num_preempted,
-        onnxruntime.__version__,
+        engine,
+        version,
     )
 
 

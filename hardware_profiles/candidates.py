@@ -167,4 +167,7 @@ def _caveat(measured: Measurement | None) -> str:
 
 def _estimated(model: ModelFolder, profile: Profile) -> Latency | None:
     speed = speed_of(profile)
-    return estimate(count_work(model), speed) if speed else None
+    # Operations are counted by ONNX Runtime; of other engines, measured times count alone.
+    if speed is None or any(one.engine != "onnxruntime" for one in model.manifest.members):
+        return None
+    return estimate(count_work(model), speed)

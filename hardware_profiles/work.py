@@ -59,6 +59,7 @@ def count_work(model: ModelFolder) -> Work:
     counts = [
         _count(model.read_verified(member.file), str(model.folder), inputs)
         for member in model.manifest.members
+        if member.file is not None
     ]
     return Work(
         num_flops=sum(one.num_flops for one in counts),

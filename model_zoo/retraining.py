@@ -173,7 +173,9 @@ def _pooled(model: ModelFolder, pixels: Float32s) -> calibrate.Float64s:
     if not len(pixels):
         return np.zeros((0, len(model.manifest.labels)))
     members = model.manifest.members
-    logits = [logits_of_file(model.read_verified(one.file), pixels) for one in members]
+    logits = [
+        logits_of_file(model.read_verified(file), pixels) for file in model.manifest.member_files
+    ]
     return calibrate.pooled_logits(logits, [one.weight for one in members])
 
 

@@ -105,13 +105,20 @@ def encode_request(
     request_id: str = "",
     parameters: Parameters | None = None,
     outputs: Sequence[str] = (),
+    binary: bool = True,
 ) -> tuple[bytes, int]:
-    """A request with raw tensors, asking for raw outputs: (body, header length)."""
-    headers, blobs = _pack_all(inputs, binary=None)
+    """A request with raw tensors, asking for raw outputs: (body, header length).
+
+    Without ``binary`` all of it is JSON, for servers that do not have the extension.
+
+    Raises:
+        InvalidTensorError: NaN or infinity, which JSON cannot carry.
+    """
+    headers, blobs = _pack_all(inputs, binary=None if binary else set())
     header = RequestHeader(
         inputs=headers,
         id=request_id,
-        parameters={**(parameters or {}), BINARY_OUTPUT: True},
+        parameters={**(parameters or {}), **({BINARY_OUTPUT: True} if binary else {})},
         outputs=[WantedOutput(name) for name in outputs],
     )
     encoded = _encode(header)

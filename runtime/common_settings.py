@@ -170,6 +170,27 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "less."
         ),
     ] = "inline"
+    providers: Annotated[
+        str,
+        Meta(
+            description="ONNX execution providers in the order in which they are wished for, with "
+            "commas between them: `tensorrt`, `cuda`, `openvino`, `qnn`, `acl`, `xnnpack`, `cpu`, "
+            "ONNX Runtime's own names, or `auto`: what this hardware is best at. What is not there "
+            "or does not work is left out; the CPU is always last.",
+            pattern=r"^[A-Za-z]{1,64}(?:, *[A-Za-z]{1,64}){0,15}(?!\n)$",
+            examples=["openvino, cpu"],
+            extra={"constraints": "names with commas between them"},
+        ),
+    ] = "auto"
+    delegate: Annotated[
+        str,
+        Meta(
+            description="What runs .tflite files: `xnnpack`, `none` (plain CPU kernels), "
+            "`edgetpu`, the path of a delegate's library, or `auto`: the Edge TPU for files that "
+            "were compiled for it, else `xnnpack`.",
+            min_length=1,
+        ),
+    ] = "auto"
     memory_limit_mb: Annotated[
         int,
         Meta(
@@ -182,11 +203,17 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         float,
         Meta(
             description="Time in ms, on top of 20 times the usual one, after which a run is given "
-            "up and the process of that member started again. For `process` only.",
+            "up and the process of that member started again. For `process`, and for members "
+            "that are servers.",
             gt=0,
             le=600_000,
         ),
     ] = 500.0
+
+    @property
+    def wished_providers(self) -> tuple[str, ...]:
+        """The names in ``providers``."""
+        return tuple(name.strip() for name in self.providers.split(","))
 
 
 class RequestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,9 +19,9 @@ from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, LeftOutError, TooLateError
-from runtime.manifest import ModelManifest
+from runtime.manifest import Member, ModelManifest
 from runtime.member_guard import MemberGuard, mark_of
-from runtime.messages import Tensors
+from runtime.messages import Residency, Tensors
 from runtime.ports import Backend, Clock
 from runtime.tensors import num_examples
 
@@ -55,6 +55,7 @@ class LoadedMember:
     """A member that is ready to run; ``typical_ms`` is its median time for one example.
 
     ``may_block`` says that a run may wait for another process, however short it usually is.
+    ``residency`` is how far up it runs: with us, if it is not a server elsewhere.
     """
 
     name: str
@@ -62,6 +63,15 @@ class LoadedMember:
     backend: Backend
     typical_ms: float
     may_block: bool = False
+    residency: Residency = Residency.DEVICE
+
+    @classmethod
+    def of(
+        cls, member: Member, backend: Backend, typical_ms: float, *, may_block: bool
+    ) -> LoadedMember:
+        """As the manifest describes it; a server is as far away as it says there."""
+        residency = member.residency if member.file is None else Residency.DEVICE
+        return cls(member.name, member.weight, backend, typical_ms, may_block, residency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,7 @@ class LocalModel:
         self.accept_at = manifest.accept_at if accept_at is None else accept_at
         self._members = tuple(members)
         self._by_name = {member.name: member for member in self._members}
+        self._is_spread = any(one.residency is not Residency.DEVICE for one in self._members)
         self._guard = MemberGuard(self._by_name, on_breaker)
         self._clock = clock
         self._num_runs = 0
@@ -115,8 +126,10 @@ class LocalModel:
             return 0.0
         return (self._num_runs + num_examples(inputs)) * self._service_ms
 
-    async def infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult:
-        """Runs all members on inputs that fit the manifest.
+    async def infer(
+        self, inputs: Tensors, deadline: Deadline, residency: Residency = Residency.DEVICE
+    ) -> LocalResult:
+        """Runs all members on inputs that fit the manifest, and may go as far as they are.
 
         Raises:
             BackendError: no member gave a usable answer.
@@ -125,6 +138,8 @@ class LocalModel:
         """
         asked_s = self._clock.monotonic_s()
         passes = self._guard.enter(asked_s)
+        if self._is_spread:
+            self._keep_near(passes, residency)
         if not passes:
             raise LeftOutError(f"every member of {self.manifest.name} is left out for now")
         said: dict[str, bool] = {}
@@ -132,6 +147,18 @@ class LocalModel:
             return await self._infer(inputs, deadline, passes, said)
         finally:
             self._guard.leave(passes, self._clock.monotonic_s(), said)
+
+    def _keep_near(self, passes: dict[str, Pass], residency: Residency) -> None:
+        """Leaves out who is further up than these inputs may go."""
+        order = list(Residency)
+        far = {
+            name: given
+            for name, given in passes.items()
+            if order.index(self._by_name[name].residency) > order.index(residency)
+        }
+        for name in far:
+            del passes[name]
+        self._guard.leave(far, self._clock.monotonic_s(), {})
 
     async def _infer(
         self,

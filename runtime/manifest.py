@@ -4,6 +4,8 @@ Rules of this file:
   * a manifest is JSON that a person can read; unknown fields are skipped, new fields have defaults;
   * whatever is loaded has been checked as a whole: a manifest that contradicts itself never
     reaches a tier service;
+  * ``inputs`` and ``outputs`` are what callers and other tiers see; what a file has in their place
+    (``quantization``) is nobody's business but its backend's;
   * no IO: ``runtime.adapters.artifacts`` reads folders and checks digests.
 
 The probabilities that ``accept_at`` refers to are ``softmax(logits / temperature)``. The logits of
@@ -17,11 +19,12 @@ import hashlib
 import itertools
 import math
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from runtime.errors import ArtifactError
-from runtime.messages import TensorSpec, Tier
+from runtime.messages import Residency, TensorSpec, Tier
 
 MANIFEST_NAME = "manifest.json"
 
@@ -30,6 +33,18 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=128)]
 # No separator and no leading dot: a file name cannot point out of its folder.
 FileName = Name
+Engine = Literal["onnxruntime", "litert", "oip"]
+_ENGINES: dict[str, Engine] = {"onnx": "onnxruntime", "tflite": "litert"}
+MAX_URL = 1024
+QuantizedType = Literal["INT8", "UINT8", "INT16"]
+INTEGERS: dict[QuantizedType, tuple[int, int]] = {
+    "INT8": (-128, 127),
+    "UINT8": (0, 255),
+    "INT16": (-32768, 32767),
+}
+# Beyond them, float32 has neither the scale nor its inverse.
+MIN_SCALE, MAX_SCALE = 1e-30, 1e30
+_FLOATS = ("FP16", "FP32", "FP64")
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -39,13 +54,78 @@ class ModelFile(msgspec.Struct, frozen=True):
     size_bytes: Annotated[int, msgspec.Meta(ge=1)]
 
 
+class Quantization(msgspec.Struct, frozen=True):
+    """How a file's integers stand for floats: ``scale * (integer - zero_point)``."""
+
+    datatype: QuantizedType
+    scale: Annotated[float, msgspec.Meta(ge=MIN_SCALE, le=MAX_SCALE)]
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what would make other numbers of every tensor.
+
+        Raises:
+            ValueError: the scale is not finite, or the zero point is none of the integers.
+        """
+        # A decoder has checked this; a backend that reads it from its file has not.
+        if not MIN_SCALE <= self.scale <= MAX_SCALE:
+            raise ValueError(
+                f"a scale must lie in {MIN_SCALE:g} .. {MAX_SCALE:g}, this is {self.scale:g}"
+            )
+        low, high = INTEGERS[self.datatype]
+        if not low <= self.zero_point <= high:
+            raise ValueError(
+                f"the zero point {self.zero_point} of {self.datatype} is not in {low} .. {high}"
+            )
+
+
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One model of an ensemble; ``accuracy`` is its own, on the pictures of ``Measured``."""
+    """One model of an ensemble; ``accuracy`` is its own, on the pictures of ``Measured``.
+
+    It is a ``file`` of the folder, or a ``model`` (of one ``version``; empty: the server's choice)
+    that anyone's Open Inference Protocol server has at ``url``. ``residency`` is how far up that
+    server is: what may not go so far is not sent to it.
+    """
 
     name: Name
-    file: FileName
+    file: FileName | None = None
     weight: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     accuracy: Share | None = None
+    url: Annotated[str, msgspec.Meta(max_length=MAX_URL)] = ""
+    model: Name | Literal[""] = ""
+    version: Name | Literal[""] = ""
+    residency: Residency = Residency.CLOUD
+
+    def __post_init__(self) -> None:
+        """Refuses what is neither a file nor a server, or both.
+
+        Raises:
+            ValueError: which of them it is remains open, or the URL cannot be used.
+        """
+        if (self.file is None) != bool(self.url and self.model) or (
+            self.file is not None and (self.url or self.model or self.version)
+        ):
+            raise ValueError(
+                f"the member {self.name!r} must have either a `file`, or `url` and `model`"
+            )
+        if self.url:
+            _check_url(self.url)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it.
+
+        Raises:
+            ArtifactError: the name of its file says nothing that is known here.
+        """
+        if self.file is None:
+            return "oip"
+        suffix = self.file.rpartition(".")[2].lower()
+        if suffix not in _ENGINES:
+            raise ArtifactError(
+                f"nothing here runs {self.file!r}: a model is a .onnx or a .tflite file"
+            )
+        return _ENGINES[suffix]
 
 
 class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,16 +169,17 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
 class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The description of one version of one tier's model.
 
-    ``files`` are all files of the folder but the manifest. ``members`` are the models that answer
-    together, in order. ``accept_at`` is the calibrated
+    ``files`` are all files of the folder but the manifest; none where all members are servers.
+    ``members`` are the models that answer together, in order. ``accept_at`` is the calibrated
     confidence at or above which the answer stands. ``min_runtime`` maps an engine's package name to
-    the oldest version that runs the files.
+    the oldest version that runs the files. ``quantization`` names the tensors that are floats here
+    and integers in the files; those of a .tflite file need not be named, as it says so itself.
     """
 
     name: Name
     version: Name
     tier: Tier
-    files: Annotated[dict[FileName, ModelFile], msgspec.Meta(min_length=1)]
+    files: dict[FileName, ModelFile]
     members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1)]
     inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
@@ -109,6 +190,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     min_runtime: dict[str, str] = {}
     measured: Measured | None = None
     provenance: Provenance | None = None
+    quantization: dict[str, Quantization] = {}
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -116,7 +198,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
         Raises:
             ValueError: parts of the manifest contradict one another.
         """
-        unlisted = [member.file for member in self.members if member.file not in self.files]
+        unlisted = [file for file in self.member_files if file not in self.files]
         if unlisted:
             raise ValueError(f"members use files that `files` does not list: {unlisted}")
         for kind, names in (
@@ -135,6 +217,17 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError(
                 f"{len(self.labels)} labels, but {self.outputs[0].name!r} gives {num_scores} scores"
             )
+        for name in self.quantization:
+            found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
+            if len(found) != 1 or found[0].datatype not in _FLOATS:
+                raise ValueError(
+                    f"`quantization` names {name!r}, which is not one input or output of floats"
+                )
+
+    @property
+    def member_files(self) -> list[str]:
+        """The files of the members that have one, in their order."""
+        return [member.file for member in self.members if member.file is not None]
 
     @property
     def size_bytes(self) -> int:
@@ -165,12 +258,37 @@ def encode_manifest(manifest: ModelManifest) -> bytes:
 def model_digest(manifest: ModelManifest) -> str:
     """Names what a model answers with: lower-case hexadecimal sha256.
 
-    Over its files, members and temperature only, so that a new threshold or a note in the manifest
-    leaves it as it is.
+    Over its files, members, quantized tensors and temperature only, so that a new threshold or a
+    note in the manifest leaves it as it is. What a server answers with, nobody here can name: only
+    which one is asked.
     """
-    named = {
+    named: dict[str, object] = {
         "files": {name: file.sha256 for name, file in manifest.files.items()},
-        "members": [[one.name, one.file, one.weight] for one in manifest.members],
+        "members": [[one.name, _source_of(one), one.weight] for one in manifest.members],
         "temperature": manifest.temperature,
     }
+    if manifest.quantization:
+        # Left out where there is none: policies are bound to digests from before it was known.
+        named["quantization"] = manifest.quantization
     return hashlib.sha256(msgspec.json.encode(named, order="sorted")).hexdigest()
+
+
+def _source_of(member: Member) -> str | list[str]:
+    return member.file or [member.url, member.model, member.version]
+
+
+def _check_url(url: str) -> None:
+    """Refuses what is no place of a server, and secrets: a manifest is for everybody to read."""
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or any(not "!" <= character <= "~" for character in url)
+        or "?" in url
+        or "#" in url
+    ):
+        raise ValueError(f"{url!r} is not the http(s) URL of a server")
+    if "@" in parts.netloc:
+        raise ValueError("a URL in a manifest must not have a user name or a password")
+    if parts.port == 0:
+        raise ValueError(f"{url!r} has the port 0")

@@ -30,8 +30,12 @@ from model_zoo.catalog import bundled_model
 from runtime.adapters.artifacts import open_model
 from runtime.adapters.broker import start_broker
 from runtime.adapters.dial import dial
+from runtime.adapters.engine_options import EngineOptions
+from runtime.adapters.engines import load_members
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus
-from runtime.errors import ArtifactError, SettingsError, StartError
+from runtime.core.providers import AUTO
+from runtime.errors import ArtifactError, BackendError, SettingsError, StartError
+from runtime.exchange.loading import engine_options
 from runtime.exchange.station import broker_address
 from runtime.messages import USUAL_TIERS
 
@@ -62,6 +66,7 @@ CORE = {
 }
 EXTRAS = {
     "demo": ("iotcore", "rich"),
+    "tflite": ("ai-edge-litert",),
     "completion": ("shtab",),
     "zoo": ("torch", "onnx", "onnxscript"),
 }
@@ -88,6 +93,7 @@ class Place:
     is_configured: bool = False
     state_folder: Path = Path("state")
     model_folder: Path | None = None
+    engine: EngineOptions = EngineOptions(providers=(AUTO,))  # noqa: RUF009 - a frozen value
 
 
 def place_of(settings: msgspec.Struct) -> Place:
@@ -106,6 +112,7 @@ def place_of(settings: msgspec.Struct) -> Place:
         is_configured=True,
         state_folder=Path(shown.state.folder),
         model_folder=Path(shown.model.folder) if shown.model.folder else None,
+        engine=engine_options(shown.model),
     )
 
 
@@ -119,6 +126,7 @@ def examine(place: Place) -> list[Finding]:
     findings += [
         check_local_broker(),
         check_models(place.model_folder),
+        check_engines(place.model_folder, place.engine),
         check_clock(),
         check_state_folder(place.state_folder),
         check_disk(place.state_folder),
@@ -269,6 +277,28 @@ def check_models(folder: Path | None) -> Finding:
         return Finding("models", "problem", str(error), remedy)
     names = ", ".join(f"{one.tier.value} {one.name} {one.version}" for one in manifests)
     return Finding("models", "ok", f"digests agree: {names}")
+
+
+def check_engines(folder: Path | None, options: EngineOptions) -> Finding:
+    """What runs each member of a model folder, or of the bundled model of devices; tries them."""
+    try:
+        model = open_model(folder or bundled_model("edge"))
+        backends = load_members(model, options)
+    except (ArtifactError, BackendError) as error:
+        remedy = "install what it names, or set model.providers and model.delegate otherwise"
+        return Finding("engines", "problem", str(error), remedy)
+    for backend in backends:
+        backend.close()
+    names = [member.name for member in model.manifest.members]
+    reports = {name: one.report for name, one in zip(names, backends, strict=True)}
+    found = "; ".join(f"{name}: {report}" for name, report in reports.items())
+    if not all(report.taken for report in reports.values()):
+        remedy = "look at that server, or at `url` and `model` in the manifest"
+        return Finding("engines", "warning", found, remedy)
+    if any(report.skipped for report in reports.values()):
+        remedy = "install the driver and the build of the engine that has it, or do not wish for it"
+        return Finding("engines", "warning", found, remedy)
+    return Finding("engines", "ok", found)
 
 
 def check_clock(

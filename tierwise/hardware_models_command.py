@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hardware_profiles.bench import ENGINES, bench
+from hardware_profiles.bench import bench
 from hardware_profiles.candidates import from_entry, from_folder, read_entry
 from hardware_profiles.detect import detect
 from hardware_profiles.matching import Matched, match_host
@@ -17,6 +16,7 @@ from hardware_profiles.measurement import Measurement, default_folder, read_all,
 from hardware_profiles.profile import Profile, tags_of
 from hardware_profiles.registry import load_profiles, profile_named
 from model_zoo.catalog import bundled_model
+from runtime.adapters.engine_version import installed_engines
 from runtime.core.fitting import Candidate, Device, Fit, Limits, fit
 from runtime.errors import StartError
 from tierwise.cli.output import note, say, say_json, say_table
@@ -81,17 +81,6 @@ def run_fit(arguments: argparse.Namespace) -> int:
     else:
         _say_fit(found, candidates, profile, notes)
     return 0 if found.chosen else 1
-
-
-def installed_engines() -> dict[str, str]:
-    """Installed packages that run models, and their versions."""
-    found = {}
-    for package in {package for package, _, _ in ENGINES.values()}:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _bench_folder(arguments: argparse.Namespace) -> Path:

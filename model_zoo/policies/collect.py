@@ -20,7 +20,7 @@ from model_zoo.catalog import bundled_pictures
 from model_zoo.idx import to_pixels
 from model_zoo.policies.predictions import Floats, Ints, Predictions, check
 from runtime.adapters.artifacts import ModelFolder, open_model
-from runtime.adapters.onnx_backend import load_members
+from runtime.adapters.engines import load_members
 from runtime.core.beliefs import Belief, believed
 from runtime.core.confidence import Confidence, confidence_of_batch, softmax
 from runtime.core.ensemble import MemberVote, combine

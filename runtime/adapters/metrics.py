@@ -20,6 +20,7 @@ from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.adapters.policy_metrics import PolicyMetrics
 from runtime.adapters.relay_metrics import RelayMetrics
 from runtime.adapters.update_metrics import UpdateMetrics
+from runtime.core.providers import EngineReport
 from runtime.messages import Guarantee, StopMode, Tier
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
@@ -190,6 +191,19 @@ class TierMetrics(PolicyMetrics):
             ("member", "cause"),
             registry=registry,
         )
+        self._engine_info = Gauge(
+            f"{name}_engine_info",
+            "What runs a member of the model, and on what",
+            ("member", "engine", "runs_on"),
+            registry=registry,
+        )
+        self._engine_fallbacks = Counter(
+            f"{name}_engine_fallbacks_total",
+            "Accelerators that were given up for the CPU, at the start or later",
+            ("member",),
+            registry=registry,
+        )
+        self._engines: dict[str, tuple[str, str, str]] = {}
         self._load.set(nan)
         self._score_p.set(nan)
         self._log_drops_seen = 0
@@ -277,6 +291,20 @@ class TierMetrics(PolicyMetrics):
     def count_process_end(self, member: str, cause: str) -> None:
         """Counts a process of a model that ended; called from any thread."""
         self._process_ends.labels(member, cause).inc()
+
+    def set_engine(self, member: str, report: EngineReport) -> None:
+        """Says what runs a member of the model; called from any thread."""
+        labels = (member, report.engine, ",".join(report.taken))
+        before = self._engines.get(member)
+        if before is not None:
+            self._engine_info.remove(*before)
+        self._engines[member] = labels
+        self._engine_info.labels(*labels).set(1)
+
+    def count_engine_fallback(self, member: str, report: EngineReport) -> None:
+        """Counts an accelerator that was given up for the CPU; called from any thread."""
+        self._engine_fallbacks.labels(member).inc()
+        self.set_engine(member, report)
 
     def add_uplink_bytes(self, num_bytes: int) -> None:
         """Adds bytes that were sent to the tier above."""

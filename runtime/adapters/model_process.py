@@ -18,11 +18,15 @@ from dataclasses import dataclass, field
 import structlog
 
 from runtime.adapters.artifacts import ModelFolder
-from runtime.adapters.model_worker import Ready, Start
+from runtime.adapters.engine_options import EngineOptions
+from runtime.adapters.engines import load_member
+from runtime.adapters.fallback_backend import OnFallback
+from runtime.adapters.model_worker import Ready, Start, TimedBackend
 from runtime.adapters.worker_process import Cause, WorkerProcess
+from runtime.core.providers import EngineReport
 from runtime.core.restarts import Restarts
 from runtime.errors import BackendError, StartError, TierwiseError
-from runtime.manifest import encode_manifest
+from runtime.manifest import Member, encode_manifest
 from runtime.messages import Tensors, TensorSpec
 from runtime.tensors import num_examples
 
@@ -30,7 +34,7 @@ from runtime.tensors import num_examples
 PATIENCE = 20.0
 # Callers in line for one model; one more is refused.
 MAX_WAITING = 16
-ONNX_LOADER = "runtime.adapters.onnx_backend:load_member"
+LOADER = "runtime.adapters.engines:load_member"
 _MEMORY_POLL_S = 0.05
 _MB = 1 << 20
 _log = structlog.get_logger()
@@ -41,16 +45,18 @@ class ProcessOptions:
     """How a model's process is started and kept.
 
     ``loader`` names the function that loads the model in there. ``memory_limit_mb`` 0 is none.
-    ``on_end`` hears from the keeper thread why a process ended.
+    ``on_end`` hears from the keeper thread why a process ended, ``on_fallback`` from a caller's
+    that its model runs on something else now.
     """
 
-    threads: int = 1
+    engine: EngineOptions = field(default_factory=EngineOptions)
     memory_limit_mb: int = 0
     run_timeout_ms: float = 500.0
     start_timeout_s: float = 60.0
-    loader: str = ONNX_LOADER
+    loader: str = LOADER
     restarts: Callable[[], Restarts] = Restarts
     on_end: Callable[[str, Cause], None] = field(default=lambda _member, _cause: None)
+    on_fallback: OnFallback = field(default=lambda _member, _report: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class ProcessBackend:
             folder=str(model.folder.resolve()),
             manifest=encode_manifest(model.manifest),
             member=member,
-            threads=self._options.threads,
+            engine=self._options.engine,
             loader=self._options.loader,
             memory_limit_mb=self._options.memory_limit_mb,
         )
@@ -103,6 +109,7 @@ class ProcessBackend:
         self.inputs: tuple[TensorSpec, ...] = ready.inputs
         self.outputs: tuple[TensorSpec, ...] = ready.outputs
         self.typical_ms: float = ready.typical_ms
+        self.report: EngineReport = ready.report
 
     def _wait_first(self) -> Ready:
         self._has_started.wait()
@@ -134,11 +141,20 @@ class ProcessBackend:
                 if worker is None:
                     how = "closed" if self._stop.is_set() else "being started again"
                     raise BackendError(f"{self._source} is {how}")
-                return worker.run(inputs, timeout_s)
+                outputs = worker.run(inputs, timeout_s)
+                if worker.news is not None:
+                    self._report(worker)
+                return outputs
             finally:
                 self._turn.release()
         finally:
             self._waiting.release()
+
+    def _report(self, worker: WorkerProcess) -> None:
+        """Passes on that the model runs on something else; the next process tries again."""
+        self.report, worker.news = worker.news or self.report, None
+        _log.warning("model.engine_fell_back", member=self._member, runs=str(self.report))
+        self._options.on_fallback(self._member, self.report)
 
     def _timeout_s(self, inputs: Tensors) -> float:
         usual_ms = self.typical_ms * max(1, num_examples(inputs))
@@ -231,17 +247,25 @@ class ProcessBackend:
                     return
 
 
-def start_members(model: ModelFolder, options: ProcessOptions) -> tuple[ProcessBackend, ...]:
+def start_members(model: ModelFolder, options: ProcessOptions) -> tuple[TimedBackend, ...]:
     """A process for each member, in the manifest's order; they load side by side.
+
+    A member that is a server has its process elsewhere, and is asked from here.
 
     Raises:
         ArtifactError: a model file cannot be used.
         BackendError: a warm-up failed.
         StartError: a process ended at its start, or was not ready in time.
     """
-    names = [member.name for member in model.manifest.members]
-    with ThreadPoolExecutor(len(names)) as pool:
-        starting = [pool.submit(ProcessBackend, model, name, options) for name in names]
+    members = model.manifest.members
+
+    def start(member: Member) -> TimedBackend:
+        if member.file is None:
+            return load_member(model, member.name, options.engine)
+        return ProcessBackend(model, member.name, options)
+
+    with ThreadPoolExecutor(len(members)) as pool:
+        starting = [pool.submit(start, member) for member in members]
     failed = [error for one in starting if (error := one.exception()) is not None]
     if failed:
         for one in starting:

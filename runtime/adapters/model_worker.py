@@ -22,8 +22,9 @@ from typing import Protocol
 import msgspec
 
 from runtime.adapters.artifacts import ModelFolder
-from runtime.adapters.onnx_backend import OnnxOptions
+from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.tensor_frames import Channel, Frame
+from runtime.core.providers import EngineReport
 from runtime.errors import BackendError, TierwiseError
 from runtime.manifest import decode_manifest
 from runtime.messages import TensorSpec
@@ -44,8 +45,13 @@ class TimedBackend(Backend, Protocol):
         """Median time of one example."""
         ...
 
+    @property
+    def report(self) -> EngineReport:
+        """What runs it now."""
+        ...
 
-Loader = Callable[[ModelFolder, str, OnnxOptions], TimedBackend]
+
+Loader = Callable[[ModelFolder, str, EngineOptions], TimedBackend]
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -57,7 +63,7 @@ class Start(msgspec.Struct, frozen=True):
     folder: str
     manifest: bytes
     member: str
-    threads: int
+    engine: EngineOptions
     loader: str
     memory_limit_mb: int = 0
 
@@ -68,6 +74,7 @@ class Ready(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     typical_ms: float
+    report: EngineReport
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,7 +100,8 @@ def _serve(channel: Channel) -> int:
     except TierwiseError as error:
         channel.send(Frame("failed", text=str(error), code=error.code))
         return 1
-    ready = Ready(backend.inputs, backend.outputs, backend.typical_ms)
+    report = backend.report
+    ready = Ready(backend.inputs, backend.outputs, backend.typical_ms, report)
     channel.send(Frame("ready", data=msgspec.msgpack.encode(ready)))
     while (asked := channel.receive()) is not None:
         try:
@@ -101,7 +109,10 @@ def _serve(channel: Channel) -> int:
         except BackendError as error:
             channel.send(Frame("failed", text=str(error), code=error.code))
         else:
-            channel.send(Frame("done"), outputs)
+            # Only when an accelerator was given up: news for whoever counts that.
+            news = msgspec.msgpack.encode(backend.report) if backend.report != report else b""
+            report = backend.report
+            channel.send(Frame("done", data=news), outputs)
     return 0
 
 
@@ -110,11 +121,7 @@ def _load(start: Start) -> TimedBackend:
     module, _, name = start.loader.partition(":")
     load: Loader = getattr(importlib.import_module(module), name)
     manifest = decode_manifest(start.manifest, start.folder)
-    return load(
-        ModelFolder(Path(start.folder), manifest),
-        start.member,
-        OnnxOptions(intra_op_threads=start.threads),
-    )
+    return load(ModelFolder(Path(start.folder), manifest), start.member, start.engine)
 
 
 def _limit_memory(limit_mb: int) -> None:

@@ -7,20 +7,21 @@ load.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from runtime.adapters.artifacts import ModelFolder
-from runtime.errors import ArtifactError, BackendError
+from runtime.adapters.edges import Edges, Found, Promise, match
+from runtime.adapters.engine_version import check_version
+from runtime.adapters.warm_up import warm_up
+from runtime.core.providers import CPU, EngineReport, plan
+from runtime.errors import ArtifactError, BackendError, InvalidTensorError
+from runtime.manifest import Quantization
 from runtime.messages import Tensors, TensorSpec
-from runtime.tensors import dtype_of
 
 # ONNX Runtime's exceptions share no base class, and every release adds some. The other three are
 # raised by its Python side: ValueError for a missing input, for one.
@@ -34,6 +35,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
+_RUN_ERRORS: tuple[type[Exception], ...] = (InvalidTensorError, *_ORT_ERRORS)
 # ONNX Runtime's names of tensor types -> the Open Inference Protocol's.
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -50,8 +52,7 @@ _DATATYPES = {
     "tensor(double)": "FP64",
 }
 _LOG_FATAL_ONLY = 4
-_TIMED_RUNS = 15
-_TIMING_BUDGET_S = 0.2
+_ENGINE = f"onnxruntime {ort.__version__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,15 @@ class OnnxOptions:
 
     One thread is the fastest choice for models of about a millisecond, and leaves the other cores
     to other requests. ``spin`` lets idle threads burn a core to save some microseconds.
+    ``providers`` are a wish in order, and ``preferred`` is what ``auto`` in it stands for
+    (``runtime.core.providers``); the CPU is always there.
     """
 
     intra_op_threads: int = 1
     inter_op_threads: int = 1
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: tuple[str, ...] = (CPU,)
     spin: bool = False
+    preferred: tuple[str, ...] = ()
 
 
 class OnnxBackend:
@@ -75,12 +79,24 @@ class OnnxBackend:
     callers run what takes a fraction of a millisecond inline and the rest in a thread.
     """
 
-    def __init__(self, session: ort.InferenceSession, source: str) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        source: str,
+        promise: Promise | None = None,
+        report: EngineReport | None = None,
+    ) -> None:
         self._session: ort.InferenceSession | None = session
         self._source = source
-        self.inputs = tuple(_spec(node, source) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node, source) for node in session.get_outputs())
-        self._output_names = [spec.name for spec in self.outputs]
+        inputs = [Found(_spec(node, source)) for node in session.get_inputs()]
+        outputs = [Found(_spec(node, source)) for node in session.get_outputs()]
+        edges = match(promise, inputs, outputs, source)
+        self.inputs = tuple(edge.spec for edge in edges.inputs)
+        self.outputs = tuple(edge.spec for edge in edges.outputs)
+        self.report = report or EngineReport(_ENGINE, taken=tuple(session.get_providers()))
+        # None in the usual case, which then costs one comparison.
+        self._edges: Edges | None = None if edges.is_plain else edges
+        self._output_names = [edge.name for edge in edges.outputs]
         self.typical_ms = 0.0
 
     @classmethod
@@ -90,6 +106,7 @@ class OnnxBackend:
         *,
         source: str,
         expected: tuple[Sequence[TensorSpec], Sequence[TensorSpec]] | None = None,
+        quantization: Mapping[str, Quantization] | None = None,
         options: OnnxOptions | None = None,
     ) -> Self:
         """The model, warmed up and timed.
@@ -97,18 +114,27 @@ class OnnxBackend:
         Args:
             contents: an ONNX file; bytes, so that what runs is what was verified.
             source: names the file in errors.
-            expected: inputs and outputs that the file must have, as its manifest says.
+            expected: inputs and outputs that callers see, as its manifest says.
+            quantization: those of them that are integers in the file.
             options: threads and execution providers.
 
         Raises:
             ArtifactError: not a model that ONNX Runtime can run, or not the expected tensors.
-            BackendError: an execution provider is not there, or the warm-up failed.
+            BackendError: the warm-up failed, on the CPU too.
         """
-        backend = cls(_session(contents, source, options or OnnxOptions()), source)
-        if expected is not None:
-            backend._check_tensors("input", expected[0], backend.inputs)
-            backend._check_tensors("output", expected[1], backend.outputs)
-        backend._warm_up()
+        options = options or OnnxOptions()
+        promise = Promise(*expected, quantization or {}) if expected is not None else None
+        session, report = _session(contents, source, options)
+        backend = cls(session, source, promise, report)
+        try:
+            backend._warm_up()
+        except BackendError as error:
+            if backend.report.taken == (CPU,):
+                raise
+            session, _ = _session(contents, source, _on_cpu(options))
+            report = backend.report.without(backend.report.taken[0], _one_line(error))
+            backend = cls(session, source, promise, report)
+            backend._warm_up()
         return backend
 
     def run(self, inputs: Tensors) -> Tensors:
@@ -120,6 +146,8 @@ class OnnxBackend:
         session = self._session
         if session is None:
             raise BackendError(f"{self._source} is closed")
+        if self._edges is not None:
+            return self._run_converted(session, self._edges, inputs)
         try:
             values = session.run(self._output_names, inputs)
         except _ORT_ERRORS as error:
@@ -130,44 +158,17 @@ class OnnxBackend:
         """Frees the model as soon as no inference uses it; safe to call twice."""
         self._session = None
 
+    def _run_converted(
+        self, session: ort.InferenceSession, edges: Edges, inputs: Tensors
+    ) -> Tensors:
+        try:
+            values = session.run(self._output_names, edges.encode(inputs))
+        except _RUN_ERRORS as error:
+            raise BackendError(f"{self._source} failed to run: {_one_line(error)}") from error
+        return edges.decode(dict(zip(self._output_names, values, strict=True)))
+
     def _warm_up(self) -> None:
-        """Runs batches of two and one, checks what comes out, and times the latter."""
-        for batch in (2, 1):
-            example = self._example(batch)
-            outputs = self.run(example)
-            for spec in self.outputs:
-                shape = outputs[spec.name].shape
-                wanted = (batch if spec.shape[:1] == (-1,) else None, *spec.shape[1:])
-                if not _fits(shape, wanted):
-                    raise ArtifactError(
-                        f"{self._source}: {spec.name!r} has shape {list(shape)} for a batch of "
-                        f"{batch}, where {list(spec.shape)} was announced"
-                    )
-        times: list[float] = []
-        while len(times) < _TIMED_RUNS and sum(times) < _TIMING_BUDGET_S:
-            start = time.perf_counter()
-            self.run(example)
-            times.append(time.perf_counter() - start)
-        self.typical_ms = statistics.median(times) * 1e3
-
-    def _example(self, batch: int) -> Tensors:
-        """Zeros of every input; a free first axis is the batch, another free axis is 1."""
-        example: Tensors = {}
-        for spec in self.inputs:
-            sizes = [1 if size < 0 else size for size in spec.shape]
-            if spec.shape[:1] == (-1,):
-                sizes[0] = batch
-            example[spec.name] = np.zeros(sizes, dtype_of(spec.datatype))
-        return example
-
-    def _check_tensors(
-        self, kind: str, expected: Sequence[TensorSpec], found: tuple[TensorSpec, ...]
-    ) -> None:
-        if tuple(expected) != found:
-            raise ArtifactError(
-                f"{self._source}: the manifest promises the {kind} {_listing(expected)}, "
-                f"the model has {_listing(found)}"
-            )
+        self.typical_ms = warm_up(self.run, self.inputs, self.outputs, self._source)
 
 
 def load_member(
@@ -177,42 +178,43 @@ def load_member(
 
     Raises:
         ArtifactError: the file is not what the manifest says, or this ONNX Runtime is too old.
-        BackendError: an execution provider is not there, or the warm-up failed.
+        BackendError: the warm-up failed.
         KeyError: the manifest names no such member.
     """
     manifest = model.manifest
     file = {member.name: member.file for member in manifest.members}[member_name]
-    oldest = manifest.min_runtime.get("onnxruntime", "0")
-    if _version(ort.__version__) < _version(oldest):
-        raise ArtifactError(
-            f"{model.folder / file} needs onnxruntime {oldest} or newer, "
-            f"this is {ort.__version__}; upgrade it, or use an older version of the model"
-        )
+    if file is None:
+        raise ArtifactError(f"the member {member_name!r} of {model.folder} is no file")
+    check_version(manifest, "onnxruntime", ort.__version__, str(model.folder / file))
     return OnnxBackend.load(
         model.read_verified(file),
         source=str(model.folder / file),
         expected=(manifest.inputs, manifest.outputs),
+        quantization=manifest.quantization,
         options=options,
     )
 
 
 def load_members(model: ModelFolder, options: OnnxOptions | None = None) -> tuple[OnnxBackend, ...]:
-    """The backends of all members in the manifest's order.
+    """The backends of all members in the manifest's order, all of them ONNX files.
 
     Raises:
-        ArtifactError: a file is not what the manifest says.
-        BackendError: an execution provider is not there, or a warm-up failed.
+        ArtifactError: a file is not what the manifest says, or a member is none.
+        BackendError: a warm-up failed.
     """
     return tuple(load_member(model, member.name, options) for member in model.manifest.members)
 
 
-def _session(contents: bytes, source: str, options: OnnxOptions) -> ort.InferenceSession:
-    missing = set(options.providers) - set(ort.get_available_providers())
-    if missing:
-        raise BackendError(
-            f"execution provider {', '.join(sorted(missing))} is not in this onnxruntime; "
-            f"there are {', '.join(ort.get_available_providers())}"
-        )
+def _on_cpu(options: OnnxOptions) -> OnnxOptions:
+    return replace(options, providers=(CPU,))
+
+
+def _session(
+    contents: bytes, source: str, options: OnnxOptions
+) -> tuple[ort.InferenceSession, EngineReport]:
+    """The session, and on what it runs; a provider that does not work is given up for the CPU."""
+    providers, skipped = plan(options.providers, ort.get_available_providers(), options.preferred)
+    report = EngineReport(_ENGINE, options.providers, providers, skipped)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.intra_op_threads
     settings.inter_op_num_threads = options.inter_op_threads
@@ -221,19 +223,21 @@ def _session(contents: bytes, source: str, options: OnnxOptions) -> ort.Inferenc
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spin)))
     settings.add_session_config_entry("session.inter_op.allow_spinning", str(int(options.spin)))
     try:
-        session = ort.InferenceSession(contents, settings, providers=list(options.providers))
+        session = ort.InferenceSession(contents, settings, providers=list(providers))
     except _ORT_ERRORS as error:
+        if providers != (CPU,):
+            session, _ = _session(contents, source, _on_cpu(options))
+            for name in providers[:-1]:
+                report = report.without(name, _one_line(error))
+            return session, report
         raise ArtifactError(
             f"{source} is not a model that ONNX Runtime can run: {_one_line(error)}"
         ) from error
     # Without its driver a provider is left out silently, and all runs on the CPU, ten times slower.
-    unused = set(options.providers) - set(session.get_providers())
-    if unused:
-        raise BackendError(
-            f"execution provider {', '.join(sorted(unused))} did not start; check its driver, "
-            "or leave it out of the settings"
-        )
-    return session
+    for name in providers[:-1]:
+        if name not in session.get_providers():
+            report = report.without(name, "it did not start; check its driver")
+    return session, report
 
 
 def _spec(node: Any, source: str) -> TensorSpec:  # noqa: ANN401 - onnxruntime ships no types
@@ -241,26 +245,6 @@ def _spec(node: Any, source: str) -> TensorSpec:  # noqa: ANN401 - onnxruntime s
         raise ArtifactError(f"{source}: {node.name!r} is a {node.type}, which is not served")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
     return TensorSpec(node.name, _DATATYPES[node.type], shape)
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        size is None or size < 0 or size == found for found, size in zip(shape, wanted, strict=True)
-    )
-
-
-def _listing(specs: Iterable[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {spec.datatype}{list(spec.shape)}" for spec in specs)
-
-
-def _version(text: str) -> tuple[int, ...]:
-    """Leading numbers of a version; enough to compare releases."""
-    numbers: list[int] = []
-    for part in text.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
 
 
 def _one_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ import msgspec
 
 from runtime.adapters.model_worker import Ready, Start
 from runtime.adapters.tensor_frames import Channel, Frame, FrameError
+from runtime.core.providers import EngineReport
 from runtime.errors import ArtifactError, BackendError, InvalidTensorError, StartError
 from runtime.messages import Tensors
 
@@ -44,6 +45,8 @@ class WorkerProcess:
         """
         self._source = f"{start.folder} ({start.member})"
         self.cause: Cause = "crashed"
+        # What runs the model, once that has changed.
+        self.news: EngineReport | None = None
         self._tail = b""
         self._how = ""
         try:
@@ -164,10 +167,19 @@ class WorkerProcess:
             raise BackendError(f"the process of {self._source} ended while it worked")
         frame, outputs = answer
         if frame.kind == "done":
+            if frame.data:
+                self._take_news(frame.data)
             return outputs
         if frame.kind != "failed":
             self.kill("garbage")
         raise BackendError(frame.text or f"{self._source} said {frame.kind} and no answer")
+
+    def _take_news(self, data: bytes) -> None:
+        try:
+            self.news = msgspec.msgpack.decode(data, type=EngineReport)
+        except msgspec.DecodeError as error:
+            self.kill("garbage")
+            raise BackendError(f"{self._source} gave no report: {error}") from error
 
     def read_output(self) -> bool:
         """Takes what was written; False once the process has closed it, as its end does."""

@@ -54,13 +54,13 @@ class Release(msgspec.Struct, frozen=True):
     """One signed version of one model.
 
     ``manifest`` is the signed ``manifest.json``, ``version`` its integer version: a higher one is
-    newer. ``files`` are all files beside the manifest.
+    newer. ``files`` are all files beside the manifest; a model of servers alone has none.
     """
 
     manifest: ModelFile
     model: Name
     version: Number
-    files: Annotated[dict[FileName, ModelFile], msgspec.Meta(min_length=1, max_length=MAX_FILES)]
+    files: Annotated[dict[FileName, ModelFile], msgspec.Meta(max_length=MAX_FILES)]
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.

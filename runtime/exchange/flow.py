@@ -68,7 +68,6 @@ from runtime.messages import (
     InferenceRequest,
     Outcome,
     Reason,
-    Tensors,
     Tier,
 )
 from runtime.ports import Clock, DecisionLog
@@ -194,13 +193,13 @@ class RequestFlow:
         question = _Question(routed(request, ruling), deadline, self._ruler.engaged, ruling)
         if ruling.tier is not self.identity.tier:
             return await self._follow_route(question)
-        own = await self._infer(request.inputs, deadline)
+        own = await self._infer(request, deadline)
         return self._ruler.kept(request, ruling, own, self.policy, remaining_ms=remaining_ms)
 
     async def _look_first(self, question: _Question) -> Course:
         """Runs our own model, and asks above when its answer does not stand."""
         request, engaged = question.request, question.engaged
-        alone = await self._infer(request.inputs, question.deadline)
+        alone = await self._infer(request, question.deadline)
         here = request, engaged, self.identity.tier, self.model.manifest
         weighed = weigh_in(alone, *here)
         own = weighed.own
@@ -262,7 +261,7 @@ class RequestFlow:
         own: LocalResult | Reason = passed
         reply = None
         if decision.action is Action.ANSWER or not prospect.gateway:
-            own = await self._infer(request.inputs, question.deadline)
+            own = await self._infer(request, question.deadline)
             settlement = self._keep(own, decision.reason)
         else:
             asking = self._ask(question, None, decision, prospect.gateway, request.beliefs)
@@ -270,7 +269,7 @@ class RequestFlow:
                 async with asyncio.TaskGroup() as both:
                     # In this order: the request is on its way before our model works.
                     asked = both.create_task(asking)
-                    answering = both.create_task(self._infer(request.inputs, question.deadline))
+                    answering = both.create_task(self._infer(request, question.deadline))
                     reply = await asked
                     if reply.outcome is Outcome.ANSWERED and not request.audit:
                         answering.cancel()
@@ -278,7 +277,7 @@ class RequestFlow:
             else:
                 reply = await asking
                 if reply.outcome not in (Outcome.ANSWERED, Outcome.DEGRADED):
-                    own = await self._infer(request.inputs, question.deadline)
+                    own = await self._infer(request, question.deadline)
             settlement = self._settle(question, own, decision, reply)
         return Course(
             request=request,
@@ -342,13 +341,15 @@ class RequestFlow:
         self.handing_over.ended(until)
         return reply
 
-    async def _infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult | Reason:
+    async def _infer(self, request: InferenceRequest, deadline: Deadline) -> LocalResult | Reason:
         """The local model's result, or why there is none."""
         if deadline.is_past(self._clock.monotonic_s()):
             # It waited too long for its turn; work that nobody waits for would only delay others.
             return Reason.DEADLINE
         try:
-            result = await self.model.infer(inputs, self._until(deadline))
+            result = await self.model.infer(
+                request.inputs, self._until(deadline), request.residency
+            )
         except LeftOutError:
             return Reason.LOCAL_FAILED
         except BackendError as error:

@@ -12,12 +12,12 @@ from runtime.exchange.course import Course, stands
 from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.stopping import StopSwitch
 from runtime.local_model import LocalResult
-from runtime.messages import InferenceRequest, Outcome, Reason, Stop, StopMode, Tensors
+from runtime.messages import InferenceRequest, Outcome, Reason, Stop, StopMode
 from runtime.ports import Clock
 
 _STOPPED = Decision(Action.ANSWER, Reason.STOPPED, Outcome.ABSTAINED)
 _WITHHELD = Settlement(takes_upstream=False, outcome=Outcome.ABSTAINED, reason=Reason.STOPPED)
-Infer = Callable[[Tensors, Deadline], Awaitable[LocalResult | Reason]]
+Infer = Callable[[InferenceRequest, Deadline], Awaitable[LocalResult | Reason]]
 
 
 class Halting:
@@ -56,7 +56,7 @@ class Halting:
         remaining_ms = deadline.remaining_ms(self._clock.monotonic_s())
         if stop.mode is StopMode.STOP:
             return self._stopped(request, stop, remaining_ms)
-        return self._alone(request, stop, await infer(request.inputs, deadline), remaining_ms)
+        return self._alone(request, stop, await infer(request, deadline), remaining_ms)
 
     def ended(self, course: Course) -> Course:
         """A course at its end: an answer that was stopped on its way does not go out."""

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.breaker_signs import BreakerSigns
+from runtime.adapters.engine_options import EngineOptions
+from runtime.adapters.engines import load_members
+from runtime.adapters.fallback_backend import FallbackBackend
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.model_process import ProcessOptions, start_members
 from runtime.adapters.model_worker import TimedBackend
-from runtime.adapters.onnx_backend import OnnxOptions, load_members
 from runtime.adapters.policy_file import open_gearbox
 from runtime.common_settings import ModelSettings
 from runtime.core.gearbox import Gearbox
@@ -21,6 +25,7 @@ from runtime.manifest import ModelManifest
 from runtime.messages import Tier
 from runtime.ports import Clock
 
+_log = structlog.get_logger()
 AnyModel = TypeVar("AnyModel", bound=LocalModel)
 
 
@@ -75,11 +80,24 @@ def _load_model(
 ) -> AnyModel:
     model = open_model(model_folder(settings, tier))
     is_isolated = settings.isolation == "process"
-    backends = _processes(model, settings, metrics) if is_isolated else _inline(model, settings)
+    options = engine_options(settings)
+    backends: Sequence[TimedBackend] = (
+        _processes(model, settings, options, metrics)
+        if is_isolated
+        else load_members(model, options)
+    )
     members = [
-        LoadedMember(member.name, member.weight, backend, backend.typical_ms, may_block=is_isolated)
+        LoadedMember.of(
+            member,
+            backend,
+            backend.typical_ms,
+            # A server answers when it likes, and behind an accelerator may stand a slow CPU.
+            may_block=is_isolated or member.file is None or backend.report.is_accelerated,
+        )
         for member, backend in zip(model.manifest.members, backends, strict=True)
     ]
+    for loaded, backend in zip(members, backends, strict=True):
+        _tell(loaded.name, backend, metrics)
     return kind(
         model.manifest,
         members,
@@ -99,17 +117,36 @@ def model_folder(settings: ModelSettings, tier: Tier) -> Path:
     return bundled_model(tier.value)
 
 
-def _inline(model: ModelFolder, settings: ModelSettings) -> Sequence[TimedBackend]:
-    return load_members(model, OnnxOptions(intra_op_threads=settings.threads))
+def engine_options(settings: ModelSettings) -> EngineOptions:
+    """What the settings of a tier say about engines."""
+    return EngineOptions(
+        threads=settings.threads,
+        providers=settings.wished_providers,
+        delegate=settings.delegate,
+        run_timeout_ms=settings.run_timeout_ms,
+    )
+
+
+def _tell(member: str, backend: TimedBackend, metrics: TierMetrics) -> None:
+    """Says once what runs a member, and from now on when that changes."""
+    report = backend.report
+    _log.info("model.engine_chosen", member=member, engine=report.engine, runs_on=report.taken)
+    metrics.set_engine(member, report)
+    if report.skipped and report.taken:
+        _log.warning("model.engine_not_used", member=member, report=str(report))
+        metrics.count_engine_fallback(member, report)
+    if isinstance(backend, FallbackBackend):
+        backend.on_fallback = metrics.count_engine_fallback
 
 
 def _processes(
-    model: ModelFolder, settings: ModelSettings, metrics: TierMetrics
+    model: ModelFolder, settings: ModelSettings, engine: EngineOptions, metrics: TierMetrics
 ) -> Sequence[TimedBackend]:
     options = ProcessOptions(
-        threads=settings.threads,
+        engine=engine,
         memory_limit_mb=settings.memory_limit_mb,
         run_timeout_ms=settings.run_timeout_ms,
         on_end=metrics.count_process_end,
+        on_fallback=metrics.count_engine_fallback,
     )
     return start_members(model, options)

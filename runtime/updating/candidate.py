@@ -17,13 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.golden import MAX_GOLDEN_BYTES, check_golden
 from runtime.adapters.model_process import (
-    ONNX_LOADER,
+    LOADER,
     ProcessBackend,
     ProcessOptions,
     start_members,
 )
+from runtime.adapters.model_worker import TimedBackend
 from runtime.adapters.worker_process import Cause
 from runtime.catalogue import GOLDEN_NAME
 from runtime.core.releases import Fault, Release
@@ -59,6 +61,7 @@ class Candidate:
         memory_limit_mb: of its process; 0: none.
         clock: for deadlines.
         loader: who loads models in the process.
+        engine: what it is to run on: the same as when it serves, or golden outputs say little.
 
     Raises:
         UnfitError: it does not load, or is not what it should be.
@@ -72,7 +75,8 @@ class Candidate:
         *,
         memory_limit_mb: int,
         clock: Clock,
-        loader: str = ONNX_LOADER,
+        loader: str = LOADER,
+        engine: EngineOptions | None = None,
     ) -> None:
         self.release = release
         self._cause: Cause | None = None
@@ -82,6 +86,7 @@ class Candidate:
         except ArtifactError as error:
             raise UnfitError(str(error), Fault.LOAD_FAILED) from error
         _check_same(found.manifest, serves)
+        self._engine = engine or EngineOptions()
         backends = self._started(found, memory_limit_mb, loader)
         try:
             self._check(found, backends)
@@ -90,12 +95,12 @@ class Candidate:
                 backend.close()
             raise
         members = [
-            LoadedMember(member.name, member.weight, backend, backend.typical_ms, may_block=True)
+            LoadedMember.of(member, backend, backend.typical_ms, may_block=True)
             for member, backend in zip(found.manifest.members, backends, strict=True)
         ]
         self.model = LocalModel(found.manifest, members, clock)
         for backend in backends:
-            if backend.pid is not None:
+            if isinstance(backend, ProcessBackend) and backend.pid is not None:
                 with contextlib.suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, backend.pid, _LOWEST)
 
@@ -114,8 +119,9 @@ class Candidate:
 
     def _started(
         self, found: ModelFolder, memory_limit_mb: int, loader: str
-    ) -> tuple[ProcessBackend, ...]:
+    ) -> tuple[TimedBackend, ...]:
         options = ProcessOptions(
+            engine=self._engine,
             memory_limit_mb=memory_limit_mb,
             start_timeout_s=START_TIMEOUT_S,
             loader=loader,
@@ -128,7 +134,7 @@ class Candidate:
             fault = Fault.OUT_OF_MEMORY if is_memory else Fault.LOAD_FAILED
             raise UnfitError(str(error), fault) from error
 
-    def _check(self, found: ModelFolder, backends: tuple[ProcessBackend, ...]) -> None:
+    def _check(self, found: ModelFolder, backends: tuple[TimedBackend, ...]) -> None:
         golden = found.folder / GOLDEN_NAME
         mismatch: ArtifactError | None = None
         if GOLDEN_NAME in self.release.files:

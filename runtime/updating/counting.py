@@ -13,7 +13,7 @@ from runtime.core.trial import Window
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, TooLateError
 from runtime.local_model import LocalModel, LocalResult
-from runtime.messages import Tensors
+from runtime.messages import Residency, Tensors
 from runtime.ports import AuditRecord, DecisionLog, DecisionRecord
 
 # Of so many runs the 95th percentile is known well enough.
@@ -166,30 +166,34 @@ class WatchedModel(LocalModel):
         self.on_ran: OnRan | None = None
         self.spare: LocalModel | None = None
 
-    async def infer(self, inputs: Tensors, deadline: Deadline) -> LocalResult:
+    async def infer(
+        self, inputs: Tensors, deadline: Deadline, residency: Residency = Residency.DEVICE
+    ) -> LocalResult:
         """See ``LocalModel``."""
         # That of the time when it began: the probation may end meanwhile.
         spare = self.spare
         try:
-            result = await super().infer(inputs, deadline)
+            result = await super().infer(inputs, deadline, residency)
         except BackendError:
             self.watch.failed()
             if spare is None:
                 raise
-            return await _instead(spare, inputs, deadline)
+            return await _instead(spare, inputs, deadline, residency)
         except TooLateError:
             self.watch.late()
             raise
         self.watch.ran(result)
         if spare is not None and not result.confidence.is_valid:
-            return await _instead(spare, inputs, deadline)
+            return await _instead(spare, inputs, deadline, residency)
         if self.on_ran is not None:
             self.on_ran(inputs, result)
         return result
 
 
-async def _instead(spare: LocalModel, inputs: Tensors, deadline: Deadline) -> LocalResult:
-    return replace(await spare.infer(inputs, deadline), said_by=spare.manifest)
+async def _instead(
+    spare: LocalModel, inputs: Tensors, deadline: Deadline, residency: Residency
+) -> LocalResult:
+    return replace(await spare.infer(inputs, deadline, residency), said_by=spare.manifest)
 
 
 class WatchedLog:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from importlib import metadata
 from typing import TypeVar
 
+from runtime.adapters.engine_version import installed_engines
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Assignment, Do
@@ -45,7 +45,6 @@ from runtime.updating.shelf import UNUSABLE
 from runtime.updating.telling import Teller
 from runtime.updating.trial_file import Compared
 
-ENGINE = "onnxruntime"
 T = TypeVar("T")
 # Told that a trial has begun.
 OnTrial = Callable[[Compared], None]
@@ -149,7 +148,7 @@ class Installer:
             model=self._shelf.name,
             tier=self._shelf.tier,
             hardware=self._settings.tags,
-            engines={ENGINE: metadata.version(ENGINE)},
+            engines=installed_engines(),
         )
 
     async def _patiently(self, assignment: Assignment, step: Callable[[], Awaitable[T]]) -> T:

@@ -13,6 +13,7 @@ from hardware_profiles.matching import match_host
 from runtime.adapters.http_mirror import HttpMirror
 from runtime.core.releases import Release
 from runtime.exchange.assembly import Assembly
+from runtime.exchange.loading import engine_options
 from runtime.exchange.serving import Served, Serving
 from runtime.manifest import ModelManifest
 from runtime.updating.candidate import Candidate, OpenCandidate
@@ -92,7 +93,10 @@ def updater_of(
 
     def opened(release: Release, folder: Path, serves: ModelManifest) -> Candidate:
         limit_mb = limits.memory_limit_mb
-        return Candidate(release, folder, serves, memory_limit_mb=limit_mb, clock=clock)
+        engine = engine_options(place.model)
+        return Candidate(
+            release, folder, serves, memory_limit_mb=limit_mb, clock=clock, engine=engine
+        )
 
     updater = Updater(
         place,

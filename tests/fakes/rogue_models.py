@@ -13,8 +13,11 @@ from typing import NoReturn
 import numpy as np
 
 from runtime.adapters.artifacts import ModelFolder
-from runtime.adapters.onnx_backend import OnnxBackend, OnnxOptions
-from runtime.adapters.onnx_backend import load_member as load_onnx
+from runtime.adapters.engine_options import EngineOptions
+from runtime.adapters.engines import load_member as load_usual
+from runtime.adapters.fallback_backend import FallbackBackend
+from runtime.adapters.model_worker import TimedBackend
+from runtime.core.providers import CPU, PROVIDERS, EngineReport
 from runtime.errors import BackendError
 from runtime.messages import Tensors, TensorSpec
 
@@ -27,7 +30,7 @@ LEAK_BYTES = 20 << 20
 class RogueBackend:
     """A real model that misbehaves when the first number of its input says so."""
 
-    inner: OnnxBackend
+    inner: TimedBackend
     leaked: list[bytearray] = field(default_factory=list)
 
     @property
@@ -41,6 +44,10 @@ class RogueBackend:
     @property
     def typical_ms(self) -> float:
         return self.inner.typical_ms
+
+    @property
+    def report(self) -> EngineReport:
+        return self.inner.report
 
     def run(self, inputs: Tensors) -> Tensors:
         first = next(iter(inputs.values()))
@@ -105,8 +112,21 @@ _DEEDS = {
 }
 
 
-def load_member(model: ModelFolder, member: str, options: OnnxOptions) -> RogueBackend:
-    return RogueBackend(load_onnx(model, member, options))
+def load_member(model: ModelFolder, member: str, options: EngineOptions) -> RogueBackend:
+    return RogueBackend(load_usual(model, member, options))
+
+
+class Accelerated(RogueBackend):
+    """On an accelerator that fails as soon as it is told to; behind it stands the CPU."""
+
+    @property
+    def report(self) -> EngineReport:
+        return EngineReport("rogue", ("cuda",), (PROVIDERS["cuda"], CPU))
+
+
+def load_accelerated(model: ModelFolder, member: str, options: EngineOptions) -> FallbackBackend:
+    first = Accelerated(load_usual(model, member, options))
+    return FallbackBackend(member, first, lambda: load_usual(model, member, options))
 
 
 def load_dies(*_: object) -> NoReturn:

@@ -63,7 +63,7 @@ def manifest(tier: Tier, num_members: int = 1, accept_at: float = 0.8) -> ModelM
         name="animals",
         version=f"{tier.value}-1",
         tier=tier,
-        files={member.file: ModelFile("0" * 64, 1) for member in members},
+        files={member.file: ModelFile("0" * 64, 1) for member in members if member.file},
         members=members,
         inputs=INPUTS,
         outputs=OUTPUTS,

@@ -25,7 +25,7 @@ from runtime.adapters.artifacts import describe_file, write_model
 from runtime.adapters.assignment_signatures import signed
 from runtime.adapters.golden import make_golden
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.adapters.model_process import ONNX_LOADER
+from runtime.adapters.model_process import LOADER
 from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.adapters.outbox import _COLUMNS, item_of
 from runtime.assignments import Assignment, DeviceReport, Do, decode_report
@@ -169,7 +169,7 @@ class Plant:
         settings: EdgeSettings | None = None,
         *,
         client_id: str = DEVICE,
-        loader: str = ONNX_LOADER,
+        loader: str = LOADER,
         sees: Callable[[Candidate], None] = lambda _: None,
         memory_limit_mb: int = 1024,
     ) -> Agent:

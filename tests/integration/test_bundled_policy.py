@@ -9,7 +9,7 @@ import pytest
 from model_zoo.catalog import LABELS, bundled_model, bundled_pictures, bundled_policy
 from model_zoo.idx import to_pixels
 from runtime.adapters.artifacts import open_model
-from runtime.adapters.onnx_backend import load_members
+from runtime.adapters.engines import load_members
 from runtime.core.confidence import confidence_of_batch
 from runtime.core.gears import weigh
 from runtime.manifest import model_digest

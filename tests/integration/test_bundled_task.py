@@ -18,7 +18,7 @@ from model_zoo.calibrate import Float64s, accuracy_of, calibration_error, probab
 from model_zoo.catalog import LABELS, bundled_model, bundled_pictures, bundled_task
 from model_zoo.idx import to_pixels
 from runtime.adapters.artifacts import open_model
-from runtime.adapters.onnx_backend import load_members
+from runtime.adapters.engines import load_members
 from runtime.errors import ArtifactError
 from runtime.manifest import Measured, ModelManifest
 from runtime.messages import USUAL_TIERS, Tier

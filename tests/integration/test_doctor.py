@@ -16,11 +16,15 @@ from typing import NamedTuple
 import pytest
 
 from cloud_tier.settings import CloudSettings
+from fakes.models import manifest_of, model_folder
 from model_zoo.catalog import bundled_model
 from regional_gateway.settings import GatewaySettings, UpstreamSettings
+from runtime.adapters.artifacts import write_model
 from runtime.adapters.broker import start_broker
+from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.paho_bus import BrokerAddress
 from runtime.common_settings import BrokerSettings, ModelSettings
+from runtime.manifest import Member
 from tierwise import doctor
 from tierwise.cli import main
 
@@ -53,6 +57,42 @@ def free_port() -> int:
 def test_python() -> None:
     assert doctor.check_python().status == "ok"
     assert doctor.check_python((3, 10, 4)).status == "problem"
+
+
+def test_the_engine_of_the_bundled_model_is_named() -> None:
+    finding = doctor.check_engines(None, EngineOptions(providers=("auto",)))
+
+    assert (finding.check, finding.status, finding.remedy) == ("engines", "ok", "")
+    assert finding.found.startswith("edge: onnxruntime ")
+    assert finding.found.endswith("on CPUExecutionProvider")
+
+
+def test_a_wish_that_is_not_there_is_a_warning_with_the_reason() -> None:
+    finding = doctor.check_engines(None, EngineOptions(providers=("cuda",)))
+
+    assert finding.status == "warning"
+    assert "not CUDAExecutionProvider: it is not in this onnxruntime" in finding.found
+    assert "driver" in finding.remedy
+
+
+def test_a_model_that_no_engine_runs_is_a_problem(tmp_path: Path) -> None:
+    model_folder(tmp_path, {"tiny.tflite": b"garbage"})
+
+    finding = doctor.check_engines(tmp_path, EngineOptions())
+
+    assert finding.status == "problem"
+    assert "not a model that LiteRT can run" in finding.found
+
+
+def test_a_server_that_is_away_is_a_warning(tmp_path: Path) -> None:
+    member = Member("far", url=f"http://127.0.0.1:{free_port()}", model="tiny")
+    write_model(tmp_path, manifest_of({}, members=(member,)), {})
+
+    finding = doctor.check_engines(tmp_path, EngineOptions())
+
+    assert finding.status == "warning"
+    assert "far: oip on nothing (not http://127.0.0.1" in finding.found
+    assert "look at that server" in finding.remedy
 
 
 def test_packages_that_are_there() -> None:

@@ -17,8 +17,8 @@ from edge_agent.agent import Agent
 from edge_agent.settings import EdgeSettings
 from model_zoo.catalog import LABELS, bundled_model, bundled_pictures
 from runtime.adapters.artifacts import open_model
+from runtime.adapters.engines import load_members
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.adapters.onnx_backend import load_members
 from runtime.common_settings import EscalationSettings, ModelSettings, RequestSettings
 from runtime.core.audit import AuditSettings
 from runtime.errors import (

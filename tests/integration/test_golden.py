@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fakes.models import linear_model, model_folder
+from runtime.adapters.engines import load_members
 from runtime.adapters.golden import MAX_GOLDEN_BYTES, check_golden, make_golden
-from runtime.adapters.onnx_backend import load_members
 from runtime.errors import ArtifactError
 
 

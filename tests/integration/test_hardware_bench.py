@@ -10,7 +10,7 @@ import pytest
 from fakes.hosts import write
 from fakes.models import linear_model, manifest_of, model_folder
 from hardware_profiles import bench as bench_module
-from hardware_profiles.bench import bench, engine_of
+from hardware_profiles.bench import bench, check_engines
 from hardware_profiles.bench_worker import example
 from hardware_profiles.candidates import from_folder
 from hardware_profiles.detect import Host
@@ -21,7 +21,7 @@ from hardware_profiles.work import count_work
 from model_zoo.catalog import bundled_model
 from runtime.adapters.artifacts import open_model, write_model
 from runtime.errors import ArtifactError, BackendError, StartError
-from runtime.manifest import model_digest
+from runtime.manifest import Member, model_digest
 from runtime.messages import TensorSpec
 
 HERE = match_host(Host("x86_64", "Test CPU", "", 2, 0))
@@ -184,16 +184,41 @@ def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "told"),
     [
-        ("m.engine", "the engine tensorrt, which runs .engine files, is not installed: install"),
-        ("m.bin", "no engine is known for '.bin' files; there are engines for .onnx, .tflite"),
-        ("m.tflite", "ai-edge-litert, which runs .tflite|.tflite files cannot be timed yet"),
+        ("m.engine", "m.engine"),
+        ("m.bin", "m.bin"),
     ],
 )
 def test_a_file_without_an_engine_is_told(tmp_path: Path, file: str, told: str) -> None:
     model = model_folder(tmp_path / "m", {file: b"anything"})
 
-    with pytest.raises(StartError, match=told):
-        engine_of(model.manifest)
+    with pytest.raises(ArtifactError, match=f"nothing here runs '{told}'"):
+        check_engines(model.manifest)
+
+
+def test_an_engine_that_is_not_installed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_folder(tmp_path / "m", {"m.tflite": b"anything"})
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    with pytest.raises(StartError, match="is not installed: pip install"):
+        check_engines(model.manifest)
+
+
+def test_a_server_is_not_timed_here() -> None:
+    member = Member("far", url="http://127.0.0.1:1", model="m")
+    manifest = manifest_of({}, members=(member,))
+
+    with pytest.raises(StartError, match="measured there"):
+        check_engines(manifest)
+
+
+def test_a_tensorflow_lite_file_is_timed_by_its_engine() -> None:
+    measured = timed(bundled_model("edge").with_name("edge-tflite"))
+
+    assert measured.engine in ("ai-edge-litert", "tflite-runtime")
+    assert measured.engine_version[0].isdigit()
+    assert measured.batches[0].p50_ms > 0
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ class TestBench:
 
         code, err = refused(capsys, "bench", "--folder", str(model.folder))
         assert code == 3
-        assert "the engine tensorrt, which runs .engine files, is not installed" in err
+        assert "nothing here runs 'm.engine': a model is a .onnx or a .tflite file" in err
 
     def test_a_damaged_folder_is_code_3(self, capsys: Output, tmp_path: Path) -> None:
         model = model_folder(tmp_path / "m")

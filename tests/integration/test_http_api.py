@@ -17,9 +17,9 @@ from tritonclient.utils import InferenceServerException
 from edge_agent.agent import Agent
 from model_zoo.catalog import bundled_model, bundled_pictures
 from runtime.adapters.artifacts import open_model
+from runtime.adapters.engines import load_members
 from runtime.adapters.http_server import operations_app, serving
 from runtime.adapters.metrics import TierMetrics
-from runtime.adapters.onnx_backend import load_members
 from runtime.codec import HTTP_HEADER_LENGTH, encode_request
 from runtime.errors import StartError
 

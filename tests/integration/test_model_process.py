@@ -40,6 +40,7 @@ from fakes.rogue_models import (
 from fakes.waiting import eventually_sync
 from runtime.adapters.artifacts import ModelFolder
 from runtime.adapters.model_process import ProcessBackend, ProcessOptions, start_members
+from runtime.core.providers import CPU, EngineReport
 from runtime.core.restarts import Restarts
 from runtime.errors import ArtifactError, BackendError, StartError
 from runtime.ports import Backend
@@ -96,6 +97,26 @@ def test_it_computes_what_the_model_says_in_another_process(model: ModelFolder) 
         outputs["logits"][:] = 0  # the caller's own
     finally:
         made.close()
+
+
+def test_an_accelerator_that_is_given_up_in_there_is_told_here(opened: Opened) -> None:
+    told: list[tuple[str, EngineReport]] = []
+    backend = opened(
+        loader=f"{ROGUES}:load_accelerated", on_fallback=lambda *said: told.append(said)
+    )
+    assert backend.report.is_accelerated
+    assert told == []
+
+    for what in (FAIL, FAIL, 1):
+        np.testing.assert_array_equal(
+            backend.run(example(what))["logits"],
+            example(what)["x"] @ WEIGHTS,  # type: ignore[operator]
+        )
+
+    assert [member for member, _ in told] == ["tiny"]
+    assert backend.report == told[0][1]
+    assert backend.report.taken == (CPU,)
+    assert "the model is broken" in str(backend.report)
 
 
 @pytest.mark.parametrize(

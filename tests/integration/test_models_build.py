@@ -26,7 +26,7 @@ from model_zoo.quantize import QuantizationChoice, quantize
 from model_zoo.report import BundleReport, as_json, summary
 from model_zoo.work_folder import claim
 from runtime.adapters.artifacts import open_model
-from runtime.adapters.onnx_backend import load_members
+from runtime.adapters.engines import load_members
 from runtime.errors import StartError
 from runtime.manifest import Provenance
 from runtime.messages import USUAL_TIERS, Tier

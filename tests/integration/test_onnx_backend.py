@@ -16,6 +16,7 @@ from fakes.models import INPUTS, IR_VERSION, OUTPUTS, WEIGHTS, linear_model, man
 from model_zoo.catalog import bundled_model
 from runtime.adapters.artifacts import ModelFolder, open_model, write_model
 from runtime.adapters.onnx_backend import OnnxBackend, OnnxOptions, load_member, load_members
+from runtime.core.providers import CPU, PROVIDERS
 from runtime.errors import ArtifactError, BackendError
 from runtime.messages import Tensors, TensorSpec, Tier
 from runtime.ports import Backend
@@ -219,18 +220,93 @@ def test_the_number_of_threads_is_settable(threads: int) -> None:
     np.testing.assert_array_equal(outputs["logits"], EXAMPLE @ WEIGHTS)
 
 
-def test_a_missing_execution_provider_is_named_with_those_that_are_there() -> None:
-    with pytest.raises(BackendError, match=r"QuantumProvider is not in this.*CPUExecutionProvider"):
-        loaded(options=OnnxOptions(providers=("QuantumProvider",)))
+def test_a_missing_execution_provider_is_replaced_by_the_cpu_and_named() -> None:
+    backend = loaded(options=OnnxOptions(providers=("QuantumProvider", "cuda")))
+
+    np.testing.assert_array_equal(backend.run({"x": EXAMPLE})["logits"], EXAMPLE @ WEIGHTS)
+    assert backend.report.wished == ("QuantumProvider", "cuda")
+    assert backend.report.taken == (CPU,)
+    assert [one.name for one in backend.report.skipped] == [
+        "QuantumProvider",
+        "CUDAExecutionProvider",
+    ]
+    assert "it is not in this onnxruntime" in str(backend.report)
+
+
+def test_auto_takes_what_is_there() -> None:
+    assert loaded(options=OnnxOptions(providers=("auto",))).report.taken == (CPU,)
 
 
 def test_a_provider_that_does_not_start_is_not_replaced_in_silence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda _: [])
+    """As with a missing driver: ONNX Runtime itself leaves it out without an error."""
+    there = [PROVIDERS["cuda"], CPU]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    whole = ort.InferenceSession.__init__
 
-    with pytest.raises(BackendError, match="CPUExecutionProvider did not start; check its driver"):
-        loaded()
+    def cpu_alone(self: Any, contents: bytes, settings: Any, providers: list[str]) -> None:
+        assert providers == there
+        whole(self, contents, settings, providers=[CPU])
+
+    monkeypatch.setattr(ort.InferenceSession, "__init__", cpu_alone)
+
+    backend = loaded(options=OnnxOptions(providers=("cuda",)))
+
+    assert backend.report.taken == (CPU,)
+    assert "CUDAExecutionProvider: it did not start; check its driver" in str(backend.report)
+
+
+def test_a_provider_that_fails_at_the_start_is_given_up_for_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [PROVIDERS["cuda"], CPU])
+    whole = ort.InferenceSession.__init__
+    tried: list[list[str]] = []
+
+    def no_cuda(self: Any, contents: bytes, settings: Any, providers: list[str]) -> None:
+        tried.append(providers)
+        if providers != [CPU]:
+            raise RuntimeError("CUDA failure 35: driver too old")
+        whole(self, contents, settings, providers=providers)
+
+    monkeypatch.setattr(ort.InferenceSession, "__init__", no_cuda)
+
+    backend = loaded(options=OnnxOptions(providers=("cuda",)))
+
+    assert tried == [[PROVIDERS["cuda"], CPU], [CPU]]
+    assert backend.report.taken == (CPU,)
+    assert "driver too old" in str(backend.report)
+    with pytest.raises(ArtifactError, match="is not a model"):
+        loaded(b"garbage", options=OnnxOptions(providers=("cuda",)))
+
+
+def test_a_provider_that_fails_its_warm_up_is_given_up_for_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [PROVIDERS["cuda"], CPU])
+    # The first of the two sessions is the one that says it has CUDA.
+    whole_init, whole_run = ort.InferenceSession.__init__, ort.InferenceSession.run
+    sessions: list[Any] = []
+
+    def init(self: Any, contents: bytes, settings: Any, **_: Any) -> None:
+        sessions.append(self)
+        whole_init(self, contents, settings, providers=[CPU])
+
+    def run(self: Any, *arguments: Any) -> Any:
+        if self is sessions[0]:
+            raise RuntimeError("out of memory on the device")
+        return whole_run(self, *arguments)
+
+    monkeypatch.setattr(ort.InferenceSession, "__init__", init)
+    monkeypatch.setattr(ort.InferenceSession, "run", run)
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda _: [PROVIDERS["cuda"], CPU])
+
+    backend = loaded(options=OnnxOptions(providers=("cuda",)))
+
+    np.testing.assert_array_equal(backend.run({"x": EXAMPLE})["logits"], EXAMPLE @ WEIGHTS)
+    assert len(sessions) == 2
+    assert "out of memory on the device" in str(backend.report)
 
 
 def test_members_load_in_the_order_of_the_manifest(tmp_path: Path) -> None:

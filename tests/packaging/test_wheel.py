@@ -16,7 +16,7 @@ import tierwise
 from hardware_profiles.registry import load_profiles
 from tierwise.doctor import PRODUCT
 
-SUFFIXES = {".py", ".typed", ".json", ".onnx", ".npz", ".txt", ".toml"}
+SUFFIXES = {".py", ".typed", ".json", ".onnx", ".tflite", ".npz", ".txt", ".toml"}
 MAX_BYTES = 16 * 1024 * 1024
 MODELS = "model_zoo/bundled/fashion"
 

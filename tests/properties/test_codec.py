@@ -55,6 +55,18 @@ def arrays(draw: st.DrawFn) -> npt.NDArray[np.generic]:
 tensors = st.dictionaries(names, arrays(), min_size=1, max_size=4)
 
 
+@given(tensors)
+def test_a_request_in_json_alone_says_the_same(inputs: dict[str, npt.NDArray[np.generic]]) -> None:
+    body, header_length = encode_request(inputs, binary=False, outputs=["y"])
+
+    asked = decode_request(body)
+
+    assert header_length == len(body)
+    assert _same(asked.inputs, inputs)
+    assert asked.outputs == ("y",)
+    assert not asked.wants_binary("y")
+
+
 def _same(
     left: dict[str, npt.NDArray[np.generic]], right: dict[str, npt.NDArray[np.generic]]
 ) -> bool:

@@ -8,19 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.models import manifest_of
+from model_zoo.catalog import bundled_model, bundled_policy
 from runtime.errors import ArtifactError
 from runtime.manifest import (
+    INTEGERS,
     Measured,
     Member,
     ModelFile,
     ModelManifest,
     Provenance,
+    Quantization,
+    QuantizedType,
     decode_manifest,
     encode_manifest,
+    model_digest,
 )
-from runtime.messages import TensorSpec, Tier
+from runtime.messages import Residency, TensorSpec, Tier
 
 MANIFEST = manifest_of({"a.onnx": b"a", "b.onnx": b"bb"})
+SERVER = {"name": "a", "url": "http://triton:8000", "model": "fashion"}
+INT8 = {"datatype": "INT8", "scale": 0.5, "zero_point": -3}
+WHOLE = {"name": "n", "datatype": "INT32", "shape": [1]}
+LOGITS = {"name": "logits", "datatype": "FP32", "shape": [-1, 2]}
 
 
 def changed(**fields: object) -> bytes:
@@ -92,6 +101,26 @@ def test_the_size_is_that_of_all_files() -> None:
         ({"members": [{"name": "c", "file": "c.onnx"}]}, "files that `files` does not list"),
         ({"members": [{"name": "a", "file": "a.onnx"}] * 2}, "member 'a' is there twice"),
         ({"members": [{"name": "a", "file": "a.onnx", "weight": 0}]}, "weight"),
+        ({"members": [{"name": "a"}]}, "either a `file`, or `url` and `model`"),
+        ({"members": [{"name": "a", "url": "http://a"}]}, "either a `file`"),
+        ({"members": [{"name": "a", "model": "m"}]}, "either a `file`"),
+        ({"members": [{"name": "a", "file": "a.onnx", "url": "http://a"}]}, "either a `file`"),
+        ({"members": [{"name": "a", "file": "a.onnx", "model": "m"}]}, "either a `file`"),
+        ({"members": [{"name": "a", "file": "a.onnx", "version": "1"}]}, "either a `file`"),
+        ({"members": [SERVER | {"model": "a/b"}]}, "model"),
+        ({"members": [SERVER | {"version": "../1"}]}, "version"),
+        ({"members": [SERVER | {"residency": "moon"}]}, "residency"),
+        ({"members": [SERVER | {"url": "a" * 2000}]}, "url"),
+        ({"quantization": {"x": INT8 | {"datatype": "INT4"}}}, "INT4"),
+        ({"quantization": {"x": INT8 | {"scale": 0}}}, "scale"),
+        ({"quantization": {"x": INT8 | {"scale": -1.0}}}, "scale"),
+        ({"quantization": {"x": INT8 | {"scale": 1e-40}}}, "scale"),
+        ({"quantization": {"x": INT8 | {"scale": [0.1, 0.2]}}}, "scale"),
+        ({"quantization": {"x": INT8 | {"zero_point": 128}}}, "128 of INT8 is not in -128 .. 127"),
+        ({"quantization": {"x": INT8 | {"zero_point": 0.5}}}, "zero_point"),
+        ({"quantization": {"other": INT8}}, "'other', which is not one input or output"),
+        ({"quantization": {"n": INT8}, "inputs": [WHOLE]}, "'n', which is not one input or"),
+        ({"quantization": {"logits": INT8}, "inputs": [LOGITS]}, "'logits', which is not one"),
     ],
 )
 def test_a_manifest_that_cannot_be_right_is_refused(
@@ -151,3 +180,120 @@ def test_an_optional_figure_may_be_missing() -> None:
     assert isinstance(MANIFEST, ModelManifest)
     assert MANIFEST.measured is None
     assert b"measured" not in encode_manifest(MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("member", "engine"),
+    [
+        (Member("a", "a.onnx"), "onnxruntime"),
+        (Member("a", "a.v2.TFLITE"), "litert"),
+        (Member("a", url="http://triton:8000", model="m"), "oip"),
+    ],
+)
+def test_the_engine_follows_from_the_file(member: Member, engine: str) -> None:
+    assert member.engine == engine
+
+
+@pytest.mark.parametrize("file", ["a.pt", "onnx.", "model", "a.onnx.gz"])
+def test_a_file_of_no_engine_is_refused_when_it_is_to_run(file: str) -> None:
+    with pytest.raises(ArtifactError, match=r"nothing here runs .*a \.onnx or a \.tflite file"):
+        _ = Member("a", file).engine
+
+
+def test_a_model_of_servers_alone_has_no_files() -> None:
+    manifest = decode_manifest(changed(files={}, members=[SERVER | {"version": "3"}]), "m")
+
+    (member,) = manifest.members
+    assert (member.url, member.model, member.version) == ("http://triton:8000", "fashion", "3")
+    assert member.residency is Residency.CLOUD
+    assert manifest.member_files == []
+    assert manifest.size_bytes == 0
+    assert decode_manifest(encode_manifest(manifest), "m") == manifest
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("ftp://host/x", "not the http"),
+        ("file:///etc/passwd", "not the http"),
+        ("triton:8000", "not the http"),
+        ("http://", "not the http"),
+        ("http:///models", "not the http"),
+        ("http://host/a?b=c", "not the http"),
+        ("http://host/#a", "not the http"),
+        ("http://ho st/", "not the http"),
+        ("http://host/\n", "not the http"),
+        ("http://hôst/", "not the http"),
+        ("http://user:secret@host/", "must not have a user name or a password"),
+        ("http://host:0/", "the port 0"),
+        ("http://host:99999/", "[Pp]ort"),
+        ("http://[::1/", "IPv6"),
+    ],
+)
+def test_a_url_that_is_no_place_of_a_server_is_refused(url: str, complaint: str) -> None:
+    with pytest.raises(ArtifactError, match=complaint):
+        decode_manifest(changed(files={}, members=[SERVER | {"url": url}]), "m")
+
+
+@pytest.mark.parametrize("url", ["https://host", "http://10.0.0.1:8000/serving/a", "http://[::1]/"])
+def test_a_server_may_be_anywhere(url: str) -> None:
+    manifest = decode_manifest(changed(files={}, members=[SERVER | {"url": url}]), "m")
+
+    assert manifest.members[0].url == url
+
+
+def test_quantized_edges_survive_writing_and_reading() -> None:
+    manifest = decode_manifest(
+        changed(quantization={"x": INT8, "logits": INT8 | {"datatype": "UINT8", "zero_point": 9}}),
+        "m",
+    )
+
+    assert manifest.quantization["x"] == Quantization("INT8", 0.5, -3)
+    assert decode_manifest(encode_manifest(manifest), "m") == manifest
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 1e-31, 1e31])
+def test_a_scale_that_cannot_be_one_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match="a scale must lie in"):
+        Quantization("INT8", scale)
+
+
+@pytest.mark.parametrize("datatype", INTEGERS)
+def test_a_zero_point_is_one_of_the_integers(datatype: QuantizedType) -> None:
+    low, high = INTEGERS[datatype]
+
+    for inside in (low, high):
+        assert Quantization(datatype, 1.0, inside).zero_point == inside
+    for outside in (low - 1, high + 1):
+        with pytest.raises(ValueError, match="the zero point"):
+            Quantization(datatype, 1.0, outside)
+
+
+def test_the_digest_of_a_manifest_from_before_is_what_it_was() -> None:
+    """The shipped policy is bound to the shipped manifests by these digests."""
+    policy = bundled_policy()
+    assert policy is not None
+    models = json.loads(policy.read_bytes())["models"]
+
+    for tier, digest in models.items():
+        contents = (bundled_model(tier) / "manifest.json").read_bytes()
+        assert model_digest(decode_manifest(contents, tier)) == digest
+
+
+def test_the_digest_changes_with_quantization_and_with_the_server() -> None:
+    server = Member("a", url="http://triton:8000", model="m", version="1")
+    changes: list[dict[str, object]] = [
+        {},
+        {"quantization": {"x": Quantization("INT8", 0.5)}},
+        {"quantization": {"x": Quantization("INT8", 0.25)}},
+        {"quantization": {"x": Quantization("INT8", 0.5, 1)}},
+        {"quantization": {"x": Quantization("UINT8", 0.5)}},
+        {"members": (server,)},
+        {"members": (msgspec.structs.replace(server, url="http://other:8000"),)},
+        {"members": (msgspec.structs.replace(server, model="n"),)},
+        {"members": (msgspec.structs.replace(server, version="2"),)},
+    ]
+
+    digests = {model_digest(msgspec.structs.replace(MANIFEST, **one)) for one in changes}
+
+    assert len(digests) == len(changes)

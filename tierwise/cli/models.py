@@ -148,10 +148,10 @@ def _rows(manifest: ModelManifest) -> list[tuple[str, ...]]:
             manifest.name,
             manifest.version,
             member.name,
-            manifest.files[member.file].sha256[:_DIGEST_CHARACTERS],
+            manifest.files[member.file].sha256[:_DIGEST_CHARACTERS] if member.file else "-",
             accuracy if len(manifest.members) == 1 else f"{accuracy} (all)",
             f"{manifest.accept_at:.3f}",
-            f"{manifest.files[member.file].size_bytes}",
+            f"{manifest.files[member.file].size_bytes}" if member.file else "-",
         )
         for member in manifest.members
     ]

@@ -270,7 +270,8 @@ class Register:
         now_s: float,
     ) -> None:
         middle_s = said_s - counted.over_s / 2
-        if middle_s < now_s - self._retention_s or not counted.release:
+        # No release: of requests that were in no arm of a split.
+        if middle_s < now_s - self._retention_s:
             return
         bucket_s = int(middle_s // self.bucket_s) * self.bucket_s
         values = (

@@ -150,8 +150,16 @@ def shown(slot: Slot) -> dict[str, Any]:
         "factory": slot.factory,
         "wanted": slot.wanted,
         "trial": slot.trial.release if slot.trial else None,
+        "split": slot.split.release if slot.split else None,
     }
+    split = slot.split
+    terms = (
+        {"share": split.share, "experiment": split.experiment, "split_by": split.split_by}
+        if split
+        else None
+    )
     return {
+        "split": terms,
         "slot": {
             place: {"release": one.name, "version": one.version}
             for place, one in places.items()

@@ -36,6 +36,7 @@ from runtime.logs import get_logger
 from runtime.ports import Clock, Message, MessageBus
 from runtime.updating.candidate import OpenCandidate
 from runtime.updating.counting import Watch
+from runtime.updating.dividing import SplitWatch
 from runtime.updating.exchange import Exchange, patience
 from runtime.updating.fetching import Fetcher
 from runtime.updating.installing import Installer
@@ -73,6 +74,7 @@ class Updater:
             metrics=metrics,
             open_candidate=open_candidate,
             on_trial=self._on_trial,
+            on_split=self._begin_split,
         )
         self._folder = Path(place.state.folder)
         self._orders = OrderFile(self._folder)
@@ -84,6 +86,7 @@ class Updater:
         self._work: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._trial: asyncio.Task[None] | None = None
+        self._split: tuple[int, asyncio.Task[None]] | None = None
 
     @property
     def watches(self) -> list[Watch]:
@@ -101,6 +104,9 @@ class Updater:
         first = self._shelf.first
         if first is not None and first.generation is not None:
             self._begin_probation(first.generation)
+        second = self._shelf.second
+        if second is not None and second.generation is not None:
+            self._begin_split(second.generation)
         self._main = self._task(self._run(), "updates")
 
     async def close(self) -> None:
@@ -108,6 +114,7 @@ class Updater:
         await _ended(self._main)
         await self._stop_work()
         await _ended(self._trial)
+        await _ended(self._split[1] if self._split else None)
         self.teller.report()
         await self._exchange.close()
 
@@ -262,6 +269,8 @@ class Updater:
                 await self._begin(assignment)
             case Standing.TRIAL:
                 self.teller.tell(Execution.TRIAL, seq=seq)
+            case Standing.SPLIT:
+                self.teller.tell(Execution.SPLIT, seq=seq)
             case Standing.CURRENT:
                 self.teller.tell(Execution.CONFIRMED, seq=seq)
             case Standing.GIVEN_UP:
@@ -286,6 +295,12 @@ class Updater:
 
     def _on_trial(self, compared: Compared) -> None:
         self._begin_probation(compared.generation, compared)
+
+    def _begin_split(self, generation: int) -> None:
+        if self._split is not None and self._split[0] == generation and not self._split[1].done():
+            return
+        watch = SplitWatch(self._exchange, generation, settings=self._limits, teller=self.teller)
+        self._split = generation, self._task(watch.run(), "updates.split")
 
     def _begin_probation(self, generation: int, compared: Compared | None = None) -> None:
         # One of an earlier trial sees that it is over.

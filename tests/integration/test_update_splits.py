@@ -1,0 +1,307 @@
+"""Two releases answer side by side on one device, each its own callers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+
+from edge_agent.agent import Agent
+from edge_agent.http_api import InferenceApi
+from fakes.catalogue import NOW_S
+from fakes.models import WEIGHTS
+from fakes.updating import (
+    Load,
+    Plant,
+    comes_to,
+    counted,
+    example,
+    fault_of,
+    plant_in,
+    reason_of,
+    reports_of,
+    serves,
+    state_of,
+)
+from fakes.waiting import eventually
+from runtime.adapters.http_server import serving as listening
+from runtime.assignments import Do
+from runtime.core.rollout_states import Execution
+from runtime.core.splitting import arm_of
+from runtime.errors import UnknownModelError
+from runtime.messages import Answer, ControlState, Outcome, Stop, StopMode, StopScope
+
+TERMS = {"share": 0.4, "experiment": "ab-1", "split_by": "user"}
+KEYS = [f"user-{number}" for number in range(40)]
+IN_TREATMENT = {key for key in KEYS if arm_of("ab-1", key, 0.4)}
+
+
+@pytest.fixture
+async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
+    async with plant_in(tmp_path) as plant:
+        yield plant
+
+
+async def ask(agent: Agent, key: str = "") -> Answer:
+    context = {"user": key} if key else {}
+    return await agent.infer(example(), budget_ms=5000, context=context)
+
+
+async def split(plant: Plant, agent: Agent, path: str, seq: int = 1) -> None:
+    plant.assign(seq, path, do=Do.SPLIT, **TERMS)
+    await comes_to(agent, Execution.SPLIT)
+
+
+class Callers(Load):
+    """Load that says who is asking, one after the other."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent)
+        self._keys = itertools.cycle(KEYS)
+
+    async def _ask(self) -> None:
+        while True:
+            self.answers.append(await ask(self._agent, next(self._keys)))
+            await asyncio.sleep(0.001)
+
+
+async def test_every_key_has_one_release_and_both_are_counted(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+
+        for _ in range(2):
+            answers = {key: await ask(agent, key) for key in KEYS}
+            assert {k for k, one in answers.items() if one.model_version == "v1"} == IN_TREATMENT
+            assert {one.model_version for one in answers.values()} == {"v1", "factory"}
+        unkeyed = [await ask(agent) for _ in range(5)]
+        named = await agent.infer(example(), budget_ms=5000, context={"other": "user-1"})
+
+        assert {one.model_version for one in (*unkeyed, named)} == {"factory"}
+        assert serves(agent) == "factory"
+        name = "tierwise_edge_update_split_requests_total"
+        assert counted(agent, name + '{arm="treatment"}') == 2 * len(IN_TREATMENT)
+        assert counted(agent, name + '{arm="control"}') == 2 * (len(KEYS) - len(IN_TREATMENT))
+        assert counted(agent, name + '{arm="unkeyed"}') == 6
+        assert agent.updater is not None
+        agent.updater.teller.report()
+        sums: dict[str, int] = {}
+        for report in await reports_of(agent):
+            for one in report.counted:
+                sums[one.release] = sums.get(one.release, 0) + one.requests
+        control = agent.serving.current.release
+        assert report.serving == control
+        assert sums == {
+            control: 2 * (len(KEYS) - len(IN_TREATMENT)),
+            plant.release(path).name: 2 * len(IN_TREATMENT),
+            "": 6,
+        }
+        shown = agent.updater.shown()
+        assert shown["split"] == TERMS
+        assert shown["slot"]["split"]["version"] == 1
+
+
+async def test_the_key_may_come_over_http_and_a_version_may_be_named(plant: Plant) -> None:
+    path = plant.publish(1)
+    key, other = min(IN_TREATMENT), min(set(KEYS) - IN_TREATMENT)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        async with (
+            listening(InferenceApi(agent).app(), "127.0.0.1", 0) as url,
+            aiohttp.ClientSession(url) as session,
+        ):
+
+            async def version(user: str, at: str = "") -> str:
+                body = {
+                    "inputs": [
+                        {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [3, 2, 0]}
+                    ],
+                    "parameters": {"context.user": user},
+                }
+                async with session.post(f"/v2/models/tiny{at}/infer", json=body) as answer:
+                    assert answer.status == 200
+                    return str((await answer.json())["model_version"])
+
+            assert (await version(key), await version(other)) == ("v1", "factory")
+            assert await version(other, "/versions/v1") == "v1"
+            assert await version(key, "/versions/factory") == "factory"
+            async with session.get("/v2/models/tiny") as answer:
+                assert (await answer.json())["versions"] == ["factory", "v1"]
+            async with session.get("/v2/models/tiny/versions/v9") as answer:
+                assert answer.status == 404
+        assert counted(agent, 'tierwise_edge_update_split_requests_total{arm="named"}') == 2
+
+
+async def test_withdrawn_under_load_no_request_fails(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent() as agent, Callers(agent) as load:
+        await split(plant, agent, path)
+        await load.goes_on(100)
+        plant.assign(2, do=Do.WITHDRAW)
+        await comes_to(agent, Execution.CANCELLED)
+        load_before = len(load.answers)
+        await load.goes_on(100)
+
+        assert load.failed == []
+        assert load.versions == {"factory", "v1"}
+        # Those that were in progress at the end may still have been the new one's.
+        assert {one.model_version for one in load.answers[load_before + 2 :]} == {"factory"}
+        assert agent.updater is not None
+        assert agent.updater._shelf.slot.bad == ()
+        assert agent.updater._exchange.beside is None
+
+
+async def test_a_trial_of_the_same_version_takes_over_without_a_load(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent, Callers(agent) as load:
+        await split(plant, agent, path)
+        await load.goes_on()
+        assert agent.updater is not None
+        beside = agent.updater._exchange.beside
+        plant.assign(2, path)
+        await comes_to(agent, Execution.CONFIRMED)
+        await load.goes_on()
+
+        assert load.failed == []
+        assert agent.serving.current is beside
+        assert len(agent.serving.loaded) == 1
+        slot = agent.updater._shelf.slot
+        assert (slot.current, slot.split) == (plant.release(path), None)
+
+
+async def test_a_larger_share_only_brings_keys(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        assert agent.updater is not None
+        beside = agent.updater._exchange.beside
+        plant.assign(2, path, do=Do.SPLIT, **{**TERMS, "share": 0.8})
+        await eventually(lambda: agent.updater.teller.tale.seq == 2)  # type: ignore[union-attr]
+        await comes_to(agent, Execution.SPLIT)
+        after = {key for key in KEYS if (await ask(agent, key)).model_version == "v1"}
+
+        assert after > IN_TREATMENT
+        assert agent.updater._exchange.beside is beside
+
+
+async def test_a_split_goes_on_after_a_restart_without_a_network(plant: Plant) -> None:
+    path = plant.publish(1)
+    settings = plant.settings(min_shadowed=0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+    plant.mirror.only = {}
+    plant.say(b"")
+
+    async with plant.agent(settings) as agent:
+        # From the first request on.
+        answers = {key: (await ask(agent, key)).model_version for key in KEYS}
+        await comes_to(agent, Execution.SPLIT)
+
+    assert {key for key, version in answers.items() if version == "v1"} == IN_TREATMENT
+
+
+async def test_one_that_gives_nothing_ends_the_split_by_itself_and_for_good(plant: Plant) -> None:
+    path = plant.publish(1, np.full_like(WEIGHTS, np.nan), golden=False)
+    settings = plant.settings(min_shadowed=0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+        plant.mirror.only = {}
+        answers = [await ask(agent, key) for key in KEYS]
+        await comes_to(agent, Execution.ROLLED_BACK)
+
+        assert {one.outcome for one in answers} == {Outcome.ANSWERED}
+        assert {one.model_version for one in answers} == {"factory"}
+        assert fault_of(agent) == "not_a_number"
+        assert reason_of(agent).startswith("invalid_output")
+        assert len(agent.serving.loaded) == 1
+        assert (await reports_of(agent))[-1].state == Execution.ROLLED_BACK
+
+    async with plant.agent(settings) as agent:
+        assert {(await ask(agent, key)).model_version for key in KEYS} == {"factory"}
+
+
+async def test_one_that_is_unsure_more_often_than_what_serves_goes_back(plant: Plant) -> None:
+    path = plant.publish(1, WEIGHTS * 0.01)
+    settings = plant.settings(min_shadowed=0, min_requests=10, max_ratio=1.0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+        assert agent.updater is not None
+        beside = agent.updater._exchange.beside
+        assert beside is not None
+        async with Callers(agent) as load:
+            # There is no tier above here: what climbs is put down by hand.
+            watches = {one.release: one for one in agent.updater._exchange.watches}
+            watch = watches[beside.release]
+            await eventually(lambda: watch.requests >= 100)
+            watch.escalated = 100
+            await comes_to(agent, Execution.ROLLED_BACK)
+            await load.goes_on()
+
+        assert load.failed == []
+        assert reason_of(agent).startswith("escalations")
+
+
+async def test_somebody_at_the_device_ends_it(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        assert agent.updater is not None
+
+        await agent.updater.roll_back("no more of this")
+
+        assert state_of(agent) == Execution.ROLLED_BACK
+        assert {(await ask(agent, key)).model_version for key in KEYS} == {"factory"}
+        plant.assign(2, path, do=Do.SPLIT, **TERMS)
+        await comes_to(agent, Execution.REJECTED)
+        assert reason_of(agent).startswith("bad")
+
+
+async def test_no_split_beside_a_trial(plant: Plant) -> None:
+    one, two = plant.publish(1), plant.publish(2)
+    async with plant.agent(plant.settings(min_shadowed=0, soak_s=50.0)) as agent:
+        plant.assign(1, one)
+        await comes_to(agent, Execution.TRIAL)
+        plant.assign(2, two, do=Do.SPLIT, **TERMS)
+        await comes_to(agent, Execution.REJECTED)
+
+        assert reason_of(agent).startswith("busy")
+        assert serves(agent) == "v1"
+
+
+async def test_a_shadow_or_another_version_ends_it(plant: Plant) -> None:
+    one, two = plant.publish(1), plant.publish(2)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        for seq, path in ((1, one), (3, two)):
+            await split(plant, agent, path, seq)
+            plant.assign(seq + 1, one, do=Do.SHADOW)
+            await comes_to(agent, Execution.SHADOW)
+            assert {(await ask(agent, key)).model_version for key in KEYS} == {"factory"}
+
+
+async def test_a_stop_of_one_version_is_for_its_arm_alone(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        stop = Stop(StopScope.MODEL, StopMode.STOP, "wrong", "anna", NOW_S, target="tiny@v1")
+        switch = agent.flow.switch
+        assert switch is not None
+        switch.take(ControlState("r", 1, (stop,), by="anna", why="wrong"))
+
+        outcomes = {key: (await ask(agent, key)).outcome for key in KEYS}
+
+        assert {k for k, one in outcomes.items() if one is Outcome.ABSTAINED} == IN_TREATMENT
+        switch.take(ControlState("r", 2, (), by="anna", why="right again"))
+        assert {(await ask(agent, key)).outcome for key in KEYS} == {Outcome.ANSWERED}
+
+
+async def test_a_version_that_is_not_there_is_refused_by_both(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        with pytest.raises(UnknownModelError):
+            await agent.infer(example(), budget_ms=5000, model="other")

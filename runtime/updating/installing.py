@@ -133,13 +133,13 @@ class Installer:
             case Standing.TRIAL:
                 return self._teller.tell(Execution.TRIAL, seq=seq)
         beside = self._exchange.beside
-        if beside is not None and beside.release == release.name:
-            # It answers already: only how much of it changes, or on what terms.
-            async with self.switching:
-                return await self._going_live.carry_out(assignment, release, None)
-        self._teller.tell(Execution.DOWNLOADING, seq=seq)
-        await self._patiently(assignment, lambda: self._fetcher.fetch(release))
         try:
+            if beside is not None and beside.release == release.name:
+                # It answers already: only how much of it changes, or on what terms.
+                async with self.switching:
+                    return await self._going_live.carry_out(assignment, release, None)
+            self._teller.tell(Execution.DOWNLOADING, seq=seq)
+            await self._patiently(assignment, lambda: self._fetcher.fetch(release))
             await self._try_out(assignment, release)
         except UnfitError as error:
             fault = error.fault

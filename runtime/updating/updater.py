@@ -21,7 +21,7 @@ from typing import Any
 from runtime import topics
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
-from runtime.assignments import Assignment, Do
+from runtime.assignments import Assignment
 from runtime.core.obeying import Standing, is_new, standing, take_back
 from runtime.core.releases import Fault
 from runtime.core.rollout_states import Execution
@@ -44,7 +44,7 @@ from runtime.updating.order_file import MAX_BYTES, OrderFile
 from runtime.updating.orders import Refused, check_time, read_order
 from runtime.updating.place import Place
 from runtime.updating.probation import Probation
-from runtime.updating.telling import HARD_FAULTS, Teller, shown
+from runtime.updating.telling import Teller, shown
 from runtime.updating.trial_file import Compared, TrialFile
 
 
@@ -263,24 +263,11 @@ class Updater:
 
     async def _resume(self, assignment: Assignment) -> None:
         """The latest assignment of an earlier life: says how it stands, or goes on with it."""
-        slot, seq = self._shelf.slot, assignment.seq
-        match standing(slot):
-            case Standing.WANTED:
-                await self._begin(assignment)
-            case Standing.TRIAL:
-                self.teller.tell(Execution.TRIAL, seq=seq)
-            case Standing.SPLIT:
-                self.teller.tell(Execution.SPLIT, seq=seq)
-            case Standing.CURRENT:
-                self.teller.tell(Execution.CONFIRMED, seq=seq)
-            case Standing.GIVEN_UP:
-                fault = next(one.fault for one in slot.bad if one.manifest_sha256 == slot.assigned)
-                hard = HARD_FAULTS.get(fault)
-                self.teller.tell(Execution.ROLLED_BACK, seq=seq, reason=fault, fault=hard)
-            case Standing.NOTHING:
-                is_back = assignment.do is Do.ROLL_BACK
-                state = Execution.ROLLED_BACK if is_back else Execution.CANCELLED
-                self.teller.tell(state, seq=seq)
+        slot = self._shelf.slot
+        if standing(slot) is Standing.WANTED:
+            await self._begin(assignment)
+        else:
+            self.teller.tell_standing(slot, assignment)
 
     async def _begin(self, assignment: Assignment) -> None:
         await self._stop_work()

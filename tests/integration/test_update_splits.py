@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,10 +30,15 @@ from fakes.updating import (
     state_of,
 )
 from fakes.waiting import eventually
+from runtime.adapters.filesystem import LocalFiles
 from runtime.adapters.http_server import serving as listening
+from runtime.adapters.memory_bus import MemoryBroker
+from runtime.adapters.model_store import ModelStore
 from runtime.assignments import Do
+from runtime.core.activation import MAX_ATTEMPTS
+from runtime.core.releases import Fault, Split, Trial
 from runtime.core.rollout_states import Execution
-from runtime.core.splitting import arm_of
+from runtime.core.splitting import arm_of, divide, unite
 from runtime.errors import UnknownModelError
 from runtime.messages import Answer, ControlState, Outcome, Stop, StopMode, StopScope
 
@@ -305,3 +311,109 @@ async def test_a_version_that_is_not_there_is_refused_by_both(plant: Plant) -> N
         await split(plant, agent, path)
         with pytest.raises(UnknownModelError):
             await agent.infer(example(), budget_ms=5000, model="other")
+
+
+async def _disk_of(plant: Plant, agent: Agent, name: str) -> None:
+    """What a device has, as it would be if its power failed now."""
+    whole, copy = Path(agent.settings.state.folder), plant.folder / name
+    copy.mkdir()
+    assert agent.updater is not None
+    async with agent.updater._exchange.turn:
+        for folder in ("models", "catalogue"):
+            await asyncio.to_thread(shutil.copytree, whole / folder, copy / folder)
+        shutil.copy(whole / "assignment", copy / "assignment")
+
+
+async def test_a_device_that_lost_its_power_goes_on_with_its_split(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent, Callers(agent):
+        await split(plant, agent, path)
+        await _disk_of(plant, agent, "after")
+    plant.broker = MemoryBroker()
+    plant.mirror.only = {}
+
+    async with plant.agent(plant.settings("after")) as agent, Callers(agent) as load:
+        await load.goes_on(100)
+        await comes_to(agent, Execution.SPLIT)
+        answers = {key: (await ask(agent, key)).model_version for key in KEYS}
+
+        assert load.failed == []
+        assert {key for key, version in answers.items() if version == "v1"} == IN_TREATMENT
+        assert agent.updater is not None
+        kept = agent.updater._shelf.slot.split
+        assert kept is not None
+        assert kept.trial.attempts == 1
+
+
+async def test_one_that_ends_the_process_again_and_again_is_given_up(plant: Plant) -> None:
+    """Each copy of the disk is a start that nobody ended on purpose."""
+    path = plant.publish(1)
+    name = "device"
+    async with plant.agent(plant.settings(name, min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        await _disk_of(plant, agent, "life-0")
+    plant.broker = MemoryBroker()
+    for life in range(MAX_ATTEMPTS):
+        async with plant.agent(plant.settings(f"life-{life}")) as agent:
+            assert len(agent.serving.loaded) == 2
+            await _disk_of(plant, agent, f"life-{life + 1}")
+
+    async with plant.agent(plant.settings(f"life-{MAX_ATTEMPTS}")) as agent:
+        assert len(agent.serving.loaded) == 1
+        assert (await ask(agent, min(IN_TREATMENT))).model_version == "factory"
+        await comes_to(agent, Execution.ROLLED_BACK)
+        assert fault_of(agent) == "crash_loop"
+
+
+async def test_one_whose_files_have_rotted_is_given_up_at_the_start(plant: Plant) -> None:
+    path = plant.publish(1)
+    settings = plant.settings(min_shadowed=0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+    blobs = Path(settings.state.folder) / "models" / "blobs"
+    blob = blobs / plant.release(path).files["tiny.onnx"].sha256
+    contents = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(contents[:-1] + bytes([contents[-1] ^ 1]))
+
+    async with plant.agent(settings) as agent:
+        assert len(agent.serving.loaded) == 1
+        await comes_to(agent, Execution.ROLLED_BACK)
+        assert fault_of(agent) == "digest_mismatch"
+
+
+async def test_one_that_does_not_load_any_more_is_given_up_at_the_start(plant: Plant) -> None:
+    path = plant.publish(1)
+    settings = plant.settings(min_shadowed=0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+    # Of a format that this program cannot run: what it is signed for is all there.
+    broken = plant.publish(2, onnx=b"no model at all", golden=False)
+    with ModelStore(LocalFiles(Path(settings.state.folder) / "models")) as store:
+        release = plant.release(broken)
+        for file in release.blobs.values():
+            store.blobs.put(file, (plant.cloud.folder / "blobs" / file.sha256).read_bytes())
+        record = unite(store.record, "tiny")
+        terms = Split(Trial(0, release), 0.4, "ab-1", "user")
+        store.commit(divide(record, "tiny", terms, seq=2))
+
+    async with plant.agent(settings) as agent:
+        assert len(agent.serving.loaded) == 1
+        assert (await ask(agent, min(IN_TREATMENT))).model_version == "factory"
+        assert agent.updater is not None
+        (bad,) = agent.updater._shelf.slot.bad
+        assert (bad.manifest_sha256, bad.fault) == (release.name, Fault.LOAD_FAILED)
+
+
+async def test_a_trial_of_another_version_takes_its_place(plant: Plant) -> None:
+    one, two = plant.publish(1), plant.publish(2)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent, Callers(agent) as load:
+        await split(plant, agent, one)
+        plant.assign(2, two)
+        await comes_to(agent, Execution.CONFIRMED)
+        await load.goes_on()
+
+        assert load.failed == []
+        assert serves(agent) == "v2"
+        assert agent.updater is not None
+        assert agent.updater._shelf.slot.split is None

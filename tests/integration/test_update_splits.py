@@ -40,7 +40,7 @@ from runtime.core.releases import Fault, Split, Trial
 from runtime.core.rollout_states import Execution
 from runtime.core.splitting import arm_of, divide, unite
 from runtime.errors import UnknownModelError
-from runtime.messages import Answer, ControlState, Outcome, Stop, StopMode, StopScope
+from runtime.messages import Answer, ControlState, Outcome, Stop, StopMode, StopScope, Tier
 
 TERMS = {"share": 0.4, "experiment": "ab-1", "split_by": "user"}
 KEYS = [f"user-{number}" for number in range(40)]
@@ -417,3 +417,47 @@ async def test_a_trial_of_another_version_takes_its_place(plant: Plant) -> None:
         assert serves(agent) == "v2"
         assert agent.updater is not None
         assert agent.updater._shelf.slot.split is None
+
+
+async def test_the_answer_and_its_story_say_which_release_it_was(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent(plant.settings(min_shadowed=0)) as agent:
+        await split(plant, agent, path)
+        for key, version in (
+            (min(IN_TREATMENT), "v1"),
+            (min(set(KEYS) - IN_TREATMENT), "factory"),
+        ):
+            answer = await agent.infer(
+                example(), budget_ms=5000, context={"user": key}, explain=True
+            )
+
+            assert (answer.model_version, answer.hops[0].model_version) == (version, version)
+
+
+async def test_requests_of_one_arm_are_not_held_against_the_other(plant: Plant) -> None:
+    """What the new one cannot answer and the control has to is no request of the control."""
+    path = plant.publish(1, np.full_like(WEIGHTS, np.nan), golden=False)
+    async with plant.agent(plant.settings(min_shadowed=0, max_invalid=1000)) as agent:
+        await split(plant, agent, path)
+        answers = [await ask(agent, key) for key in sorted(IN_TREATMENT)]
+        assert agent.updater is not None
+        counts = {one.release: one for one in agent.updater.watches}
+
+    assert {one.model_version for one in answers} == {"factory"}
+    new = counts[plant.release(path).name]
+    # After ten of them its breaker asks it no more for a while, and that is charged to it, too.
+    assert new.invalid + new.errors == new.requests == len(IN_TREATMENT)
+    assert [one.requests for one in counts.values()].count(0) == 1
+    assert counts[""].requests == len(IN_TREATMENT)
+
+
+async def test_above_the_edge_there_are_no_keys_and_no_split(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent() as agent:
+        assert agent.updater is not None
+        agent.updater._shelf.tier = Tier.REGIONAL
+        plant.assign(1, path, do=Do.SPLIT, **TERMS)
+        await comes_to(agent, Execution.REJECTED)
+
+        assert reason_of(agent).startswith("edge_only")
+        assert agent.updater._shelf.slot.seq == 0

@@ -65,7 +65,8 @@ def assignment_of(
             entry_sha256=hashlib.sha256(encode_entry(entry)).hexdigest(),
             clears_bad=clears_bad,
             share=terms.share if terms else 0.0,
-            experiment=terms.experiment if terms else "",
+            # Drawn anew on each device: what "lane-1" is everywhere is not all in one arm.
+            experiment=f"{terms.experiment}/{action.device}" if terms else "",
             split_by=terms.split_by if terms else "",
         )
     to = action.to if isinstance(action, RollBack) and _SHA256.fullmatch(action.to) else ""

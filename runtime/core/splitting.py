@@ -2,7 +2,8 @@
 
 Rules of this file:
   * the arm depends on experiment, key and share alone, whoever asks; raising the share only brings
-    keys to the new release, and experiments are independent of one another;
+    keys to the new release, and experiments are independent of one another. Who wants devices to be
+    so, too, gives each a name of its own for the experiment;
   * the key is what the caller says in the request's context. A request without it is answered by
     what serves and is in no arm: hashed by anything else it would change arms with every repetition
     of the same question, and its kind of caller would be in one arm only by accident;

@@ -55,7 +55,7 @@ def test_devices_are_told_the_terms_where_they_are_to_split(case: Case) -> None:
 
     assert told.do is case.do is what_to_do(case.action, TERMS)
     terms = (told.share, told.experiment, told.split_by)
-    assert terms == ((0.1, "e1", "user") if case.do is Do.SPLIT else (0.0, "", ""))
+    assert terms == ((0.1, "e1/r/d", "user") if case.do is Do.SPLIT else (0.0, "", ""))
 
 
 def test_without_terms_a_shadow_is_a_shadow() -> None:

@@ -31,7 +31,7 @@ from runtime.common_settings import ModelSettings
 from runtime.core.activation import ran_well, set_factory, stopped_cleanly
 from runtime.core.gearbox import Gearbox
 from runtime.core.obeying import give_up
-from runtime.core.releases import Fault, Record, Release, Slot
+from runtime.core.releases import Fault, Record, Release, Slot, Split
 from runtime.core.selection import Origin
 from runtime.errors import (
     ArtifactError,
@@ -79,6 +79,7 @@ class Shelf:
         self.apart = Watch("", usual=self._usual)
         self.first: Loaded | None = None
         self.second: Loaded | None = None
+        self._split: Split | None = None
 
     @property
     def store(self) -> ModelStore:
@@ -194,6 +195,8 @@ class Shelf:
     async def _first(self) -> Loaded:
         while True:
             started = await in_thread(self.store.start, self.name, self._clock.wall_s())
+            # Not that of the record: where an attempt could not be counted it is not loaded.
+            self._split = started.selection.split
             selection, release = started.selection, started.selection.release
             for one in selection.given_up:
                 self._log.error("release.given_up", version=one.version, fault=one.fault)
@@ -214,7 +217,7 @@ class Shelf:
 
     async def _second(self) -> Loaded | None:
         """What answers a share of the requests, where the record says so and it can be had."""
-        split = self.slot.split
+        split = self._split
         if split is None:
             return None
         release = split.release

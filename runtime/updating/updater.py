@@ -264,7 +264,9 @@ class Updater:
     async def _resume(self, assignment: Assignment) -> None:
         """The latest assignment of an earlier life: says how it stands, or goes on with it."""
         slot = self._shelf.slot
-        if standing(slot) is Standing.WANTED:
+        # What is on record to answer a share, and could not be loaded at the start, is tried again.
+        is_missing = standing(slot) is Standing.SPLIT and self._exchange.beside is None
+        if standing(slot) is Standing.WANTED or is_missing:
             await self._begin(assignment)
         else:
             self.teller.tell_standing(slot, assignment)

@@ -25,6 +25,7 @@ from cloud_tier.rollouts.experiment_states import (
 from cloud_tier.rollouts.experiments import Experiments
 from cloud_tier.rollouts.register import Sums
 from cloud_tier.rollouts.requests import CommandRequest
+from cloud_tier.rollouts.views import status
 from fakes.catalogue import Cloud
 from fakes.programs import free_port
 from fakes.rollout_fleet import Fleet, digest
@@ -411,6 +412,22 @@ async def test_by_key_a_version_that_is_better_wins_and_is_rolled_out_from_where
     assert canaries
     assert {one.obeyed[-1].do for one in canaries} == {Do.TRIAL}
     assert {one.state for one in fleet.devices if one not in canaries} == {"split"}
+
+
+async def test_by_key_what_was_promoted_may_still_be_withdrawn(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    await experiments.start(asked(**KEYED))
+    await fleet.settle()
+    assert "experiment list" in status(await fleet.kept("e1-v2"))["next"]
+    await experiments.promote("e1", PromoteRequest(by="anna", why="by hand", arm="v2"))
+    await fleet.settle()
+    assert {one.state for one in fleet.devices} == {"split"}
+
+    await fleet.service.ask("abort", "e1-v2")
+    await fleet.settle()
+
+    assert {one.obeyed[-1].do for one in fleet.devices} == {Do.WITHDRAW}
 
 
 async def test_by_key_a_broken_guardrail_withdraws_it_everywhere(

@@ -12,6 +12,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from cloud_tier.rollouts.reports import checked
 from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from fakes.catalogue import NOW_S
@@ -34,12 +35,12 @@ from runtime.adapters.filesystem import LocalFiles
 from runtime.adapters.http_server import serving as listening
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.adapters.model_store import ModelStore
-from runtime.assignments import Do
+from runtime.assignments import Do, encode
 from runtime.core.activation import MAX_ATTEMPTS
-from runtime.core.releases import Fault, Split, Trial
+from runtime.core.releases import Fault, Record, Release, Split, Trial
 from runtime.core.rollout_states import Execution
 from runtime.core.splitting import arm_of, divide, unite
-from runtime.errors import UnknownModelError
+from runtime.errors import StorageError, UnknownModelError
 from runtime.messages import Answer, ControlState, Outcome, Stop, StopMode, StopScope, Tier
 
 TERMS = {"share": 0.4, "experiment": "ab-1", "split_by": "user"}
@@ -102,6 +103,8 @@ async def test_every_key_has_one_release_and_both_are_counted(plant: Plant) -> N
                 sums[one.release] = sums.get(one.release, 0) + one.requests
         control = agent.serving.current.release
         assert report.serving == control
+        # The cloud believes it.
+        assert checked(encode(report), "r/camera-1") == report
         assert sums == {
             control: 2 * (len(KEYS) - len(IN_TREATMENT)),
             plant.release(path).name: 2 * len(IN_TREATMENT),
@@ -461,3 +464,52 @@ async def test_above_the_edge_there_are_no_keys_and_no_split(plant: Plant) -> No
 
         assert reason_of(agent).startswith("edge_only")
         assert agent.updater._shelf.slot.seq == 0
+
+
+async def test_one_that_could_not_be_laid_out_at_the_start_is_tried_again(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plant.publish(1)
+    settings = plant.settings(min_shadowed=0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+    whole, release = ModelStore.folder, plant.release(path)
+    failures = [StorageError("the disk is tired")]
+
+    def tired(self: ModelStore, one: Release) -> Path:
+        if one == release and failures:
+            raise failures.pop()
+        return whole(self, one)
+
+    monkeypatch.setattr(ModelStore, "folder", tired)
+
+    async with plant.agent(settings) as agent:
+        assert len(agent.serving.loaded) == 1
+        await comes_to(agent, Execution.SPLIT)
+        answers = {key: (await ask(agent, key)).model_version for key in KEYS}
+
+    assert {key for key, version in answers.items() if version == "v1"} == IN_TREATMENT
+
+
+async def test_one_whose_attempt_cannot_be_counted_is_not_loaded(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plant.publish(1)
+    settings = plant.settings(min_shadowed=0)
+    async with plant.agent(settings) as agent:
+        await split(plant, agent, path)
+    whole = ModelStore.commit
+    failures = [StorageError("the disk is full")]
+
+    def full(self: ModelStore, record: Record) -> None:
+        if failures:
+            raise failures.pop()
+        whole(self, record)
+
+    monkeypatch.setattr(ModelStore, "commit", full)
+    plant.mirror.only = {}
+    plant.say(b"")
+
+    async with plant.agent(settings) as agent:
+        assert len(agent.serving.loaded) == 1
+        assert (await ask(agent, min(IN_TREATMENT))).model_version == "factory"

@@ -16,7 +16,7 @@ from cloud_tier.rollouts.reports import checked
 from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from fakes.catalogue import NOW_S
-from fakes.models import WEIGHTS
+from fakes.models import WEIGHTS, slow_model
 from fakes.updating import (
     Load,
     Plant,
@@ -513,3 +513,18 @@ async def test_one_whose_attempt_cannot_be_counted_is_not_loaded(
     async with plant.agent(settings) as agent:
         assert len(agent.serving.loaded) == 1
         assert (await ask(agent, min(IN_TREATMENT))).model_version == "factory"
+
+
+async def test_one_that_is_slower_than_what_serves_goes_back(plant: Plant) -> None:
+    path = plant.publish(1, onnx=slow_model(), golden=False)
+    settings = plant.settings(min_shadowed=0, latency_floor_ms=0.5, min_requests=20)
+    async with plant.agent(settings) as agent, Callers(agent) as load:
+        # So that it is known what is usual.
+        await load.goes_on(100)
+        await split(plant, agent, path)
+        await comes_to(agent, Execution.ROLLED_BACK)
+        await load.goes_on()
+
+        assert load.failed == []
+        assert reason_of(agent).startswith("latency")
+        assert load.answers[-1].model_version == "factory"

@@ -351,7 +351,7 @@ class Agent(LateAnswers):
         if budget_ms > limit_ms:
             raise InvalidBudgetError(f"{budget_ms:g} ms are over the limit of {limit_ms:g} ms")
         # Checked and answered by the same model, also when another one takes over meanwhile.
-        with self.serving.using() as served:
+        with self.serving.using(request) as served:
             return await self._answer(served.flow, request, arrived_s, budget_ms)
 
     async def _answer(

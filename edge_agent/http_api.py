@@ -41,6 +41,7 @@ from runtime.exchange.wire import (
     parse_residency,
     parse_traceparent,
 )
+from runtime.manifest import ModelManifest
 from runtime.messages import Answer, InferenceRequest, Outcome, TensorSpec
 from runtime.updating.http_api import UpdatesApi
 from runtime.version import software
@@ -89,18 +90,22 @@ class InferenceApi:
 
     async def repository_index(self, _: web.Request) -> web.Response:
         """The served models."""
-        manifest = self._agent.flow.model.manifest
-        entry = {"name": manifest.name, "version": manifest.version, "state": "READY"}
-        return _json([{**entry, "reason": ""}])
+        manifests = [served.model.manifest for served in self._agent.serving.loaded]
+        return _json(
+            [
+                {"name": one.name, "version": one.version, "state": "READY", "reason": ""}
+                for one in manifests
+            ]
+        )
 
     async def model_metadata(self, request: web.Request) -> web.Response:
         """Inputs and outputs of a model."""
-        self._check_served(request)
-        manifest = self._agent.flow.model.manifest
+        manifest = self._check_served(request)
+        loaded = self._agent.serving.loaded
         return _json(
             {
                 "name": manifest.name,
-                "versions": [manifest.version],
+                "versions": [served.model.manifest.version for served in loaded],
                 "platform": "onnxruntime_onnx",
                 "inputs": [_described(spec) for spec in manifest.inputs],
                 "outputs": [_described(spec) for spec in manifest.outputs],
@@ -109,8 +114,7 @@ class InferenceApi:
 
     async def model_config(self, request: web.Request) -> web.Response:
         """The model configuration extension: the batch axis is left out of the dimensions."""
-        self._check_served(request)
-        manifest = self._agent.flow.model.manifest
+        manifest = self._check_served(request)
         return _json(
             {
                 "name": manifest.name,
@@ -177,13 +181,16 @@ class InferenceApi:
         # Checked against the limits by the agent, where an integer of any size is welcome.
         return stated
 
-    def _check_served(self, request: web.Request) -> None:
-        manifest = self._agent.flow.model.manifest
-        version = request.match_info.get("version", manifest.version)
-        if request.match_info["model"] != manifest.name or version != manifest.version:
-            raise UnknownModelError(
-                f"served here is {manifest.name!r} version {manifest.version!r}"
-            )
+    def _check_served(self, request: web.Request) -> ModelManifest:
+        """The model that is meant: where two releases answer, both are served."""
+        manifests = [served.model.manifest for served in self._agent.serving.loaded]
+        name = request.match_info["model"]
+        version = request.match_info.get("version", manifests[0].version)
+        for manifest in manifests:
+            if (name, version) == (manifest.name, manifest.version):
+                return manifest
+        served = " and ".join(f"{one.name!r} version {one.version!r}" for one in manifests)
+        raise UnknownModelError(f"served here is {served}")
 
 
 def _parse_explain(value: object) -> bool:

@@ -37,12 +37,14 @@ class Do(enum.StrEnum):
     """What a device is told to do.
 
     ``shadow``: install it and run it beside what serves, without answering. ``trial``: install it
-    and let it answer on probation. ``withdraw``: forget what was assigned, if it does not serve
-    yet. ``roll_back``: go back to what served before.
+    and let it answer on probation. ``split``: install it and let it answer a share of the requests,
+    beside what serves. ``withdraw``: forget what was assigned, if it does not serve yet; a split
+    ends. ``roll_back``: go back to what served before.
     """
 
     SHADOW = "shadow"
     TRIAL = "trial"
+    SPLIT = "split"
     WITHDRAW = "withdraw"
     ROLL_BACK = "roll_back"
 
@@ -54,7 +56,9 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     a repetition or a replay. ``path`` is the entry in the catalogue, ``entry_sha256`` the digest of
     ``runtime.catalogue.encode_entry`` of it. ``to`` is, for ``roll_back``, the manifest's digest of
     the release that it had before; empty: whatever that was. Nothing begins after ``not_after_s``
-    (Unix seconds). ``clears_bad``: to be tried again although it was given up here.
+    (Unix seconds). ``clears_bad``: to be tried again although it was given up here. For ``split``,
+    the new release answers the ``share`` of requests whose context key ``split_by`` has a value
+    that falls into it, hashed with ``experiment``.
     """
 
     device: _Site
@@ -67,16 +71,21 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     entry_sha256: _Sha256 = ""
     to: _Sha256 = ""
     clears_bad: bool = False
+    share: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    experiment: _Text = ""
+    split_by: Annotated[str, msgspec.Meta(max_length=64)] = ""
     format: Annotated[int, msgspec.Meta(ge=1, le=FORMAT)] = FORMAT
 
     def __post_init__(self) -> None:
         """Refuses what cannot be done.
 
         Raises:
-            ValueError: nothing is named that could be installed.
+            ValueError: nothing is named that could be installed, or split.
         """
-        if self.do in (Do.SHADOW, Do.TRIAL) and not (self.path and self.entry_sha256):
+        if self.do in (Do.SHADOW, Do.TRIAL, Do.SPLIT) and not (self.path and self.entry_sha256):
             raise ValueError(f"{self.do} names no entry of the catalogue")
+        if self.do is Do.SPLIT and not (self.share and self.experiment and self.split_by):
+            raise ValueError("split names no share of requests, no experiment, or no key")
 
 
 class SignedAssignment(msgspec.Struct, frozen=True, tag="assignment", tag_field="kind"):
@@ -108,10 +117,11 @@ class Announcement(msgspec.Struct, frozen=True, tag="announcement", tag_field="k
 class Counted(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one release did on a device over ``over_s`` seconds, which ended with the report.
 
-    ``release`` is the digest of its manifest. ``invalid`` outputs, ``errors``, ``escalated`` and
-    ``slow`` requests are parts of ``requests``; ``disagreed`` of the ``shadowed`` requests, which
-    two releases have seen; ``audited_wrong`` of the ``audited`` ones, where the cloud says another
-    label.
+    ``release`` is the digest of its manifest; empty: these are requests that were in no arm of a
+    split, whichever of the two has answered them. ``invalid`` outputs, ``errors``, ``escalated``
+    and ``slow`` requests are parts of ``requests``; ``disagreed`` of the ``shadowed`` requests,
+    which two releases have seen; ``audited_wrong`` of the ``audited`` ones, where the cloud says
+    another label.
     """
 
     release: _Sha256

@@ -59,6 +59,8 @@ def start_request(arguments: argparse.Namespace) -> dict[str, Any]:
         "observe_s": arguments.observe,
         "min_devices": arguments.min_devices,
     }
+    if arguments.split_by:
+        asked["split_by"] = arguments.split_by
     if arguments.id:
         asked["id"] = arguments.id
     if arguments.guardrail:
@@ -99,6 +101,10 @@ def _tell(found: dict[str, Any]) -> None:
             for arm in found["arms"]
         ],
     )
+    if found.get("split_by"):
+        say(f"  every device has both versions; requests are divided by {plain(found['split_by'])}")
+    if "unkeyed_requests" in found:
+        say(f"  {found['unkeyed_requests']} requests had no key, or named a version: in no arm")
     for arm in found["arms"]:
         if arm["gain"]:
             better = f"{_signed(arm['gain']['low'])} to {_signed(arm['gain']['high'])}"

@@ -12,6 +12,7 @@ import re
 from runtime.assignments import Assignment, Do
 from runtime.catalogue import CatalogueEntry, encode_entry
 from runtime.core.rollout_events import AnyAction, Assign, RollBack, Unassign
+from runtime.core.rollout_settings import SplitTerms
 from runtime.core.rollout_states import Phase
 
 Told = Assign | Unassign | RollBack
@@ -30,10 +31,11 @@ def device_id(region: str, site: str) -> str:
     return f"{region}/{site}"
 
 
-def what_to_do(action: Told) -> Do:
-    """In the words of an assignment."""
+def what_to_do(action: Told, split: SplitTerms | None = None) -> Do:
+    """In the words of an assignment; where there is a ``split``, it takes the place of a shadow."""
     if isinstance(action, Assign):
-        return Do.SHADOW if action.stage == Phase.SHADOW else Do.TRIAL
+        beside = Do.SHADOW if split is None else Do.SPLIT
+        return beside if action.stage == Phase.SHADOW else Do.TRIAL
     return Do.WITHDRAW if isinstance(action, Unassign) else Do.ROLL_BACK
 
 
@@ -45,11 +47,13 @@ def assignment_of(
     entry: CatalogueEntry,
     now_s: float,
     clears_bad: bool = False,
+    split: SplitTerms | None = None,
 ) -> Assignment:
     """The assignment under the device's own number ``seq``."""
     region, _, site = action.device.partition("/")
-    do = what_to_do(action)
+    do = what_to_do(action, split)
     if isinstance(action, Assign):
+        terms = split if do is Do.SPLIT else None
         return Assignment(
             site,
             region,
@@ -60,6 +64,10 @@ def assignment_of(
             path=entry.path,
             entry_sha256=hashlib.sha256(encode_entry(entry)).hexdigest(),
             clears_bad=clears_bad,
+            share=terms.share if terms else 0.0,
+            # Drawn anew on each device: what "lane-1" is everywhere is not all in one arm.
+            experiment=f"{terms.experiment}/{action.device}" if terms else "",
+            split_by=terms.split_by if terms else "",
         )
     to = action.to if isinstance(action, RollBack) and _SHA256.fullmatch(action.to) else ""
     return Assignment(site, region, seq, do, rollout, now_s + _TAKES_BACK_FOR_S, entry.path, to=to)

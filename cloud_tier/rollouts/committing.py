@@ -125,7 +125,8 @@ def note(connection: sqlite3.Connection, row: tuple[object, ...]) -> None:
 
 def _tell(connection: sqlite3.Connection, kept: Kept, action: Told, now_s: float) -> None:
     """Numbers what a device is told; what it was told before keeps its number."""
-    step = (kept.rollout.id, action.device, action.seq, what_to_do(action).value)
+    split = kept.rollout.settings.split
+    step = (kept.rollout.id, action.device, action.seq, what_to_do(action, split).value)
     known = "SELECT 1 FROM told WHERE rollout = ? AND device = ? AND step = ? AND kind = ?"
     if connection.execute(known, step).fetchone():
         return
@@ -141,6 +142,7 @@ def _tell(connection: sqlite3.Connection, kept: Kept, action: Told, now_s: float
         entry=kept.entry,
         now_s=now_s,
         clears_bad=kept.clears_bad,
+        split=split,
     )
     connection.execute(
         "INSERT INTO sequences VALUES (?, ?, ?) "

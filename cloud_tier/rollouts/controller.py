@@ -173,7 +173,7 @@ class Controller:
         figures: list[AnyEvent] = [
             await figures_of(kept, one, self.register) for one in measures[-1:]
         ]
-        if kept.rollout.phase is Phase.SHADOW:
+        if kept.rollout.phase is Phase.SHADOW and kept.rollout.settings.split is None:
             shadow = await shadow_figures_of(kept, now_s, self.register)
             figures += [shadow] if shadow else []
         if figures:

@@ -59,7 +59,11 @@ class ExperimentApi:
         return json_response(shown(await self._experiments.start(asked)), 201)
 
     async def _show(self, request: web.Request) -> web.Response:
-        return json_response(shown(await self._experiments.store.get(request.match_info["id"])))
+        state = await self._experiments.store.get(request.match_info["id"])
+        said = shown(state)
+        if state.split_by:
+            said["unkeyed_requests"] = await self._experiments.unkeyed(state)
+        return json_response(said)
 
     async def _history(self, request: web.Request) -> web.Response:
         state = await self._experiments.store.get(request.match_info["id"])
@@ -88,6 +92,7 @@ def shown(state: ExperimentState) -> dict[str, Any]:
         "started_s": state.started_s,
         "by": state.by,
         "why": state.why,
+        "split_by": state.split_by,
         "primary": state.spec.primary.name,
         "guardrails": {one.name: one.allowed for one in state.spec.guardrails},
         "observe_s": state.observe_s,
@@ -103,7 +108,9 @@ def shown(state: ExperimentState) -> dict[str, Any]:
                 "version": state.arms[arm.name].version,
                 "weight": arm.weight,
                 "rollout": state.arms[arm.name].rollout,
-                "devices": sum(one == arm.name for one in state.devices.values()),
+                "devices": len(state.devices)
+                if state.split_by
+                else sum(one == arm.name for one in state.devices.values()),
                 "observed": sizes.get(arm.name, 0),
                 "means": msgspec.to_builtins(state.answer.means.get(arm.name, {}))
                 if state.answer

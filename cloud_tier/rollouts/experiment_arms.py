@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import done
-from cloud_tier.rollouts.experiment_states import ArmState, ExperimentState
+from cloud_tier.rollouts.experiment_states import CONTROL, ArmState, ExperimentState
 from cloud_tier.rollouts.hearing import beat_of
 from runtime.core.cohorts import Device
 from runtime.core.gate import GateSettings
@@ -19,7 +21,13 @@ from runtime.core.rollout_events import (
     Start,
     TakeOver,
 )
-from runtime.core.rollout_settings import RolloutSettings
+from runtime.core.rollout_settings import (
+    Deadlines,
+    Rollback,
+    RolloutSettings,
+    ShadowSettings,
+    SplitTerms,
+)
 from runtime.core.rollout_states import Phase, Rollout
 from runtime.errors import UnknownRolloutError
 
@@ -31,6 +39,13 @@ _ARM_SETTINGS = RolloutSettings(
     gate=GateSettings(looks_s=(_NEVER_S,)),
     shadow=None,
     fill_s=_NEVER_S,
+)
+# Devices stay beside what serves for as long as the experiment lasts; who is away is not late.
+_SPLIT_SETTINGS = replace(
+    _ARM_SETTINGS,
+    shadow=ShadowSettings(min_requests=2**53, max_s=_NEVER_S),
+    deadlines=Deadlines(verified=86_400.0, shadow=_NEVER_S),
+    rollback=Rollback.MANUAL,
 )
 
 
@@ -63,11 +78,14 @@ class Arms:
     async def _draft(self, state: ExperimentState, name: str, arm: ArmState) -> Kept:
         control = self._controller
         entry = await control.catalogue.entry(state.model, arm.version)
+        settings = split_settings(state, name) if state.split_by else _ARM_SETTINGS
         rollout = Rollout(
-            arm.rollout, state.model, entry.path, arm.rollout, _ARM_SETTINGS, holder=control.name
+            arm.rollout, state.model, entry.path, arm.rollout, settings, holder=control.name
         )
         why = f"arm {name} of {state.id}: {state.why}"[:500]
-        kept = Kept(rollout, entry, control.clock.wall_s(), state.by, why, is_closed=True)
+        # Later devices may join where each of them is compared with itself.
+        is_closed = not state.split_by
+        kept = Kept(rollout, entry, control.clock.wall_s(), state.by, why, is_closed=is_closed)
         await control.store.add(control.name, kept)
         return kept
 
@@ -85,3 +103,11 @@ class Arms:
         ]
         after, actions = done(kept, events, now_s)
         return await control.commit(kept, after, actions)
+
+
+def split_settings(state: ExperimentState, name: str) -> RolloutSettings:
+    """Those of the rollout that divides requests between the control and an arm."""
+    weights = {arm.name: arm.weight for arm in state.spec.arms}
+    share = weights[name] / sum(weights.values())
+    terms = SplitTerms(share, state.id, state.split_by, state.arms[CONTROL].digests)
+    return replace(_SPLIT_SETTINGS, split=terms)

@@ -1,8 +1,10 @@
 """An A/B test over devices: who has which version, what was observed, and what follows from it.
 
 Rules of this file:
-  * a whole device is in one arm, by the hash of its name: its requests are not independent of one
-    another, so a device is one observation, and not its requests;
+  * a whole device is in one arm, by the hash of its name, or, with ``split_by``, every device has
+    both and divides its requests by a key of their callers;
+  * requests are not independent of one another, so a device is one observation, and not its
+    requests: its share of each metric, or the difference of its two shares;
   * an observation is what was counted in the first ``observe_s`` seconds in the arm; it is made
     once and never changes, so that intervals that hold at all times hold here;
   * devices that have failed on the way are no observation, and missing ones show: where arms do not
@@ -44,7 +46,8 @@ class ExperimentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """An experiment to be started; ``control`` is the version that the devices have.
 
     ``guardrails`` are metrics with how much worse each may be, as a share of requests. With
-    ``min_devices`` observations in each arm something is said at the earliest.
+    ``min_devices`` observations in each arm something is said at the earliest. ``split_by`` is the
+    context key whose value says the arm of a request; empty: whole devices are in an arm.
     """
 
     model: Name
@@ -59,6 +62,7 @@ class ExperimentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     min_devices: Annotated[int, msgspec.Meta(ge=2)] = 30
     alpha: float = 0.05
     least_difference: float = 0.005
+    split_by: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class PromoteRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +85,8 @@ class ArmState(msgspec.Struct, frozen=True):
 class ExperimentState(msgspec.Struct, frozen=True, omit_defaults=True):
     """An experiment as it is stored. ``devices`` have one arm each, from the start on.
 
-    ``observed`` are the values of devices whose time is over. ``ended`` says why nothing is
+    ``observed`` are the values of devices whose time is over; with ``split_by`` those of their
+    control, and ``beside`` those of the other arm in the same time. ``ended`` says why nothing is
     observed any more, ``draft`` is the rollout that it was promoted to.
     """
 
@@ -98,6 +103,8 @@ class ExperimentState(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: str = ""
     draft: str = ""
     revision: int = 0
+    split_by: str = ""
+    beside: dict[str, dict[str, float]] = {}
 
     @property
     def id(self) -> str:
@@ -114,6 +121,8 @@ def spec_of(request: ExperimentRequest, experiment_id: str) -> Experiment:
     for name in (request.primary, *request.guardrails):
         if name not in _PARTS:
             raise RequestError(f"no metric {name[:40]!r}: there are {', '.join(_PARTS)}")
+    if request.split_by and len(request.arms) > 1:
+        raise RequestError("split_by takes one arm beside the control: a device has two models")
     try:
         return Experiment(
             experiment_id,
@@ -155,10 +164,27 @@ def moments_of(state: ExperimentState) -> dict[str, dict[str, Moments]]:
     """What is kept of each arm and metric."""
     kept: dict[str, dict[str, Moments]] = {}
     for device, values in sorted(state.observed.items()):
+        kept = noted(kept, CONTROL if state.split_by else state.devices[device], values)
+    for device, values in sorted(state.beside.items()):
         kept = noted(kept, state.devices[device], values)
     return kept
 
 
+def pairs_of(state: ExperimentState) -> dict[str, Moments] | None:
+    """By metric, the new arm's share less the control's of each device; None for whole devices."""
+    if not state.split_by:
+        return None
+    found: dict[str, Moments] = {}
+    for device, values in sorted(state.beside.items()):
+        for name, value in values.items():
+            apart = value - state.observed[device][name]
+            found[name] = found.get(name, Moments()).plus(apart)
+    return found
+
+
 def sizes_of(state: ExperimentState) -> dict[str, int]:
     """Devices of each arm whose observation was made."""
+    if state.split_by:
+        num = len(state.beside)
+        return {arm.name: num for arm in state.spec.arms}
     return dict(Counter(state.devices[device] for device in state.observed))

@@ -12,7 +12,6 @@ import secrets
 import structlog
 from msgspec.structs import replace
 
-from cloud_tier.rollouts.committing import Kept
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk, done
 from cloud_tier.rollouts.experiment_arms import Arms
@@ -24,12 +23,13 @@ from cloud_tier.rollouts.experiment_states import (
     PromoteRequest,
     arm_name,
     moments_of,
+    pairs_of,
     sizes_of,
     spec_of,
-    values_of,
 )
 from cloud_tier.rollouts.experiment_store import ExperimentStore
 from cloud_tier.rollouts.hearing import candidate
+from cloud_tier.rollouts.observing import Observer, given_up_somewhere
 from cloud_tier.rollouts.requests import CommandRequest, StartRequest
 from runtime.core.experiment import Outcome, answer, arm_of
 from runtime.core.rollout_events import (
@@ -38,7 +38,7 @@ from runtime.core.rollout_events import (
     Command,
     Role,
 )
-from runtime.core.rollout_states import ACTIVE, STAGES, Execution, Phase
+from runtime.core.rollout_states import ACTIVE, STAGES, Phase
 from runtime.errors import RequestError, RolloutError
 
 _log = structlog.get_logger()
@@ -57,6 +57,7 @@ class Experiments:
         self._controller, self._desk, self._retention_s = controller, desk, retention_s
         self.store = ExperimentStore(controller.store.file)
         self._arms = Arms(controller)
+        self._observer = Observer(controller)
 
     async def start(self, request: ExperimentRequest) -> ExperimentState:
         """Divides the devices that have the control's version among the arms, and begins.
@@ -87,11 +88,15 @@ class Experiments:
             entry = await control.catalogue.entry(request.model, request.control.version)
             found = [(row, candidate(row, entry, now_s)) for row in rows]
             devices = {
-                row.id: arm_of(spec, row.id)
+                row.id: spec.arms[1].name if request.split_by else arm_of(spec, row.id)
                 for row, device in found
                 if device and not device.left_out and row.serving in arms[CONTROL].digests
             }
-            empty = [one.name for one in spec.arms if one.name not in devices.values()]
+            empty = [
+                one.name
+                for one in spec.arms[bool(request.split_by) :]
+                if one.name not in devices.values()
+            ]
             if empty:
                 raise RolloutError(
                     f"{len(devices)} devices serve {arms[CONTROL].path}, and none of them would "
@@ -99,7 +104,7 @@ class Experiments:
                 )
             state = ExperimentState(
                 spec, request.model, arms, devices, request.observe_s, now_s, request.by,
-                request.why,
+                request.why, split_by=request.split_by,
             )  # fmt: skip
             await self.store.add(control.name, state)
             for other in await control.store.live():
@@ -148,6 +153,8 @@ class Experiments:
                 by=request.by,
                 why=f"{request.why} (experiment {state.id})"[:500],
                 is_draft=True,
+                # What has answered requests of every device has been seen enough in shadow.
+                settings={"shadow": None} if state.split_by else {},
             )
         )
         async with self._controller.lock:
@@ -156,6 +163,13 @@ class Experiments:
                 replace(state, draft=draft.rollout.id),
                 self._controller.clock.wall_s(),
             )
+
+    async def unkeyed(self, state: ExperimentState) -> int:
+        """Requests of the experiment's devices since its start that were in no arm."""
+        register, now_s = self._controller.register, self._controller.clock.wall_s()
+        none = frozenset({""})
+        found = await register.counted(tuple(state.devices), state.started_s, now_s, only=none)
+        return sum(sums.requests for sums in found.values())
 
     async def look(self) -> None:
         """Observes what is due, says what follows, and ends what does harm.
@@ -178,9 +192,15 @@ class Experiments:
                 why = f"{arm} is {kept.rollout.phase}: {kept.rollout.id} says why"
                 await self._end(state, f"controller:{self._controller.name}", why, "broken")
                 return
-        observed = {**state.observed, **await self._due(state, rollouts)}
-        after = replace(state, observed=observed)
-        said = answer(after.spec, moments_of(after), sizes_of(after))
+            if state.split_by and (why := given_up_somewhere(kept.rollout)):
+                await self._end(state, f"controller:{self._controller.name}", why, "broken")
+                return
+        if state.split_by:
+            after = await self._observer.observed_pairs(state, rollouts)
+        else:
+            after = await self._observer.observed(state, rollouts)
+        sizes = None if state.split_by else sizes_of(after)
+        said = answer(after.spec, moments_of(after), sizes, pairs_of(after))
         after = replace(after, answer=said)
         if after == state:
             return
@@ -198,26 +218,6 @@ class Experiments:
         if said.outcome is Outcome.GUARDRAIL_BROKEN:
             await self._end(after, f"controller:{self._controller.name}", said.why, "broken")
 
-    async def _due(
-        self, state: ExperimentState, rollouts: dict[str, Kept]
-    ) -> dict[str, dict[str, float]]:
-        """Observations of devices whose time is over since the look before."""
-        found: dict[str, dict[str, float]] = {}
-        register = self._controller.register
-        # Reports of the last window are on their way.
-        until_s = self._controller.clock.wall_s() - state.observe_s - register.bucket_s
-        for device, arm in state.devices.items():
-            from_s = _since_s(state, rollouts.get(arm), device)
-            if device in state.observed or from_s is None or from_s > until_s:
-                continue
-            sums = await register.counted(
-                (device,), from_s, from_s + state.observe_s, only=frozenset(state.arms[arm].digests)
-            )
-            values = values_of(state.spec, sums[device]) if device in sums else None
-            if values is not None:
-                found[device] = values
-        return found
-
     async def _end(
         self, state: ExperimentState, who: str, why: str, how: str, *, keeps: str = ""
     ) -> ExperimentState:
@@ -230,10 +230,19 @@ class Experiments:
             kept = await control.store.get(arm.rollout)
             if kept.rollout.phase not in (*STAGES, Phase.PAUSED, Phase.DONE):
                 continue
-            command = Command.ABORT if name == keeps else Command.ROLL_BACK
+            # What was split serves nowhere: it is withdrawn, and no stain on the version.
+            command = Command.ABORT if name == keeps or state.split_by else Command.ROLL_BACK
+            if name == keeps and state.split_by:
+                # Devices go on as they are until the rollout of the version comes to them.
+                command = Command.PAUSE
+            if command is Command.PAUSE and kept.rollout.phase is Phase.PAUSED:
+                await control.store.retire(control.name, kept.rollout.id)
+                continue
             ask = Ask(command, Actor(Role(role), by), f"{state.id} has ended: {why}")
             after, actions = done(kept, [ask], control.clock.wall_s())
             await control.commit(kept, after, actions)
+            if command is Command.PAUSE:
+                await control.store.retire(control.name, kept.rollout.id)
         after_state = replace(state, ended=f"{how}: {why}")
         after_state = await self.store.save(
             control.name, after_state, control.clock.wall_s(), who=who, why=why, now=how
@@ -253,12 +262,3 @@ class Experiments:
                 raise RolloutError(
                     f"{other.rollout.id} of the same model is {other.rollout.phase}: end it first"
                 )
-
-
-def _since_s(state: ExperimentState, kept: Kept | None, device: str) -> float | None:
-    """Since when a device is in its arm; None while it is not."""
-    if kept is None:
-        return state.started_s
-    record = kept.rollout.devices.get(device)
-    is_there = record is not None and record.state is Execution.CONFIRMED
-    return record.confirmed_s if record is not None and is_there else None

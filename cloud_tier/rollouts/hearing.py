@@ -70,7 +70,11 @@ def events_of(
         if row is None:
             continue
         if one.device not in rollout.devices:
+            split = rollout.settings.split
             is_open = rollout.phase in RUNNING and not kept.is_closed
+            if split is not None:
+                # Who serves something else has nothing to compare with.
+                is_open = is_open and row.serving in split.control
             new = candidate(row, kept.entry, now_s) if is_open else None
             if new is None or new.left_out:
                 continue
@@ -93,6 +97,8 @@ def _reports(kept: Kept, heard: Heard, steps: Steps) -> list[AnyEvent]:
     if said.seq not in own:
         return []
     fault = HardFault(said.fault) if said.fault in _FAULTS else None
+    # Beside what serves, as one in shadow is.
+    state = Execution.SHADOW if said.state == Execution.SPLIT else said.state
     if said.state not in _STATES and fault is None:
         return []
     return [
@@ -100,7 +106,7 @@ def _reports(kept: Kept, heard: Heard, steps: Steps) -> list[AnyEvent]:
             heard.device,
             own[said.seq],
             # What is not known here is nothing to follow; its fault is.
-            Execution(said.state) if said.state in _STATES else Execution.PENDING,
+            Execution(state) if state in _STATES else Execution.PENDING,
             named(kept, said.serving),
             said.reason,
             fault,

@@ -159,7 +159,8 @@ class Register:
     ) -> dict[str, Sums]:
         """Sums by device of what began in ``[from_s, to_s)``, to a bucket.
 
-        Only of the releases ``only``, where some are named, and of none of ``but``.
+        Only of the releases ``only``, where some are named, and of none of ``but``. What was in no
+        arm of a split has no release, and is in it only where that is named.
         """
         sums = ", ".join(f"sum({name})" for name in _COUNTS)
         query = (
@@ -173,7 +174,7 @@ class Register:
                 rows = [
                     row[1:]
                     for row in connection.execute(query, (device, from_s, to_s))
-                    if (not only or row[0] in only) and row[0] not in but
+                    if (row[0] in only if only else row[0]) and row[0] not in but
                 ]
                 if rows:
                     found[device] = Sums(*(int(sum(column)) for column in zip(*rows, strict=True)))
@@ -270,7 +271,8 @@ class Register:
         now_s: float,
     ) -> None:
         middle_s = said_s - counted.over_s / 2
-        if middle_s < now_s - self._retention_s or not counted.release:
+        # No release: of requests that were in no arm of a split.
+        if middle_s < now_s - self._retention_s:
             return
         bucket_s = int(middle_s // self.bucket_s) * self.bucket_s
         values = (

@@ -14,6 +14,7 @@ from runtime.core.rollout_settings import (
     Deadlines,
     RolloutSettings,
     ShadowSettings,
+    SplitTerms,
     Window,
 )
 from runtime.errors import RequestError
@@ -27,6 +28,7 @@ _PARTS: dict[str, type[msgspec.Struct]] = {
     "gate": GateSettings,
     "shadow": ShadowSettings,
     "deadlines": Deadlines,
+    "split": SplitTerms,
 }
 
 

@@ -97,6 +97,8 @@ def _stage(rollout: Rollout) -> str:
 
 
 def _next(rollout: Rollout) -> str:
+    if rollout.settings.split is not None and rollout.phase is Phase.SHADOW:
+        return "it divides requests for as long as its experiment: `tierwise experiment list`"
     hint = _ASKED if rollout.asked and rollout.phase in (
         Phase.SHADOW, Phase.CANARY, Phase.WAVE
     ) else _NEXT.get(rollout.phase, _GOES_ON)  # fmt: skip

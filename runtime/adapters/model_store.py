@@ -121,6 +121,12 @@ class ModelStore:
             there = self._there(record, slot) - lost
             selection = select_at_start(record, slot, there, now_s)
             release, folder = selection.release, None
+            if selection.split is not None:
+                blobs = selection.split.release.blobs
+                damaged = {one for one, file in blobs.items() if not self._is_ok(file)}
+                if damaged:
+                    lost |= damaged
+                    continue
             if release is not None:
                 damaged = {one for one, file in release.blobs.items() if not self._is_ok(file)}
                 if damaged:
@@ -288,5 +294,5 @@ class ModelStore:
 
 
 def _without_trial(record: Record, slot: str) -> Record:
-    state = replace(record.slot(slot), trial=None)
+    state = replace(record.slot(slot), trial=None, split=None)
     return replace(record, slots=record.slots | {slot: state})

@@ -50,6 +50,12 @@ class UpdateMetrics:
             "Times that another model began to answer",
             registry=registry,
         )
+        self._arms = Counter(
+            f"{name}_update_split_requests_total",
+            "Requests while two releases answered side by side, by where they went",
+            ("arm",),
+            registry=registry,
+        )
         self._unreachable = Counter(
             f"{name}_update_refreshes_total",
             "Looks at the catalogue, by how they ended",
@@ -88,6 +94,10 @@ class UpdateMetrics:
     def count_exchange(self) -> None:
         """Counts that another model began to answer."""
         self._exchanges.inc()
+
+    def count_arm(self, arm: str) -> None:
+        """Counts a request of a split: ``control``, ``treatment``, ``unkeyed``, ``named``."""
+        self._arms.labels(arm).inc()
 
     def count_refresh(self, result: str) -> None:
         """Counts a look at the catalogue: ``fresh``, or the code of an error."""

@@ -32,6 +32,7 @@ from runtime.core.releases import (
     Record,
     Release,
     Slot,
+    Split,
     Starts,
     Trial,
 )
@@ -51,6 +52,8 @@ class Refusal(enum.StrEnum):
     METADATA_ROLLBACK = "metadata_rollback"
     TOO_FAR_AHEAD = "too_far_ahead"
     TOO_MANY = "too_many"
+    BUSY = "busy"
+    SERVES = "serves"
 
 
 def assign(
@@ -58,7 +61,8 @@ def assign(
 ) -> Record:
     """Takes over an assignment, so that its files are kept while they are fetched.
 
-    A trial of another release goes on until ``stage``; it ends here if ``current`` was assigned.
+    A trial of another release goes on until ``stage``; it ends here if ``current`` was assigned. A
+    split with another release ends here: the latest assignment says all that a device is to do.
 
     Args:
         record: as committed.
@@ -100,6 +104,7 @@ def assign(
         )
     is_current = slot.current is not None and slot.current.name == release.name
     is_trial = slot.trial is not None and slot.trial.release.name == release.name
+    is_split = slot.split is not None and slot.split.release.name == release.name
     return with_slot(
         record,
         name,
@@ -109,6 +114,7 @@ def assign(
             assigned=release.name,
             wanted=None if is_current or is_trial else release,
             trial=None if is_current else slot.trial,
+            split=slot.split if is_split else None,
             bad=tuple(one for one in slot.bad if one.manifest_sha256 != release.name),
         ),
     )
@@ -117,7 +123,7 @@ def assign(
 def stage(
     record: Record, name: str, candidate: Release, *, seq: int, clears_bad: bool = False
 ) -> Record:
-    """Puts a release whose files are all there on trial, in place of a trial before it.
+    """Puts a release whose files are all there on trial, in place of a trial or split before it.
 
     What is on trial or confirmed already stays what it is. Takes the assignment over where
     ``assign`` has not.
@@ -131,7 +137,8 @@ def stage(
         return record
     generation = slot.generation + 1
     trial = Trial(generation, candidate)
-    return with_slot(record, name, replace(slot, generation=generation, trial=trial, wanted=None))
+    after = replace(slot, generation=generation, trial=trial, wanted=None, split=None)
+    return with_slot(record, name, after)
 
 
 def begin_attempt(record: Record, name: str) -> Record:
@@ -183,7 +190,7 @@ def fail(record: Record, name: str, generation: int, fault: Fault) -> Record:
 
 
 def roll_back(record: Record, name: str, fault: Fault) -> Record:
-    """Goes back from what is in use: from the trial, else from current to previous, else factory.
+    """Goes back from what is in use: trial or split, else from current to previous, else factory.
 
     Raises:
         ReleaseError: nothing is there to go back to.
@@ -191,6 +198,8 @@ def roll_back(record: Record, name: str, fault: Fault) -> Record:
     slot = record.slot(name)
     if slot.trial is not None:
         return with_slot(record, name, given_up(slot, slot.trial.release, fault))
+    if slot.split is not None:
+        return with_slot(record, name, given_up(slot, slot.split.release, fault))
     others = [one for one in (slot.previous, slot.factory) if one is not None]
     if slot.current is None or all(one.name == slot.current.name for one in others):
         raise ReleaseError(
@@ -203,6 +212,10 @@ def roll_back(record: Record, name: str, fault: Fault) -> Record:
 def ran_well(record: Record, name: str) -> Record:
     """What serves has run for the crash window, so that earlier restarts count no more."""
     slot = record.slot(name)
+    if slot.split is not None and slot.split.trial.attempts:
+        # A split may last for weeks, in which a device loses its power more than once.
+        slot = _with_attempts(slot, slot.split, 0)
+        record = with_slot(record, name, slot)
     if slot.starts is None or not slot.starts.at_s:
         return record
     return with_slot(record, name, replace(slot, starts=replace(slot.starts, at_s=())))
@@ -228,6 +241,17 @@ def with_slot(record: Record, name: str, slot: Slot) -> Record:
     return replace(record, slots=record.slots | {name: slot})
 
 
+def split_attempted(slot: Slot, split: Split) -> Slot:
+    """The slot with one more attempt of its split, or without the split."""
+    if split.trial.attempts >= MAX_ATTEMPTS:
+        return given_up(slot, split.release, Fault.ATTEMPTS)
+    return _with_attempts(slot, split, split.trial.attempts + 1)
+
+
+def _with_attempts(slot: Slot, split: Split, attempts: int) -> Slot:
+    return replace(slot, split=replace(split, trial=replace(split.trial, attempts=attempts)))
+
+
 def _trial(record: Record, name: str, generation: int) -> Trial:
     trial = record.slot(name).trial
     if trial is None or trial.generation != generation:
@@ -249,6 +273,9 @@ def given_up(slot: Slot, release: Release, fault: Fault) -> Slot:
     """The slot without the release, in any place but that of the last resort."""
     bad = Bad(release.name, release.model, release.version, fault, slot.seq)
     trial, current, previous = slot.trial, slot.current, slot.previous
+    split = slot.split
+    if split and split.release.name == release.name:
+        split = None
     if trial and trial.release.name == release.name:
         trial = None
     if previous and previous.name == release.name:
@@ -259,6 +286,7 @@ def given_up(slot: Slot, release: Release, fault: Fault) -> Slot:
     return replace(
         slot,
         trial=trial,
+        split=split,
         current=current,
         previous=previous,
         bad=(*others, bad)[-MAX_BAD:],

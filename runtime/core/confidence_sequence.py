@@ -76,6 +76,16 @@ def mean_of(moments: Moments, alpha: float, best_at: float) -> Interval:
     return Interval(max(0.0, moments.mean - half), min(1.0, moments.mean + half))
 
 
+def paired_of(differences: Moments, alpha: float, best_at: float) -> Interval:
+    """The mean of differences of two values from 0 to 1, each pair of the same unit.
+
+    What units have in common is gone from the difference, so that they may be of any kind; units
+    have to be independent of one another, and observations within one need not be.
+    """
+    half = radius(differences.variance, differences.num, alpha, best_at)
+    return Interval(max(-1.0, differences.mean - half), min(1.0, differences.mean + half))
+
+
 def difference_of(first: Moments, second: Moments, alpha: float, best_at: float) -> Interval:
     """The first mean less the second, of values from 0 to 1 of two groups drawn at random.
 

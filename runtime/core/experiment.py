@@ -9,6 +9,8 @@ Rules of this file:
     than allowed. A broken guardrail is said first;
   * where arms did not get the traffic that they were meant to get, nothing else is said: whatever
     lost the requests has chosen which ones;
+  * where each unit has been in both arms of two, they are compared within units (``paired``), which
+    takes out all that units differ by; the shares of units say nothing about the split then;
   * metrics are values from 0 to 1; larger is better unless it says otherwise.
 """
 
@@ -22,7 +24,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from runtime.core.cohorts import draw
-from runtime.core.confidence_sequence import Interval, Moments, difference_of, mean_of
+from runtime.core.confidence_sequence import (
+    Interval,
+    Moments,
+    difference_of,
+    mean_of,
+    paired_of,
+)
 
 # A split is called broken by accident once in so many experiments.
 _SPLIT_ODDS = 10_000.0
@@ -134,13 +142,28 @@ def noted(kept: Kept, arm: str, values: Mapping[str, float]) -> dict[str, dict[s
     return {**{one: dict(of) for one, of in kept.items()}, arm: metrics}
 
 
-def answer(experiment: Experiment, kept: Kept, sizes: Mapping[str, int] | None = None) -> Answer:
+def answer(
+    experiment: Experiment,
+    kept: Kept,
+    sizes: Mapping[str, int] | None = None,
+    paired: Mapping[str, Moments] | None = None,
+) -> Answer:
     """What is known now; ask as often as you like.
 
-    ``sizes`` are how many keys (or requests, where a key has one) each arm was given; without them
-    the split is not checked.
+    Args:
+        experiment: what is asked.
+        kept: of each arm and metric.
+        sizes: how many keys (or requests, where a key has one) each arm was given; without them
+            the split is not checked.
+        paired: of two arms, by metric, the second's value less the control's of the same unit;
+            without it units are in one arm each.
+
+    Raises:
+        ValueError: pairs of more than two arms.
     """
-    seen = _Seen(experiment, kept)
+    if paired is not None and len(experiment.arms) > 2:  # noqa: PLR2004
+        raise ValueError("pairs are of two arms")
+    seen = _Seen(experiment, kept, paired)
     if sizes is not None and log_odds_of_split(experiment, sizes) > math.log(_SPLIT_ODDS):
         return seen.says(Outcome.SPLIT_BROKEN, "arms did not get the shares they were meant to get")
     if seen.least < experiment.min_num:
@@ -158,8 +181,10 @@ def answer(experiment: Experiment, kept: Kept, sizes: Mapping[str, int] | None =
 class _Seen:
     """Everything kept, and what follows; ``alpha`` is divided among all comparisons."""
 
-    def __init__(self, experiment: Experiment, kept: Kept) -> None:
-        self._experiment, self._kept = experiment, kept
+    def __init__(
+        self, experiment: Experiment, kept: Kept, paired: Mapping[str, Moments] | None = None
+    ) -> None:
+        self._experiment, self._kept, self._paired = experiment, kept, paired
         self._names = [arm.name for arm in experiment.arms]
         self._goals = (experiment.primary, *experiment.guardrails)
         num = len(self._names)
@@ -175,6 +200,10 @@ class _Seen:
     def _gain(self, arm: str, other: str, goal: Goal) -> Interval:
         """How much better an arm is than another."""
         first, second = (arm, other) if goal.larger_is_better else (other, arm)
+        if self._paired is not None:
+            apart = paired_of(self._paired.get(goal.name, Moments()), self._alpha, self._best_at)
+            is_control_first = first == self._names[0]
+            return Interval(-apart.high, -apart.low) if is_control_first else apart
         return difference_of(
             self._of(first, goal), self._of(second, goal), self._alpha, self._best_at
         )

@@ -25,6 +25,7 @@ class Standing(enum.StrEnum):
     NOTHING = "nothing"
     WANTED = "wanted"
     TRIAL = "trial"
+    SPLIT = "split"
     CURRENT = "current"
     GIVEN_UP = "given_up"
 
@@ -38,12 +39,15 @@ def standing(slot: Slot) -> Standing:
     """How far the latest assignment came, as far as the record knows."""
     if slot.assigned is None:
         return Standing.NOTHING
-    if slot.wanted is not None and slot.wanted.name == slot.assigned:
-        return Standing.WANTED
-    if slot.trial is not None and slot.trial.release.name == slot.assigned:
-        return Standing.TRIAL
-    if slot.current is not None and slot.current.name == slot.assigned:
-        return Standing.CURRENT
+    places = (
+        (Standing.WANTED, slot.wanted),
+        (Standing.TRIAL, slot.trial.release if slot.trial else None),
+        (Standing.SPLIT, slot.split.release if slot.split else None),
+        (Standing.CURRENT, slot.current),
+    )
+    for place, release in places:
+        if release is not None and release.name == slot.assigned:
+            return place
     if any(one.manifest_sha256 == slot.assigned for one in slot.bad):
         return Standing.GIVEN_UP
     return Standing.NOTHING
@@ -67,13 +71,13 @@ def is_new(slot: Slot, *, seq: int, heard_seq: int) -> bool:
 
 
 def withdraw(record: Record, name: str, seq: int) -> Record:
-    """Forgets what was assigned and does not answer yet; a trial goes on.
+    """Forgets what was assigned and does not serve yet: a split ends, a trial goes on.
 
     Raises:
         ReleaseError: replayed.
     """
     slot = _numbered(record.slot(name), seq)
-    return with_slot(record, name, replace(slot, wanted=None))
+    return with_slot(record, name, replace(slot, wanted=None, split=None))
 
 
 def go_back(record: Record, name: str, *, seq: int, to: str = "") -> Record:
@@ -90,8 +94,9 @@ def go_back(record: Record, name: str, *, seq: int, to: str = "") -> Record:
         ReleaseError: replayed, or there is no such way back.
     """
     slot = _numbered(record.slot(name), seq)
-    if slot.trial is not None:
-        slot = given_up(replace(slot, wanted=None), slot.trial.release, Fault.OPERATOR)
+    probation = slot.trial or slot.split
+    if probation is not None:
+        slot = given_up(replace(slot, wanted=None), probation.release, Fault.OPERATOR)
         return with_slot(record, name, slot)
     serves = answering(slot)
     never_served = slot.assigned is not None and (serves is None or serves.name != slot.assigned)

@@ -98,6 +98,24 @@ class Trial(msgspec.Struct, frozen=True):
     attempts: Number = 0
 
 
+class Split(msgspec.Struct, frozen=True):
+    """A release on probation that answers a share of the requests, beside what serves.
+
+    The context key ``split_by`` of a request has the value that is hashed with ``experiment``
+    (``runtime.core.splitting``).
+    """
+
+    trial: Trial
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    experiment: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    split_by: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+    @property
+    def release(self) -> Release:
+        """What answers the share."""
+        return self.trial.release
+
+
 class Bad(msgspec.Struct, frozen=True):
     """A release that was given up here; ``seq`` is the latest assignment at that time."""
 
@@ -119,7 +137,8 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
     """A place for one model at a time, and what came before it.
 
     ``wanted`` was assigned and is not staged yet; ``factory`` came with the package. ``seq`` is the
-    number of the latest assignment that was accepted, ``assigned`` the release that it named.
+    number of the latest assignment that was accepted, ``assigned`` the release that it named. There
+    is a ``trial`` or a ``split``, never both.
     """
 
     current: Release | None = None
@@ -132,12 +151,14 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
     assigned: Digest | None = None
     generation: Number = 0
     starts: Starts | None = None
+    split: Split | None = None
 
     @property
     def installed(self) -> tuple[Release, ...]:
         """What may be loaded: all of it has to be there in whole."""
         trial = self.trial.release if self.trial else None
-        kept = (trial, self.current, self.previous, self.factory)
+        split = self.split.release if self.split else None
+        kept = (trial, split, self.current, self.previous, self.factory)
         return tuple(release for release in kept if release is not None)
 
     def is_bad(self, release: Release) -> bool:

@@ -66,6 +66,27 @@ class ShadowSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     max_s: float = 3600.0
 
 
+class SplitTerms(msgspec.Struct, frozen=True):
+    """The new version answers a share of the requests of each device, and no more than that.
+
+    For devices that serve one of the manifests ``control``; see ``runtime.core.splitting``.
+    """
+
+    share: float
+    experiment: str
+    split_by: str
+    control: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses what divides nothing.
+
+        Raises:
+            ValueError: the share is all or nothing, or a name is missing.
+        """
+        if not 0 < self.share < 1 or not self.experiment or not self.split_by:
+            raise ValueError("a split has a share between 0 and 1, an experiment and a key")
+
+
 class RolloutSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a rollout goes about it.
 
@@ -74,7 +95,8 @@ class RolloutSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     the window before a change that devices are compared with. A wave that is not full after
     ``fill_s`` is judged by who is there. ``max_in_flight`` counts a region's devices. A rollout
     stops when ``min_failures`` devices and more than ``max_failure_share`` of those asked failed,
-    and a hardware class after ``hard_faults`` faults that need no statistics.
+    and a hardware class after ``hard_faults`` faults that need no statistics. With ``split``
+    devices answer a share with the new version for as long as they would keep it in shadow.
 
     Raises:
         ValueError: a number is out of its range.
@@ -98,6 +120,7 @@ class RolloutSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     min_failures: int = 2
     max_failure_share: float = 0.1
     hard_faults: int = 1
+    split: SplitTerms | None = None
 
     def __post_init__(self) -> None:
         wave_ends(0, self.shares, self.min_canary)
@@ -106,6 +129,8 @@ class RolloutSettings(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError("alpha_shares are a positive part of 1 for each of shares")
         if min(self.max_in_flight, self.assignments_per_minute, self.hard_faults) < 1:
             raise ValueError("limits that let nothing pass would never end")
+        if self.split is not None and (self.shadow is None or len(self.shares) > 1):
+            raise ValueError("a split is for all devices at once, and has to have shadow settings")
         if self.min_failures < 1 or not 0 <= self.max_failure_share < 1:
             raise ValueError("failures are allowed to a share below 1, after one at least")
         times_s = (self.baseline_s, self.fill_s, self.offline_after_s)

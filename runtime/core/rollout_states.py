@@ -92,6 +92,7 @@ class Execution(enum.StrEnum):
     DOWNLOADING = "downloading"
     VERIFIED = "verified"
     SHADOW = "shadow"
+    SPLIT = "split"
     TRIAL = "trial"
     RETURNING = "returning"
     CONFIRMED = "confirmed"
@@ -111,7 +112,10 @@ IN_FLIGHT = (
 )
 # Of these the new version does not serve yet: an abort takes them back at once.
 NOT_SERVING = (Execution.OFFERED, Execution.DOWNLOADING, Execution.VERIFIED, Execution.SHADOW)
-TERMINAL = tuple(one for one in Execution if one not in (Execution.PENDING, *IN_FLIGHT))
+# A device says ``split``; to a rollout it is then where one in shadow is: beside what serves.
+TERMINAL = tuple(
+    one for one in Execution if one not in (Execution.PENDING, Execution.SPLIT, *IN_FLIGHT)
+)
 FAILED = (Execution.ROLLED_BACK, Execution.REJECTED, Execution.TIMED_OUT)
 # Ends from here are failures; ends of what was being taken back are not.
 COUNTED = (*NOT_SERVING, Execution.TRIAL, Execution.CONFIRMED)
@@ -137,6 +141,7 @@ MOVES: dict[Execution, frozenset[Execution]] = {
     Execution.PENDING: frozenset({Execution.OFFERED, Execution.CONFIRMED, Execution.CANCELLED}),
     **{one: frozenset((*told, *_ENDS)) for one, told in REPORTS.items()},
     Execution.SHADOW: frozenset((*REPORTS[Execution.SHADOW], *_ENDS, Execution.OFFERED)),
+    Execution.SPLIT: frozenset(),
     Execution.RETURNING: frozenset({Execution.ROLLED_BACK, Execution.TIMED_OUT}),
     **{one: frozenset({Execution.RETURNING, Execution.ROLLED_BACK} - {one}) for one in TERMINAL},
 }

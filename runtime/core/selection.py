@@ -5,7 +5,9 @@ Rules of this file:
   * what would be loaded is counted first: an attempt of a trial, a start of anything else;
   * a confirmed release that was restarted three times within ten minutes is rolled back, unless it
     is the only one: the rule is for crashes, so an end on purpose, or a run that lasts, clears the
-    count (``stopped_cleanly``, ``ran_well``).
+    count (``stopped_cleanly``, ``ran_well``);
+  * a release that answers a share of the requests is loaded beside what serves, and an end of the
+    process is put down to it, not to what served before it.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from runtime.core.activation import attempted, given_up, with_slot
-from runtime.core.releases import Bad, Fault, Record, Release, Slot, Starts
+from runtime.core.activation import attempted, given_up, split_attempted, with_slot
+from runtime.core.releases import Bad, Fault, Record, Release, Slot, Split, Starts
 
 # So many restarts of a confirmed release within that time, and it is rolled back.
 MAX_RESTARTS = 3
@@ -39,7 +41,8 @@ class Selection:
     """What to load, and the record to commit before that is begun.
 
     ``release`` and ``origin`` are None where nothing can be loaded. ``generation`` is the trial's,
-    None for anything else. ``given_up`` are releases that became bad in this selection.
+    None for anything else. ``split`` is to be loaded beside it. ``given_up`` are releases that
+    became bad in this selection.
     """
 
     record: Record
@@ -48,6 +51,7 @@ class Selection:
     generation: int | None = None
     given_up: tuple[Bad, ...] = ()
     is_below_floor: bool = False
+    split: Split | None = None
 
 
 def select_at_start(
@@ -78,23 +82,34 @@ def select_at_start(
     if slot.trial is not None:
         counted = with_slot(record, name, slot)
         return Selection(counted, slot.trial.release, Origin.TRIAL, slot.trial.generation)
+    if slot.split is not None:
+        split = slot.split.release
+        is_whole = set(available).issuperset(split.blobs)
+        slot = (
+            split_attempted(slot, slot.split)
+            if is_whole
+            else given_up(slot, split, Fault.FILES_LOST)
+        )
     ranked = _ranked(slot, record.floors, available)
-    while len(ranked) > 1 and _is_looping(slot.starts, ranked[0][1], now_s):
+    while slot.split is None and len(ranked) > 1 and _is_looping(slot.starts, ranked[0][1], now_s):
         origin, looping = ranked.pop(0)
         if origin is not Origin.FACTORY:
             slot = given_up(slot, looping, Fault.CRASH_LOOP)
     bad = tuple(one for one in slot.bad if one not in before.bad)
     if not ranked:
-        return Selection(with_slot(record, name, slot) if bad else record, given_up=bad)
+        after = with_slot(record, name, slot) if slot != before else record
+        return Selection(after, given_up=bad, split=slot.split)
     origin, release = ranked[0]
-    at_s = _recent(slot.starts, release, now_s)[1 - MAX_RESTARTS :]
-    slot = replace(slot, starts=Starts(release.name, (*at_s, now_s)))
+    if slot.split is None:
+        at_s = _recent(slot.starts, release, now_s)[1 - MAX_RESTARTS :]
+        slot = replace(slot, starts=Starts(release.name, (*at_s, now_s)))
     return Selection(
         with_slot(record, name, slot),
         release,
         origin,
         given_up=bad,
         is_below_floor=release.version < record.floors.get(release.model, 0),
+        split=slot.split,
     )
 
 

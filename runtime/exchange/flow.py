@@ -114,7 +114,8 @@ class RequestFlow:
         self._clock, self._metrics, self._uplink = clock, metrics, uplink
         self._reviewer, self._pilot = reviewer, pilot
         self.switch = switch
-        self._halting = Halting(switch, self.handing_over, clock, self.gearbox.digest)
+        digest = self.gearbox.digest
+        self._halting = Halting(switch, self.handing_over, clock, digest, model.manifest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
         self._ledger = Ledger(
             identity,

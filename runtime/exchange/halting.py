@@ -12,6 +12,7 @@ from runtime.exchange.course import Course, stands
 from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.stopping import StopSwitch
 from runtime.local_model import LocalResult
+from runtime.manifest import ModelManifest
 from runtime.messages import InferenceRequest, Outcome, Reason, Stop, StopMode
 from runtime.ports import Clock
 
@@ -24,9 +25,15 @@ class Halting:
     """Obeys a switch, before and after everything else; without a switch nothing is stopped."""
 
     def __init__(
-        self, switch: StopSwitch | None, handing_over: HandingOver, clock: Clock, digest: str
+        self,
+        switch: StopSwitch | None,
+        handing_over: HandingOver,
+        clock: Clock,
+        digest: str,
+        manifest: ModelManifest,
     ) -> None:
         self._switch, self._handing_over, self._clock = switch, handing_over, clock
+        self._manifest = manifest
         # No gear is followed, but the log says under which policy that was.
         self._engaged = Engaged(label=f"{digest}/")
 
@@ -50,7 +57,7 @@ class Halting:
         if not self._switch.is_heard:
             reserve_ms = self._handing_over.policy().margin_ms + needed_ms(request)
             await self._switch.heard(deadline, reserve_ms=reserve_ms)
-        stop = self._switch.stop
+        stop = self._switch.stop_of(self._manifest)
         if stop is None:
             return None
         remaining_ms = deadline.remaining_ms(self._clock.monotonic_s())
@@ -60,7 +67,7 @@ class Halting:
 
     def ended(self, course: Course) -> Course:
         """A course at its end: an answer that was stopped on its way does not go out."""
-        stop = self._switch.stop if self._switch else None
+        stop = self._switch.stop_of(self._manifest) if self._switch else None
         if stop is None or stop.mode is not StopMode.STOP:
             return course
         return replace(

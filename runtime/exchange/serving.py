@@ -3,20 +3,30 @@
 Rules of this file:
   * a request is answered by one model to its end: who enters gets the one that serves then;
   * an exchange is one assignment; nothing waits for it and nothing fails by it;
-  * what was exchanged is closed when its last request has ended.
+  * what was exchanged is closed when its last request has ended;
+  * another one may answer a share of the requests beside it (``runtime.core.splitting``): what is
+    in no arm of that is marked, so that neither of the two is judged by it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from runtime.core.releases import Split
+from runtime.core.splitting import Arm, arm_for
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.stopping import StopSwitch
 from runtime.local_model import LocalModel
+from runtime.messages import InferenceRequest
+
+# Of the request in progress, and of what it leaves behind: whether it is in no arm.
+is_apart: ContextVar[bool] = ContextVar("is_apart", default=False)
+OnArm = Callable[[Arm], None]
 
 
 @dataclass(eq=False)
@@ -65,45 +75,101 @@ class Served:
         await asyncio.to_thread(self.model.close)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What answers a share of the requests, which share, and who counts where they go."""
+
+    served: Served
+    split: Split
+    on_arm: OnArm
+
+
 class Serving:
     """Which one answers now; ``start`` it on the event loop."""
 
     def __init__(self, first: Served, switch: StopSwitch | None = None) -> None:
         self._current, self._switch = first, switch
+        self._beside: Beside | None = None
+        self._is_started = False
 
     def start(self) -> None:
         """Begins what goes on beside requests."""
-        if self._current.watch is None:
-            self._current.start()
+        self._is_started = True
+        for served in self.loaded:
+            if served.watch is None:
+                served.start()
 
     @property
     def current(self) -> Served:
-        """The one that the next request gets."""
+        """The one that the next request gets, unless it is in the share of another one."""
         return self._current
 
+    @property
+    def loaded(self) -> tuple[Served, ...]:
+        """All that answer."""
+        return (self._current, *((self._beside.served,) if self._beside else ()))
+
     @contextmanager
-    def using(self) -> Iterator[Served]:
+    def using(self, request: InferenceRequest | None = None) -> Iterator[Served]:
         """The one that answers this request, to its end."""
-        served = self._current
+        served, is_in_no_arm = self._chosen(request)
         served.enter()
+        token = is_apart.set(is_in_no_arm)
         try:
             yield served
         finally:
             served.leave()
+            is_apart.reset(token)
+
+    def _chosen(self, request: InferenceRequest | None) -> tuple[Served, bool]:
+        """Which one, and whether the hash has had no say in it."""
+        if self._beside is None:
+            return self._current, False
+        beside, served = self._beside, self._current
+        if request is not None and request.model_version:
+            if request.model_version == beside.served.model.manifest.version:
+                served = beside.served
+            arm = Arm.NAMED
+        else:
+            arm = arm_for(beside.split, request.context if request is not None else {})
+            if arm is Arm.TREATMENT:
+                served = beside.served
+        beside.on_arm(arm)
+        return served, arm in (Arm.NAMED, Arm.UNKEYED)
+
+    def divide(self, new: Served, split: Split, on_arm: OnArm) -> None:
+        """Lets another one answer its share from the next request on, or another share."""
+        self._beside = Beside(new, split, on_arm)
+        if self._is_started and new.watch is None:
+            new.start()
+        self._tell_switch()
+
+    def unite(self) -> None:
+        """Lets one answer everything from the next request on."""
+        self._beside = None
+        self._tell_switch()
+
+    def _tell_switch(self) -> None:
+        if self._switch is not None:
+            beside = self._beside.served.model.manifest if self._beside else None
+            self._switch.serves(self._current.model.manifest, beside)
 
     def exchange(self, new: Served) -> Served:
         """Lets another one answer from the next request on; gives the one before."""
         old, self._current = self._current, new
+        if self._beside is not None and self._beside.served is new:
+            self._beside = None
         if new.watch is None:
             new.start()
-        if self._switch is not None:
-            self._switch.serves(new.model.manifest)
+        self._tell_switch()
         return old
 
     async def halt(self) -> None:
         """Ends what goes on beside requests; requests go on."""
-        await self._current.halt()
+        for served in self.loaded:
+            await served.halt()
 
     def close_model(self) -> None:
-        """Frees the model that answers; safe to call twice."""
-        self._current.model.close()
+        """Frees what answers; safe to call twice."""
+        for served in self.loaded:
+            served.model.close()

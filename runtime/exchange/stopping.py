@@ -77,6 +77,8 @@ class StopSwitch:
         if self._is_lost:
             _log.critical("control.damaged", path=str(latch.path), meaning=DAMAGED)
         self._stop: Stop | None = None
+        self._beside: Subject | None = None
+        self._stop_beside: Stop | None = None
         self._weigh()
 
     @property
@@ -100,11 +102,23 @@ class StopSwitch:
         bus.subscribe(sync, self._on_sync, qos=1)
         bus.on_connection(lambda is_connected: self._on_connection(sync, is_connected=is_connected))
 
-    def serves(self, manifest: ModelManifest) -> None:
-        """Another model answers from now on; what is stopped by name is weighed anew."""
-        identity = self._identity
-        self._subject = Subject(identity.region, identity.site, manifest.name, manifest.version)
+    def stop_of(self, manifest: ModelManifest) -> Stop | None:
+        """The stop that counts here for one of the models that answer."""
+        is_beside = self._beside is not None and self._beside.model_version == manifest.version
+        return self._stop_beside if is_beside else self._stop
+
+    def serves(self, manifest: ModelManifest, beside: ModelManifest | None = None) -> None:
+        """Another model answers from now on; what is stopped by name is weighed anew.
+
+        ``beside`` answers a share of the requests: each of the two is stopped by its own version.
+        """
+        self._subject = self._subject_of(manifest)
+        self._beside = None if beside is None else self._subject_of(beside)
         self._weigh()
+
+    def _subject_of(self, manifest: ModelManifest) -> Subject:
+        identity = self._identity
+        return Subject(identity.region, identity.site, manifest.name, manifest.version)
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Calls ``watcher`` after everything that was heard from the broker."""
@@ -224,10 +238,11 @@ class StopSwitch:
     def _weigh(self) -> None:
         """Finds what counts for this process."""
         stop = control.verdict(self.known, self._subject)
+        beside = control.verdict(self.known, self._beside) if self._beside else None
         if self._is_lost:
             now_s = self._clock.wall_s()
-            stop = Stop(StopScope.ALL, StopMode.STOP, DAMAGED, self._identity.site, now_s)
-        self._stop = stop
+            beside = stop = Stop(StopScope.ALL, StopMode.STOP, DAMAGED, self._identity.site, now_s)
+        self._stop, self._stop_beside = stop, beside
         self._metrics.set_stopped(None if stop is None else stop.mode)
 
     def _save(self) -> None:

@@ -12,6 +12,7 @@ from runtime.assignments import Counted
 from runtime.core.trial import Window
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, TooLateError
+from runtime.exchange.serving import is_apart
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import Residency, Tensors
 from runtime.ports import AuditRecord, DecisionLog, DecisionRecord
@@ -157,32 +158,38 @@ class WatchedModel(LocalModel):
     """A model whose runs are counted, and shown to whoever compares models.
 
     While it is on probation it has a ``spare``, the model before it: what it cannot answer, that
-    one does, and the answer says so.
+    one does, and the answer says so. What is in no arm of a split, or in the other one, counts
+    ``apart``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 those of LocalModel
         super().__init__(*args, **kwargs)
-        self.watch = Watch("")
+        self.watch = self.apart = Watch("")
         self.on_ran: OnRan | None = None
         self.spare: LocalModel | None = None
+
+    @property
+    def counts(self) -> Watch:
+        """Where the request in progress is counted."""
+        return self.apart if is_apart.get() else self.watch
 
     async def infer(
         self, inputs: Tensors, deadline: Deadline, residency: Residency = Residency.DEVICE
     ) -> LocalResult:
         """See ``LocalModel``."""
         # That of the time when it began: the probation may end meanwhile.
-        spare = self.spare
+        spare, watch = self.spare, self.counts
         try:
             result = await super().infer(inputs, deadline, residency)
         except BackendError:
-            self.watch.failed()
+            watch.failed()
             if spare is None:
                 raise
             return await _instead(spare, inputs, deadline, residency)
         except TooLateError:
-            self.watch.late()
+            watch.late()
             raise
-        self.watch.ran(result)
+        watch.ran(result)
         if spare is not None and not result.confidence.is_valid:
             return await _instead(spare, inputs, deadline, residency)
         if self.on_ran is not None:
@@ -193,14 +200,20 @@ class WatchedModel(LocalModel):
 async def _instead(
     spare: LocalModel, inputs: Tensors, deadline: Deadline, residency: Residency
 ) -> LocalResult:
-    return replace(await spare.infer(inputs, deadline, residency), said_by=spare.manifest)
+    # That it had to is no sign of how the other one does with what it is asked itself.
+    token = is_apart.set(True)
+    try:
+        answer = await spare.infer(inputs, deadline, residency)
+        return replace(answer, said_by=spare.manifest)
+    finally:
+        is_apart.reset(token)
 
 
 class WatchedLog:
     """A ``DecisionLog`` that also counts what one model's requests came to."""
 
-    def __init__(self, log: DecisionLog, watch: Watch) -> None:
-        self._log, self._watch = log, watch
+    def __init__(self, log: DecisionLog, counts: Callable[[], Watch]) -> None:
+        self._log, self._counts = log, counts
 
     @property
     def num_dropped(self) -> int:
@@ -210,12 +223,13 @@ class WatchedLog:
     def append(self, record: DecisionRecord | AuditRecord) -> None:
         """See the port."""
         self._log.append(record)
+        watch = self._counts()
         if isinstance(record, DecisionRecord):
             # Of those that climbed without it the model knows nothing.
-            self._watch.escalated += record.action == "escalate" and record.service_us > 0
+            watch.escalated += record.action == "escalate" and record.service_us > 0
         elif record.agrees is not None:
-            self._watch.audited += 1
-            self._watch.audited_wrong += not record.agrees
+            watch.audited += 1
+            watch.audited_wrong += not record.agrees
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 Rules of this file:
   * whoever changes the record does it here, one at a time, and what answers follows;
   * what served before a trial stays loaded, so that going back is an exchange of one reference;
+  * ``beside`` is what answers a share of the requests, while the record says so;
   * a disk in trouble is waited for: what answers does not depend on it.
 """
 
@@ -17,7 +18,7 @@ from runtime.adapters.backoff import Backoff
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.core.obeying import answering
-from runtime.core.releases import Record, Slot
+from runtime.core.releases import Record, Release, Slot, Split
 from runtime.errors import NoRoomError, StorageError
 from runtime.exchange.serving import Served, Serving
 from runtime.local_model import LocalResult
@@ -59,6 +60,7 @@ class Exchange:
         # Held by whoever changes the record.
         self.turn = asyncio.Lock()
         self.before: Served | None = None
+        self.beside: Served | None = None
         # Their last counts have not been reported yet.
         self._left: deque[Watch] = deque(maxlen=MAX_LEFT)
         self.on_ran: OnRan | None = None
@@ -74,9 +76,11 @@ class Exchange:
     @property
     def watches(self) -> list[Watch]:
         """Of what answers, of what is kept for the way back, and of what answered lately."""
-        loaded = [self.serving.current, *([self.before] if self.before else [])]
-        watches = [one.model.watch for one in loaded if isinstance(one.model, WatchedModel)]
-        return watches + [one for one in self._left if one not in watches]
+        loaded = [self.serving.current, self.before, self.beside]
+        models = [one.model for one in loaded if one is not None]
+        watches = [one.watch for one in models if isinstance(one, WatchedModel)]
+        apart = [self.shelf.apart] if self.shelf.apart.requests else []
+        return watches + [one for one in self._left if one not in watches] + apart
 
     async def change(self, change: Callable[[Record], Record]) -> None:
         """Commits a change of the record, however long the disk is in trouble, and follows it.
@@ -116,6 +120,11 @@ class Exchange:
 
     async def follow_slot(self, slot: Slot) -> None:
         """Lets that answer which a slot has for good, also one that is not on record yet."""
+        split = slot.split.release.name if slot.split else None
+        if self.beside is not None and self.beside.release != split:
+            beside, self.beside = self.beside, None
+            self.serving.unite()
+            self._retire(beside)
         wanted = answering(slot)
         if wanted is None or wanted.name == self.serving.current.release:
             self._drop_before()
@@ -147,6 +156,32 @@ class Exchange:
         if old is not self.before:
             self._retire(old)
 
+    def divide(self, new: Served, split: Split) -> None:
+        """Another model answers a share from now on; what it cannot answer, the one before does."""
+        old, self.beside = self.beside, new
+        if isinstance(new.model, WatchedModel):
+            new.model.spare = self.serving.current.model
+        self.serving.divide(new, split, self._metrics.count_arm)
+        self._log.info(
+            "model.split", release=new.release, share=split.share, experiment=split.experiment
+        )
+        if old is not None and old is not new:
+            self._retire(old)
+
+    def resume(self, loaded: Loaded) -> None:
+        """Goes on with the split of an earlier life."""
+        split = self.shelf.slot.split
+        if split is not None:
+            self.divide(self.built(loaded), split)
+
+    def promote(self, release: Release) -> Served | None:
+        """What answers a share, to answer everything; None where that is another release."""
+        beside = self.beside
+        if beside is None or beside.release != release.name:
+            return None
+        self.beside = None
+        return beside
+
     def go_back_at_once(self) -> None:
         """Lets what served before the trial answer, where that is loaded; the record follows."""
         if self.is_on_trial and self.before is not None:
@@ -167,7 +202,8 @@ class Exchange:
             task.cancel()
         if leaving:
             await asyncio.wait(leaving)
-        for served in (*leaving.values(), *([self.before] if self.before else [])):
+        others = [one for one in (self.before, self.beside) if one is not None]
+        for served in (*leaving.values(), *others):
             await served.halt()
             await asyncio.to_thread(served.model.close)
 

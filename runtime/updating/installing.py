@@ -18,10 +18,11 @@ from runtime.adapters.engine_version import installed_engines
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Assignment, Do
-from runtime.core.activation import assign, stage
+from runtime.core.activation import assign
 from runtime.core.obeying import Standing, give_up, go_back, standing, withdraw
-from runtime.core.releases import Fault, Release
+from runtime.core.releases import Fault, Record, Release
 from runtime.core.rollout_states import Execution
+from runtime.core.splitting import check_may_split, unite
 from runtime.core.trial import Decision, Window, judge
 from runtime.errors import (
     ArtifactError,
@@ -33,21 +34,18 @@ from runtime.errors import (
     UnavailableError,
 )
 from runtime.logs import get_logger
+from runtime.messages import Tier
 from runtime.ports import Clock
 from runtime.updating.candidate import Candidate, OpenCandidate, UnfitError
-from runtime.updating.counting import WatchedModel
 from runtime.updating.exchange import Exchange, patience
 from runtime.updating.fetching import Fetcher
+from runtime.updating.going_live import GoingLive, OnSplit, OnTrial
 from runtime.updating.orders import Refused, check_time, chosen_release
 from runtime.updating.settings import UpdateSettings
 from runtime.updating.shadowing import Shadow
-from runtime.updating.shelf import UNUSABLE
 from runtime.updating.telling import Teller
-from runtime.updating.trial_file import Compared
 
 T = TypeVar("T")
-# Told that a trial has begun.
-OnTrial = Callable[[Compared], None]
 
 
 class Installer:
@@ -64,10 +62,12 @@ class Installer:
         metrics: UpdateMetrics,
         open_candidate: OpenCandidate,
         on_trial: OnTrial,
+        on_split: OnSplit,
     ) -> None:
         self._settings, self._exchange, self._fetcher = settings, exchange, fetcher
         self._teller, self._clock, self._metrics = teller, clock, metrics
-        self._open_candidate, self._on_trial = open_candidate, on_trial
+        self._open_candidate = open_candidate
+        self._going_live = GoingLive(settings, exchange, teller, on_trial, on_split)
         self._shelf = exchange.shelf
         self._log = get_logger()
         # Held while what answers is exchanged.
@@ -94,7 +94,7 @@ class Installer:
                     )
                     self._teller.tell(Execution.ROLLED_BACK, seq=seq, reason="told to go back")
                     await self._exchange.collect()
-                case Do.SHADOW | Do.TRIAL:
+                case Do.SHADOW | Do.TRIAL | Do.SPLIT:
                     await self._install(assignment)
         except ReleaseError as error:
             self._refuse(seq, error.because, error)
@@ -109,18 +109,36 @@ class Installer:
     async def _install(self, assignment: Assignment) -> None:
         seq, name, clears_bad = assignment.seq, self._shelf.name, assignment.clears_bad
         self._teller.tell(Execution.OFFERED, seq=seq)
+        if assignment.do is Do.SPLIT and self._shelf.tier is not Tier.EDGE:
+            raise ReleaseError(
+                "requests are split by what their caller says, which stays on the device: assign "
+                "a split to devices",
+                because=Refused.EDGE_ONLY,
+            )
         release = await self._patiently(assignment, lambda: self._look_up(assignment))
-        await self._exchange.change(
-            lambda record: assign(record, name, release, seq=seq, clears_bad=clears_bad)
-        )
+        is_shadow, is_split = assignment.do is Do.SHADOW, assignment.do is Do.SPLIT
+
+        def assigned(record: Record) -> Record:
+            if is_split:
+                check_may_split(record, name, release)
+            after = assign(record, name, release, seq=seq, clears_bad=clears_bad)
+            # What is to be in shadow is not to answer a share any more.
+            return unite(after, name) if is_shadow else after
+
+        await self._exchange.change(assigned)
         match standing(self._shelf.slot):
             case Standing.CURRENT:
                 return self._teller.tell(Execution.CONFIRMED, seq=seq)
             case Standing.TRIAL:
                 return self._teller.tell(Execution.TRIAL, seq=seq)
-        self._teller.tell(Execution.DOWNLOADING, seq=seq)
-        await self._patiently(assignment, lambda: self._fetcher.fetch(release))
+        beside = self._exchange.beside
         try:
+            if beside is not None and beside.release == release.name:
+                # It answers already: only how much of it changes, or on what terms.
+                async with self.switching:
+                    return await self._going_live.carry_out(assignment, release, None)
+            self._teller.tell(Execution.DOWNLOADING, seq=seq)
+            await self._patiently(assignment, lambda: self._fetcher.fetch(release))
             await self._try_out(assignment, release)
         except UnfitError as error:
             fault = error.fault
@@ -199,7 +217,7 @@ class Installer:
             await in_thread(candidate.close)
         check_time(assignment, self._fetcher.now_s())
         async with self.switching:
-            await self._let_answer(assignment, release, seen)
+            await self._going_live.carry_out(assignment, release, seen)
 
     def _is_to_be_shadowed(self, release: Release) -> bool:
         return self._settings.is_shadowed and release.name != self._was_in_shadow
@@ -236,38 +254,3 @@ class Installer:
             self._teller.report()
             self.shadow = None
             await shadow.close()
-
-    async def _let_answer(
-        self, assignment: Assignment, release: Release, seen: Window | None
-    ) -> None:
-        """Puts a release on trial, and exchanges what answers.
-
-        Raises:
-            UnfitError: it cannot be loaded.
-            StorageError: that it is on trial could not be written down.
-        """
-        seq, name, exchange = assignment.seq, self._shelf.name, self._exchange
-        clears_bad = assignment.clears_bad
-        await exchange.commit(
-            lambda record: stage(record, name, release, seq=seq, clears_bad=clears_bad)
-        )
-        async with exchange.turn:
-            started = await in_thread(self._shelf.store.begin_attempt, name)
-        generation, given_up = started.selection.generation, started.selection.given_up
-        if started.folder is None or generation is None:
-            fault = given_up[-1].fault if given_up else Fault.FILES_LOST
-            raise UnfitError("its files are damaged, or it had its attempts", fault)
-        try:
-            loaded = await self._shelf.load_release(release, started.folder, generation)
-        except UNUSABLE as error:
-            raise UnfitError(str(error), Fault.LOAD_FAILED) from error
-        new = exchange.built(loaded)
-        base = exchange.before or exchange.serving.current
-        before: Window | None = None
-        if isinstance(base.model, WatchedModel):
-            before = base.model.watch.window(self._settings.latency_floor_ms)
-        loaded.model.spare = base.model
-        exchange.before = base
-        exchange.put(new)
-        self._teller.tell(Execution.TRIAL, seq=seq)
-        self._on_trial(Compared(generation, before, seen))

@@ -38,6 +38,7 @@ class Refused(enum.StrEnum):
     OTHER_MODEL = "other_model"
     NO_VARIANT = "no_variant"
     NO_ROOM = "no_room"
+    EDGE_ONLY = "edge_only"
 
 
 def read_order(payload: bytes, keys: Mapping[str, Key], *, device: str, region: str) -> Assignment:

@@ -4,6 +4,8 @@ Rules of this file:
   * what came with the package is on record, so that there is always a way back to it; it is taken
     over once, and a start costs no more than reading its manifest;
   * a release that does not load is given up, and the next in line is loaded;
+  * what answers a share of the requests is loaded before anything is answered, so that a key has
+    the same release after a restart;
   * thresholds and policy travel with a model: a release answers by its own policy where that names
     this model, else by its manifest's threshold. What the settings say of a policy and a threshold
     is about the model of the settings.
@@ -29,7 +31,7 @@ from runtime.common_settings import ModelSettings
 from runtime.core.activation import ran_well, set_factory, stopped_cleanly
 from runtime.core.gearbox import Gearbox
 from runtime.core.obeying import give_up
-from runtime.core.releases import Fault, Record, Release, Slot
+from runtime.core.releases import Fault, Record, Release, Slot, Split
 from runtime.core.selection import Origin
 from runtime.errors import (
     ArtifactError,
@@ -73,7 +75,11 @@ class Shelf:
         self._usual = Usual(limits.max_slowdown, limits.latency_floor_ms)
         self._store: ModelStore | None = None
         self.name, self._factory = "", ""
+        # What was in no arm of a split, whichever model has answered it.
+        self.apart = Watch("", usual=self._usual)
         self.first: Loaded | None = None
+        self.second: Loaded | None = None
+        self._split: Split | None = None
 
     @property
     def store(self) -> ModelStore:
@@ -102,7 +108,12 @@ class Shelf:
         """
         await in_thread(self._open)
         try:
-            self.first = await self._first()
+            self.first = first = await self._first()
+            try:
+                self.second = await self._second()
+            except BaseException:
+                first.model.close()
+                raise
         except BaseException:
             await in_thread(self.close)
             raise
@@ -184,6 +195,8 @@ class Shelf:
     async def _first(self) -> Loaded:
         while True:
             started = await in_thread(self.store.start, self.name, self._clock.wall_s())
+            # Not that of the record: where an attempt could not be counted it is not loaded.
+            self._split = started.selection.split
             selection, release = started.selection, started.selection.release
             for one in selection.given_up:
                 self._log.error("release.given_up", version=one.version, fault=one.fault)
@@ -201,6 +214,26 @@ class Shelf:
             except StorageError as error:
                 self._log.error("record.not_written", error=str(error))
                 return await self._packaged()
+
+    async def _second(self) -> Loaded | None:
+        """What answers a share of the requests, where the record says so and it can be had."""
+        split = self._split
+        if split is None:
+            return None
+        release = split.release
+        try:
+            folder = await in_thread(self.store.folder, release)
+            return await self.load_release(release, folder, split.trial.generation)
+        except StorageError as error:
+            self._log.error("release.not_laid_out", version=release.version, error=str(error))
+            return None
+        except UNUSABLE as error:
+            self._log.error("release.not_loaded", version=release.version, error=str(error))
+        try:
+            await self.commit(give_up(self.store.record, self.name, release, Fault.LOAD_FAILED))
+        except StorageError as error:
+            self._log.error("record.not_written", error=str(error))
+        return None
 
     async def _packaged(self) -> Loaded:
         """The model of the settings, as it would be without a store."""
@@ -223,7 +256,7 @@ class Shelf:
             self._clock,
             self._metrics,
         )
-        model.watch = Watch(release, usual=self._usual)
+        model.watch, model.apart = Watch(release, usual=self._usual), self.apart
         return model
 
     def _gearbox(self, release: Release, folder: Path, model: WatchedModel) -> Gearbox:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from runtime.adapters.update_metrics import UpdateMetrics
-from runtime.assignments import Counted, DeviceReport
+from runtime.assignments import Assignment, Counted, DeviceReport, Do
+from runtime.core.obeying import Standing, standing
 from runtime.core.releases import Fault, Slot
 from runtime.core.rollout_states import Execution, HardFault
 from runtime.exchange.course import Identity
@@ -103,6 +104,25 @@ class Teller:
         reason = f"{fault}: {detail}" if detail else str(fault)
         self.tell(Execution.ROLLED_BACK, seq=seq, reason=reason, fault=HARD_FAULTS.get(fault))
 
+    def tell_standing(self, slot: Slot, assignment: Assignment) -> None:
+        """Says how an assignment of an earlier life stands, by the record."""
+        seq = assignment.seq
+        match standing(slot):
+            case Standing.TRIAL:
+                self.tell(Execution.TRIAL, seq=seq)
+            case Standing.SPLIT:
+                self.tell(Execution.SPLIT, seq=seq)
+            case Standing.CURRENT:
+                self.tell(Execution.CONFIRMED, seq=seq)
+            case Standing.GIVEN_UP:
+                fault = next(one.fault for one in slot.bad if one.manifest_sha256 == slot.assigned)
+                hard = HARD_FAULTS.get(fault)
+                self.tell(Execution.ROLLED_BACK, seq=seq, reason=fault, fault=hard)
+            case _:
+                is_back = assignment.do is Do.ROLL_BACK
+                state = Execution.ROLLED_BACK if is_back else Execution.CANCELLED
+                self.tell(state, seq=seq)
+
     def report(self) -> None:
         """Puts a report into the outbox, with what was counted since the one before."""
         now_s = self._clock.monotonic_s()
@@ -155,8 +175,16 @@ def shown(slot: Slot) -> dict[str, Any]:
         "factory": slot.factory,
         "wanted": slot.wanted,
         "trial": slot.trial.release if slot.trial else None,
+        "split": slot.split.release if slot.split else None,
     }
+    split = slot.split
+    terms = (
+        {"share": split.share, "experiment": split.experiment, "split_by": split.split_by}
+        if split
+        else None
+    )
     return {
+        "split": terms,
         "slot": {
             place: {"release": one.name, "version": one.version}
             for place, one in places.items()

@@ -21,7 +21,7 @@ from typing import Any
 from runtime import topics
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
-from runtime.assignments import Assignment, Do
+from runtime.assignments import Assignment
 from runtime.core.obeying import Standing, is_new, standing, take_back
 from runtime.core.releases import Fault
 from runtime.core.rollout_states import Execution
@@ -36,6 +36,7 @@ from runtime.logs import get_logger
 from runtime.ports import Clock, Message, MessageBus
 from runtime.updating.candidate import OpenCandidate
 from runtime.updating.counting import Watch
+from runtime.updating.dividing import SplitWatch
 from runtime.updating.exchange import Exchange, patience
 from runtime.updating.fetching import Fetcher
 from runtime.updating.installing import Installer
@@ -43,7 +44,7 @@ from runtime.updating.order_file import MAX_BYTES, OrderFile
 from runtime.updating.orders import Refused, check_time, read_order
 from runtime.updating.place import Place
 from runtime.updating.probation import Probation
-from runtime.updating.telling import HARD_FAULTS, Teller, shown
+from runtime.updating.telling import Teller, shown
 from runtime.updating.trial_file import Compared, TrialFile
 
 
@@ -73,6 +74,7 @@ class Updater:
             metrics=metrics,
             open_candidate=open_candidate,
             on_trial=self._on_trial,
+            on_split=self._begin_split,
         )
         self._folder = Path(place.state.folder)
         self._orders = OrderFile(self._folder)
@@ -84,6 +86,7 @@ class Updater:
         self._work: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._trial: asyncio.Task[None] | None = None
+        self._split: tuple[int, asyncio.Task[None]] | None = None
 
     @property
     def watches(self) -> list[Watch]:
@@ -101,6 +104,9 @@ class Updater:
         first = self._shelf.first
         if first is not None and first.generation is not None:
             self._begin_probation(first.generation)
+        second = self._shelf.second
+        if second is not None and second.generation is not None:
+            self._begin_split(second.generation)
         self._main = self._task(self._run(), "updates")
 
     async def close(self) -> None:
@@ -108,6 +114,7 @@ class Updater:
         await _ended(self._main)
         await self._stop_work()
         await _ended(self._trial)
+        await _ended(self._split[1] if self._split else None)
         self.teller.report()
         await self._exchange.close()
 
@@ -256,22 +263,13 @@ class Updater:
 
     async def _resume(self, assignment: Assignment) -> None:
         """The latest assignment of an earlier life: says how it stands, or goes on with it."""
-        slot, seq = self._shelf.slot, assignment.seq
-        match standing(slot):
-            case Standing.WANTED:
-                await self._begin(assignment)
-            case Standing.TRIAL:
-                self.teller.tell(Execution.TRIAL, seq=seq)
-            case Standing.CURRENT:
-                self.teller.tell(Execution.CONFIRMED, seq=seq)
-            case Standing.GIVEN_UP:
-                fault = next(one.fault for one in slot.bad if one.manifest_sha256 == slot.assigned)
-                hard = HARD_FAULTS.get(fault)
-                self.teller.tell(Execution.ROLLED_BACK, seq=seq, reason=fault, fault=hard)
-            case Standing.NOTHING:
-                is_back = assignment.do is Do.ROLL_BACK
-                state = Execution.ROLLED_BACK if is_back else Execution.CANCELLED
-                self.teller.tell(state, seq=seq)
+        slot = self._shelf.slot
+        # What is on record to answer a share, and could not be loaded at the start, is tried again.
+        is_missing = standing(slot) is Standing.SPLIT and self._exchange.beside is None
+        if standing(slot) is Standing.WANTED or is_missing:
+            await self._begin(assignment)
+        else:
+            self.teller.tell_standing(slot, assignment)
 
     async def _begin(self, assignment: Assignment) -> None:
         await self._stop_work()
@@ -286,6 +284,12 @@ class Updater:
 
     def _on_trial(self, compared: Compared) -> None:
         self._begin_probation(compared.generation, compared)
+
+    def _begin_split(self, generation: int) -> None:
+        if self._split is not None and self._split[0] == generation and not self._split[1].done():
+            return
+        watch = SplitWatch(self._exchange, generation, settings=self._limits, teller=self.teller)
+        self._split = generation, self._task(watch.run(), "updates.split")
 
     def _begin_probation(self, generation: int, compared: Compared | None = None) -> None:
         # One of an earlier trial sees that it is over.

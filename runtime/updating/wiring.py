@@ -50,7 +50,8 @@ def with_hardware(settings: UpdateSettings, root: Path = Path("/")) -> UpdateSet
 
 def watched(assembly: Assembly, loaded: Loaded) -> Served:
     """What answers with a model of the shelf; what its requests come to is counted."""
-    log = WatchedLog(assembly.parts.log, loaded.model.watch)
+    model = loaded.model
+    log = WatchedLog(assembly.parts.log, lambda: model.counts)
     return assembly.build(loaded.model, loaded.gearbox, release=loaded.release, log=log)
 
 
@@ -79,6 +80,8 @@ def updater_of(
         clock=clock,
         metrics=metrics,
     )
+    if shelf.second is not None:
+        exchange.resume(shelf.second)
     fetcher = Fetcher(place, shelf, sources, clock=clock, metrics=metrics)
     teller = Teller(
         parts.identity,

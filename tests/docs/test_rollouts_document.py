@@ -59,7 +59,7 @@ def test_every_command_is_there() -> None:
     named = {command.split()[2] for command in COMMANDS}
 
     assert named == {*ROLLOUT_COMMANDS, "start", "status", "watch", "history", "list"}
-    assert len(EXPERIMENT_COMMANDS) == 5
+    assert len(EXPERIMENT_COMMANDS) == 6
 
 
 def test_every_outcome_of_an_experiment_is_explained() -> None:
@@ -75,3 +75,8 @@ def test_the_settings_and_the_plan_are_taken(tmp_path: Path) -> None:
 
     assert loaded.rollouts.key_file.endswith("rollout.pem")
     assert settings_of(tomllib.loads(plan)).shares == (0.1, 0.4, 1.0)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", EXPERIMENTS, re.DOTALL))
+def test_every_example_of_experiments_runs(block: str) -> None:
+    exec(compile(block, "docs/experiments.md", "exec"), {})  # noqa: S102 - our own document

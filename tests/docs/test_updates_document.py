@@ -50,7 +50,7 @@ def test_every_state_that_a_device_reports_is_in_the_table() -> None:
     }
     reported = {one for told in REPORTS.values() for one in told}
 
-    assert states == {*reported, Execution.OFFERED, Execution.CANCELLED}
+    assert states == {*reported, Execution.OFFERED, Execution.SPLIT, Execution.CANCELLED}
 
 
 def test_every_setting_that_is_named_exists() -> None:

@@ -21,6 +21,7 @@ from fakes.waiting import eventually, until
 from runtime import topics
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.paho_bus import PahoBus
+from runtime.assignments import Do
 from runtime.exchange.items import up_message
 from tierwise.cli import main
 
@@ -123,4 +124,32 @@ async def test_a_rollout_outlives_the_tier_that_drives_it(
     assert {len(one.obeyed) for one in devices.all} == {1}
     assert status["holder"].startswith("cloud-1-")
     assert status["blast_radius"]["num"] in (4, 16)
+    assert program.stop() == 0
+
+
+async def test_an_experiment_by_key_is_begun_and_withdrawn_over_the_broker(
+    cloud: tuple[TierProgram, Devices], capsys: pytest.CaptureFixture[str]
+) -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    program, devices = cloud
+    await eventually(lambda: devices.all[0].number >= 2, 60)
+
+    async def experiment(*words: str) -> Any:
+        capsys.readouterr()
+        argv = ["experiment", *words, "--url", program.url, "--json"]
+        assert await asyncio.to_thread(main, argv) == 0, capsys.readouterr()
+        return json.loads(capsys.readouterr().out)
+
+    await experiment(
+        "start", "--model", "m", "--control", "1:3", "--arm", "2", "--split-by", "user",
+        "--observe", "2s", "--min-devices", "10", "--id", "e1", "--why", "better?",
+    )  # fmt: skip
+    await eventually(lambda: all(one.state == "split" for one in devices.all), 60)
+    assert {one.share for one in devices.all} == {0.25}
+    assert {one.serving for one in devices.all} == {digest(1)}
+
+    await experiment("stop", "e1", "--why", "seen enough")
+
+    await eventually(lambda: all(one.obeyed[-1].do is Do.WITHDRAW for one in devices.all), 60)
+    assert (await experiment("status", "e1"))["ended"] == "stopped: seen enough"
     assert program.stop() == 0

@@ -72,6 +72,8 @@ class FakeDevice:
     before: str = ""
     said: str = ""
     is_online: bool = True
+    beside: str = ""
+    share: float = 0.0
     obeyed: list[Assignment] = field(default_factory=list)
     heard: list[Assignment] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
@@ -94,8 +96,12 @@ class FakeDevice:
             self.obey(told)
 
     def obey(self, told: Assignment) -> None:
+        self.beside = ""
         if told.do is Do.SHADOW:
             self.state = "shadow"
+        elif told.do is Do.SPLIT:
+            self.state, self.share = "split", told.share
+            self.beside = digest(int(told.path.split("/")[-1].removesuffix(".json")))
         elif told.do is Do.TRIAL:
             self.before, self.state = self.serving, "confirmed"
             self.serving = digest(int(told.path.split("/")[-1].removesuffix(".json")))
@@ -108,7 +114,22 @@ class FakeDevice:
     def report(self, over_s: float = 0.0, **more: Any) -> DeviceReport:
         self.number += 1
         counted: tuple[Counted, ...] = ()
-        if over_s:
+        if over_s and self.beside:
+            counted = tuple(
+                Counted(
+                    release,
+                    over_s,
+                    num,
+                    errors=int(num * self.error_rate.get(release, 0.02)),
+                    escalated=num // 5,
+                )
+                for release, num in (
+                    (self.serving, int(REQUESTS * (1 - self.share))),
+                    (self.beside, int(REQUESTS * self.share)),
+                    ("", 100),
+                )
+            )
+        elif over_s:
             errors = int(REQUESTS * self.error_rate.get(self.serving, 0.02))
             audited = AUDITED if self.wrong_share else 0
             counted = (

@@ -25,10 +25,12 @@ from cloud_tier.rollouts.experiment_states import (
 from cloud_tier.rollouts.experiments import Experiments
 from cloud_tier.rollouts.register import Sums
 from cloud_tier.rollouts.requests import CommandRequest
+from cloud_tier.rollouts.views import status
 from fakes.catalogue import Cloud
 from fakes.programs import free_port
 from fakes.rollout_fleet import Fleet, digest
 from runtime.adapters.http_server import serving
+from runtime.assignments import Do
 from runtime.core.experiment import Outcome, arm_of
 from runtime.core.rollout_states import Phase
 from runtime.errors import RequestError, RolloutConflictError, RolloutError, UnknownRolloutError
@@ -350,3 +352,192 @@ async def test_the_commands(
         assert "e1: m has ended, promoted: by hand" in await run("status", "e1")
     nowhere = f"http://127.0.0.1:{free_port()}"
     assert await asyncio.to_thread(main, ["experiment", "list", "--url", nowhere]) == 3
+
+
+KEYED: dict[str, Any] = {
+    "control": ArmRequest(1, 3.0),
+    "arms": (ArmRequest(2, 1.0),),
+    "split_by": "user",
+}
+
+
+async def test_by_key_every_device_has_both_and_is_compared_with_itself(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    started = await experiments.start(asked(**KEYED))
+    await fleet.settle()
+
+    (told,) = {(one.obeyed[-1].do, one.obeyed[-1].path) for one in fleet.devices}
+    assert told == (Do.SPLIT, "m/2.json")
+    assert {one.obeyed[-1].share for one in fleet.devices} == {0.25}
+    # Each device draws its keys anew.
+    for one in fleet.devices:
+        assert one.obeyed[-1].experiment == f"e1/{one.region}/{one.site}"
+    assert {one.obeyed[-1].split_by for one in fleet.devices} == {"user"}
+    assert {one.serving for one in fleet.devices} == {digest(1)}
+    assert len(started.devices) == 60
+    for _ in range(6):
+        await fleet.pass_time()
+    await experiments.look()
+    state = await experiments.store.get("e1")
+    assert len(state.observed) == len(state.beside) == 60
+    assert {tuple(one.items()) for one in state.beside.values()} == {
+        (("escalations", 0.2), ("errors", 0.02))
+    }
+    assert (await fleet.kept("e1-v2")).rollout.phase is Phase.SHADOW
+    assert await experiments.unkeyed(state) == 60 * 6 * 100
+
+
+async def test_by_key_a_version_that_is_better_wins_and_is_rolled_out_from_where_it_is(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    for number, device in enumerate(fleet.devices):
+        # Devices differ by far more than the versions do.
+        device.error_rate = {digest(1): 0.02 * number % 0.6 + 0.1, digest(2): 0.02 * number % 0.6}
+    await experiments.start(asked(**KEYED, primary="errors", guardrails={"escalations": 0.5}))
+    state = await until_ended(fleet, experiments, Outcome.WINS)
+    assert state.answer is not None
+    assert (state.answer.outcome, state.answer.arm) == (Outcome.WINS, "v2")
+
+    state = await experiments.promote("e1", PromoteRequest(by="anna", why="wins"))
+    await fleet.settle()
+
+    # Nobody is told anything before the rollout is approved.
+    assert {one.state for one in fleet.devices} == {"split"}
+    assert (await fleet.kept("e1-v2")).rollout.phase is Phase.PAUSED
+    begun = await fleet.service.ask("approve", state.draft, by="ben")
+    assert begun.rollout.phase is Phase.CANARY
+    await fleet.settle()
+    canaries = [one for one in fleet.devices if one.serving == digest(2)]
+    assert canaries
+    assert {one.obeyed[-1].do for one in canaries} == {Do.TRIAL}
+    assert {one.state for one in fleet.devices if one not in canaries} == {"split"}
+
+
+async def test_by_key_what_was_promoted_may_still_be_withdrawn(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    await experiments.start(asked(**KEYED))
+    await fleet.settle()
+    assert "experiment list" in status(await fleet.kept("e1-v2"))["next"]
+    await experiments.promote("e1", PromoteRequest(by="anna", why="by hand", arm="v2"))
+    await fleet.settle()
+    assert {one.state for one in fleet.devices} == {"split"}
+
+    await fleet.service.ask("abort", "e1-v2")
+    await fleet.settle()
+
+    assert {one.obeyed[-1].do for one in fleet.devices} == {Do.WITHDRAW}
+
+
+async def test_by_key_a_broken_guardrail_withdraws_it_everywhere(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    for device in fleet.devices:
+        device.error_rate = {digest(2): 0.9}
+    await experiments.start(asked(**KEYED))
+
+    state = await until_ended(fleet, experiments)
+    await fleet.settle()
+
+    assert state.ended.startswith("broken: errors of v2 is worse by")
+    assert {one.obeyed[-1].do for one in fleet.devices} == {Do.WITHDRAW}
+    assert {one.serving for one in fleet.devices} == {digest(1)}
+    assert (await fleet.kept("e1-v2")).rollout.phase is Phase.ABORTED
+
+
+async def test_by_key_a_device_that_has_ended_it_by_itself_ends_it_for_all(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    await experiments.start(asked(**KEYED))
+    await fleet.settle()
+    sick = fleet.devices[7]
+    sick.state, sick.beside, sick.reason = "rolled_back", "", "errors: 30 of 40 failed"
+    await fleet.pass_time()
+    await experiments.look()
+    await fleet.settle()
+
+    state = await experiments.store.get("e1")
+
+    name = f"{sick.region}/{sick.site}"
+    assert state.ended == f"broken: {name} has ended it by itself: errors: 30 of 40 failed"
+    others = [one for one in fleet.devices if one is not sick]
+    assert {one.obeyed[-1].do for one in others} == {Do.WITHDRAW}
+
+
+async def test_by_key_devices_that_come_late_join_if_they_have_the_control(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    late, other = fleet.devices[0], fleet.devices[1]
+    late.serving, other.serving = digest(3), digest(3)
+    await fleet.pass_time()
+    started = await experiments.start(asked(**KEYED))
+    await fleet.settle()
+    assert len(started.devices) == 58
+    late.serving = digest(1)
+    for _ in range(6):
+        await fleet.pass_time()
+    await experiments.look()
+
+    state = await experiments.store.get("e1")
+
+    assert late.obeyed[-1].do is Do.SPLIT
+    assert f"{late.region}/{late.site}" in state.observed
+    assert not other.obeyed
+
+
+async def test_by_key_stopped_it_is_withdrawn_also_where_somebody_was_away(
+    fleet: Fleet, experiments: Experiments
+) -> None:
+    await experiments.start(asked(**KEYED))
+    await fleet.settle()
+    away = fleet.devices[3]
+    away.is_online = False
+    for _ in range(30):
+        await fleet.pass_time()
+    await experiments.look()
+    assert not (await experiments.store.get("e1")).ended
+
+    await experiments.stop("e1", ASKED)
+    await fleet.settle()
+    away.is_online = True
+    await fleet.pass_time()
+    await fleet.settle()
+
+    assert {one.obeyed[-1].do for one in fleet.devices} == {Do.WITHDRAW}
+    with pytest.raises(RolloutError, match="e1 has ended"):
+        await experiments.stop("e1", ASKED)
+
+
+async def test_by_key_there_is_one_arm_beside_the_control(experiments: Experiments) -> None:
+    with pytest.raises(RequestError, match="takes one arm beside the control"):
+        await experiments.start(asked(split_by="user", arms=(ArmRequest(2), ArmRequest(3))))
+
+
+async def test_by_key_the_commands(
+    fleet: Fleet, experiments: Experiments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    app = web.Application()
+    ExperimentApi(fleet.service.controller, experiments).add_routes(app)
+    async with serving(app, "127.0.0.1", 0) as url:
+
+        async def run(*words: str) -> str:
+            capsys.readouterr()
+            assert await asyncio.to_thread(main, ["experiment", *words, "--url", url]) == 0
+            return capsys.readouterr().out
+
+        await run(
+            "start", "--model", "m", "--control", "1:9", "--arm", "2", "--split-by", "user",
+            "--id", "e1", "--why", "cheaper?", "--by", "anna", "--observe", "15m",
+        )  # fmt: skip
+        await fleet.settle()
+        for _ in range(6):
+            await fleet.pass_time()
+        await experiments.look()
+        shown = await run("status", "e1")
+
+    assert "every device has both versions; requests are divided by user" in shown
+    assert "36000 requests had no key, or named a version: in no arm" in shown
+    assert "v2 is better than the control by -0." in shown
+    assert [one.obeyed[-1].share for one in fleet.devices] == [0.1] * 60

@@ -166,6 +166,9 @@ async def test_what_was_counted_long_ago_or_for_nothing_is_left_out(register: Re
     await take(register, report(3, counted=(Counted(OLD, 1e300, requests=5),)))
 
     assert await counted(register) == Sums()
+    # What was in no arm of a split is there for whoever asks for it by its name.
+    apart = await register.counted(("eu/d",), 0, NOW_S + 1, only=frozenset({""}))
+    assert [one.requests for one in apart.values()] == [5]
 
 
 async def test_errors_and_invalid_outputs_are_not_more_than_requests(register: Register) -> None:

@@ -25,8 +25,18 @@ from runtime.core.activation import (
     stopped_cleanly,
 )
 from runtime.core.floors import raise_floor, raise_metadata_floors
-from runtime.core.releases import Fault, Record, Release, decode_record, encode_record
+from runtime.core.obeying import answering, withdraw
+from runtime.core.releases import (
+    Fault,
+    Record,
+    Release,
+    Split,
+    Trial,
+    decode_record,
+    encode_record,
+)
 from runtime.core.selection import Origin, select_at_start
+from runtime.core.splitting import divide, unite
 from runtime.errors import ReleaseError
 
 RELEASES = [release(1), release(2), release(3)]
@@ -113,6 +123,39 @@ class ActivationMachine(RuleBasedStateMachine):
             assert selection.release.name not in self.bad or selection.origin is Origin.FACTORY
         if selection.generation is not None:
             self.loads[selection.generation] = self.loads.get(selection.generation, 0) + 1
+        assert selection.split == selection.record.slot("a").split
+        if selection.split is not None:
+            assert selection.split.release in loadable
+            assert selection.split.trial.attempts <= MAX_ATTEMPTS
+
+    @rule(what=releases, seq=st.sampled_from([1, 1, 0]), share=st.sampled_from([0.1, 0.9]))
+    def divided(self, what: Release, seq: int, share: float) -> None:
+        number, before = self.seq + seq, self.record.slot("a")
+        is_same = number == before.seq and before.assigned == what.name
+        may = (number > before.seq or is_same) and what.version >= self.floor
+        may = may and what.name not in self.bad and before.trial is None
+        may = may and answering(before) != what
+        split = Split(Trial(0, what), share, "e", "user")
+
+        try:
+            self.record = divide(self.record, "a", split, seq=number)
+        except ReleaseError:
+            assert not may
+        else:
+            assert may
+            self.seq = number
+            after = self.record.slot("a")
+            assert (after.current, after.previous) == (before.current, before.previous)
+            assert after.split is not None
+
+    @rule(is_withdrawn=st.booleans())
+    def united(self, *, is_withdrawn: bool) -> None:
+        if is_withdrawn:
+            self.seq += 1
+            self.record = withdraw(self.record, "a", self.seq)
+        else:
+            self.record = unite(self.record, "a")
+        assert self.record.slot("a").split is None
 
     @precondition(lambda self: self.record.slot("a").trial)
     @rule()
@@ -154,10 +197,11 @@ class ActivationMachine(RuleBasedStateMachine):
             self.record = roll_back(self.record, "a", fault)
         except ReleaseError:
             assert before.trial is None
+            assert before.split is None
             assert before.previous is None or before.current is None
         else:
             after = self.record.slot("a")
-            assert before.trial or after.current == before.previous
+            assert before.trial or before.split or after.current == before.previous
         self.note_bad()
 
     # Seldom high: above all releases nothing more happens.
@@ -186,7 +230,8 @@ class ActivationMachine(RuleBasedStateMachine):
     def what_is_bad_is_in_no_place(self) -> None:
         slot = self.record.slot("a")
         trial = slot.trial.release if slot.trial else None
-        places = [one for one in (slot.current, slot.previous, trial, slot.wanted) if one]
+        split = slot.split.release if slot.split else None
+        places = [one for one in (slot.current, slot.previous, trial, split, slot.wanted) if one]
         assert not {one.name for one in places} & self.bad
         assert {one.manifest_sha256 for one in slot.bad} == self.bad
         assert slot.current is None or slot.current != slot.previous
@@ -194,6 +239,12 @@ class ActivationMachine(RuleBasedStateMachine):
     @invariant()
     def a_trial_is_loaded_three_times_at_most(self) -> None:
         assert max(self.loads.values(), default=0) <= MAX_ATTEMPTS
+
+    @invariant()
+    def a_split_and_a_trial_are_never_at_once(self) -> None:
+        slot = self.record.slot("a")
+        assert slot.trial is None or slot.split is None
+        assert slot.split is None or slot.split.release != slot.current
 
     @invariant()
     def numbers_and_floors_only_rise(self) -> None:

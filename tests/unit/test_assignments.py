@@ -179,3 +179,39 @@ def test_a_relay_reads_the_order_of_assignments_of_later_formats() -> None:
 def test_what_has_no_order_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBodyError):
         peek(encode(SignedAssignment(body, "key", "signature")))
+
+
+SPLIT = msgspec.structs.replace(
+    ASSIGNMENT, do=Do.SPLIT, share=0.1, experiment="e1", split_by="user"
+)
+
+
+def test_a_split_says_how_requests_are_divided() -> None:
+    assert read(signed(SPLIT, SIGNER)) == SPLIT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"share": 0.0}, {"share": 1.0}, {"share": -0.1}, {"experiment": ""}, {"split_by": ""},
+        {"path": ""}, {"entry_sha256": ""}, {"split_by": "x" * 65}, {"share": "some"},
+    ],
+)  # fmt: skip
+def test_a_split_that_divides_nothing_is_refused(change: dict[str, object]) -> None:
+    body = msgspec.json.decode(encode(SPLIT)) | change
+
+    with pytest.raises(MalformedBodyError):
+        decode_assignment(msgspec.json.encode(body))
+
+
+def test_what_is_to_be_done_may_be_of_a_later_version_and_is_refused() -> None:
+    """So does an earlier version with a split: nothing of it is done."""
+    body = msgspec.json.decode(encode(SPLIT)) | {"do": "juggle"}
+
+    with pytest.raises(MalformedBodyError, match="this is no assignment"):
+        decode_assignment(msgspec.json.encode(body))
+
+
+def test_what_assignments_had_before_is_written_as_before() -> None:
+    """Earlier versions read them: what is as usual is left out."""
+    assert not {"share", "experiment", "split_by"} & msgspec.json.decode(encode(ASSIGNMENT)).keys()

@@ -74,7 +74,7 @@ runs = st.lists(st.sampled_from(["ran", "slow", "invalid", "failed", "late", "es
 @given(runs)
 def test_whatever_happens_the_counts_fit_together(happened: list[str]) -> None:
     watch = Watch("r", slow_limit_ms=5.0)
-    log = WatchedLog(ListLog(), watch)
+    log = WatchedLog(ListLog(), lambda: watch)
     for one in happened:
         match one:
             case "ran":
@@ -126,7 +126,7 @@ def test_counts_between_two_reports_add_up(first: list[str], second: list[str]) 
 
 def test_only_what_our_model_saw_counts_as_its_escalation_and_only_audits_that_came_back() -> None:
     watch, log = Watch("r"), ListLog()
-    watched = WatchedLog(log, watch)
+    watched = WatchedLog(log, lambda: watch)
     for record in (decision("escalate", 0), decision("answer", 5), decision("escalate", 5)):
         watched.append(record)
     for agrees in (True, False, None):

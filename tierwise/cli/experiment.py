@@ -38,6 +38,11 @@ def _add_start(group: Subparsers) -> None:
         help="a version to try, with its share beside the others' (default: 1); may be repeated",
     )  # fmt: skip
     parser.add_argument(
+        "--split-by", default="", metavar="KEY",
+        help="divide the requests of every device by the value of this context key, such as user; "
+        "one --arm only (default: whole devices are divided)",
+    )  # fmt: skip
+    parser.add_argument(
         "--primary", default="escalations", metavar="METRIC",
         help="what decides: errors, escalations, 'slow answers' or disagreement "
         "(default: %(default)s)",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from model_zoo import build
 from tierwise.cli.keys import add_keys
 from tierwise.cli.output import say_json, say_table
+from tierwise.cli.shrink import add_shrinking
 from tierwise.cli.types import add_group, add_json
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_parser(subparsers: Subparsers) -> None:
     builder = group.add_parser("build", help=build_text, description=f"{build_text.capitalize()}.")
     build.add_arguments(builder)
     builder.set_defaults(run=build.run)
+    add_shrinking(group)
     _add_publish(group)
     parser = _add(group, "inspect", "show what is signed for about one version", _inspect)
     _add_model(parser)

@@ -195,9 +195,7 @@ class Agent(LateAnswers):
         assembly = Assembly(settings.escalation, settings.request, parts, switch, desk, uplink)
         self._serving = serving = self._models.serve(assembly)
         stack.callback(serving.close_model)
-        updater = self.updater
-        if updater is not None:
-            updater.listen(bus)
+        self._models.listen(bus)
         bus.on_connection(self.metrics.set_connected)
         presence = Presence(
             bus,
@@ -231,14 +229,12 @@ class Agent(LateAnswers):
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")
         stack.callback(refresh.cancel)
         stack.push_async_callback(serving.halt)
-        if updater is not None:
-            stack.push_async_callback(updater.close)
+        stack.push_async_callback(self._models.close)
         serving.start()
         await bus.start()
         sender.start()
         desk.start()
-        if updater is not None:
-            updater.start()
+        self._models.start()
         _log.info(
             "agent.started",
             model=model.manifest.name,

@@ -110,11 +110,10 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         serving = models.serve(assembly)
         stack.callback(serving.close_model)
         stack.push_async_callback(serving.halt)
-        if models.updater is not None:
-            # What the gateway relays to its region is for itself, too.
-            models.updater.listen(bus)
-            models.updater.start()
-            stack.push_async_callback(models.updater.close)
+        # What the gateway relays to its region is for itself, too.
+        models.listen(bus)
+        models.start()
+        stack.push_async_callback(models.close)
         await answer_until(
             stop,
             parts,

@@ -153,6 +153,13 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     folder: Annotated[
         str, Meta(description="Folder of the model and its manifest; empty: the bundled one.")
     ] = ""
+    early_folder: Annotated[
+        str,
+        Meta(
+            description="Folder of a smaller model of the same task that answers until the one of "
+            "`folder` is loaded; empty: nothing is answered before. Not with `updates.url`.",
+        ),
+    ] = ""
     accept_at: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(

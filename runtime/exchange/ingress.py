@@ -9,8 +9,8 @@ half of those for requests are taken.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import math
 from dataclasses import dataclass, replace
 
 import structlog
@@ -117,7 +117,7 @@ class Ingress:
         )
         self._running: dict[RequestKey, asyncio.Task[Answer]] = {}
         self._is_draining = False
-        self._asked_s = -math.inf
+        self._asked = asyncio.Event()
 
     @property
     def queue_len(self) -> int:
@@ -141,11 +141,10 @@ class Ingress:
         Those below hear a moment later than the broker that we are going, and what they have asked
         until then is on its way: it would be lost with our connection.
         """
-        began_s = self._clock.monotonic_s()
-        while (quiet_s := self._quiet_s(began_s)) < QUIET_S:
-            if self._clock.monotonic_s() - began_s > MAX_LINGER_S:
-                break
-            await asyncio.sleep(QUIET_S - quiet_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MAX_LINGER_S):
+                while await self._is_asked_within(QUIET_S):
+                    pass
         self._is_draining = True
         running = list(self._running.values())
         if running:
@@ -154,9 +153,13 @@ class Ingress:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _quiet_s(self, since_s: float) -> float:
-        """For how long nobody has asked, counted from an instant on."""
-        return self._clock.monotonic_s() - max(since_s, self._asked_s)
+    async def _is_asked_within(self, timeout_s: float) -> bool:
+        self._asked.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._asked.wait()
+        except TimeoutError:
+            return False
 
     def _on_message(self, message: Message) -> None:
         addressed = topics.parse_request_topic(message.topic)
@@ -167,7 +170,7 @@ class Ingress:
             self._on_control(addressed.agent, message)
             return
         own_topic = topics.agent_replies(addressed.region, addressed.agent)
-        self._asked_s = self._clock.monotonic_s()
+        self._asked.set()
         is_audit = bool(message.property(topics.AUDIT))
         if not is_audit:
             self._metrics.count_received()

@@ -1,0 +1,165 @@
+"""Where things change: the least relaxation that makes a case possible, and break-even values.
+
+Limits are filters, so what is possible at one value is possible at every looser one, and bisection
+finds the least relaxation of each limit alone. A recommendation may change back and forth along an
+input: a grid of factors finds the change nearest to 1, bisection its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runtime.core.placement.case import Case
+from runtime.core.placement.decide import Choice, recommend
+from runtime.core.placement.knobs import Knob, inputs_of, limits_of
+from runtime.core.placement.options import Evaluator
+
+# Relative precision of what bisection finds.
+PRECISION = 1e-3
+_MAX_STEPS = 60
+MAX_FACTOR = 10.0
+_GRID = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """A limit that gives way alone, the least that it must be, and what is recommended then."""
+
+    knob: Knob
+    value: float
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """From ``value`` on (of an input that is ``now``), ``then`` is recommended.
+
+    ``then`` is empty where nothing is possible any more.
+    """
+
+    name: str
+    now: float
+    value: float
+    then: str
+
+
+Progress = Callable[[int, int], None]
+
+
+def _quiet(_done: int, _all: int) -> None:
+    return
+
+
+def relaxations(evaluator: Evaluator, case: Case, progress: Progress = _quiet) -> list[Relaxed]:
+    """For each limit of an impossible case: the least change of it alone that helps."""
+    found = []
+    knobs = limits_of(case)
+    for number, knob in enumerate(knobs):
+        progress(number, len(knobs))
+        relaxed = _least(evaluator, knob)
+        if relaxed is not None:
+            found.append(relaxed)
+    return found
+
+
+def because(evaluator: Evaluator, case: Case) -> str:
+    """Why nothing is possible: the limit that cannot be kept even by itself, or all together."""
+    knobs = limits_of(case)
+    loose = _all_loose(case)
+    if recommend(evaluator, loose) is None:
+        return "no model can run at a place that requests can reach: add a latency or a link"
+    for knob in knobs:
+        alone = next(
+            (one for one in limits_of(_all_loose(case, but=knob.name)) if one.name == knob.name),
+            None,
+        )
+        if alone is None or recommend(evaluator, alone.put(alone.value)) is not None:
+            continue
+        best = _least(evaluator, alone)
+        told = "" if best is None else f": the best is {knob.told(best.value)} ({best.choice.name})"
+        return f"no placement reaches {knob.name} {knob.told(knob.value)}{told}"
+    return "each limit can be kept, but not all of them by one placement"
+
+
+def _all_loose(case: Case, *, but: str = "") -> Case:
+    for name in [knob.name for knob in limits_of(case) if knob.name != but]:
+        # Each anew: a knob turns the case that it was made from.
+        knob = next(one for one in limits_of(case) if one.name == name)
+        if knob.loosest is not None:
+            case = knob.put(knob.loosest)
+    return case
+
+
+def _least(evaluator: Evaluator, knob: Knob) -> Relaxed | None:
+    """The value nearest to the present one that makes the case possible."""
+    if knob.loosest is None:
+        raise ValueError(f"{knob.name} is no limit")
+    choice = recommend(evaluator, knob.put(knob.loosest))
+    if choice is None:
+        return None
+    bad, good = knob.value, knob.loosest
+    for _ in range(_MAX_STEPS):
+        if knob.is_whole and abs(good - bad) <= 1:
+            break
+        middle = _between(bad, good)
+        middle = round(middle) if knob.is_whole else middle
+        if abs(good - bad) <= PRECISION * max(abs(good), abs(bad)) or middle in {bad, good}:
+            break
+        found = recommend(evaluator, knob.put(middle))
+        if found is None:
+            bad = middle
+        else:
+            good, choice = middle, found
+    return Relaxed(knob, good, choice)
+
+
+def _between(one: float, other: float) -> float:
+    """By ratio where they are far apart."""
+    far = 4.0
+    if min(one, other) > 0 and max(one, other) > far * min(one, other):
+        return math.sqrt(one * other)
+    return (one + other) / 2
+
+
+def sensitivity(
+    evaluator: Evaluator, case: Case, choice: Choice, progress: Progress = _quiet
+) -> list[BreakEven]:
+    """Which inputs, changed by at most ten times, change the recommendation; the nearest first."""
+    found = []
+    knobs = inputs_of(case)
+    for number, knob in enumerate(knobs):
+        progress(number, len(knobs))
+        for direction in (1, -1):
+            change = _nearest_change(evaluator, knob, choice.name, direction)
+            if change is not None:
+                found.append(change)
+    return sorted(found, key=lambda one: (abs(math.log(one.value / one.now)), one.name))
+
+
+def _nearest_change(
+    evaluator: Evaluator, knob: Knob, name: str, direction: int
+) -> BreakEven | None:
+    same, then = 1.0, name
+    other = 1.0
+    for step in range(1, _GRID + 1):
+        other = MAX_FACTOR ** (direction * step / _GRID)
+        then = _name(recommend(evaluator, knob.put(knob.value * other)))
+        if then != name:
+            break
+        same = other
+    if then == name:
+        return None
+    while abs(math.log(other / same)) > PRECISION:
+        middle = math.sqrt(same * other)
+        found = _name(recommend(evaluator, knob.put(knob.value * middle)))
+        if found == name:
+            same = middle
+        else:
+            other, then = middle, found
+    return BreakEven(knob.name, knob.value, knob.value * other, then)
+
+
+def _name(choice: Choice | None) -> str:
+    return "" if choice is None else choice.name

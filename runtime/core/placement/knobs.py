@@ -1,0 +1,178 @@
+"""Figures of a case that can be turned: limits that may give way, and inputs that may be wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from runtime.core.placement.case import RESIDENCIES, Case
+
+# No limit is relaxed by more than this.
+WIDEST = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One figure; ``put`` is the same case with another value.
+
+    ``loosest`` is the value of a limit that excludes nothing; None for what is no limit.
+    ``is_whole`` ones take whole numbers.
+    """
+
+    name: str
+    value: float
+    put: Callable[[float], Case]
+    loosest: float | None = None
+    is_whole: bool = False
+
+    def told(self, value: float) -> str:
+        """A value in words."""
+        return RESIDENCIES[round(value)] if self.name == "residency" else f"{value:.4g}"
+
+
+def limits_of(case: Case) -> list[Knob]:
+    """All limits that exclude something."""
+    limits = case.limits
+
+    def limit(name: str, field: str, loosest: float) -> Knob:
+        return Knob(
+            name,
+            getattr(limits, field),
+            lambda value: replace(case, limits=replace(limits, **{field: value})),
+            loosest,
+        )
+
+    found = [
+        limit("min-accuracy", "min_accuracy", 0.0),
+        limit("budget-ms", "budget_ms", limits.budget_ms * WIDEST),
+        Knob(
+            "residency",
+            float(RESIDENCIES.index(limits.residency)),
+            lambda value: replace(
+                case, limits=replace(limits, residency=RESIDENCIES[round(value)])
+            ),
+            float(len(RESIDENCIES) - 1),
+            is_whole=True,
+        ),
+        limit("max-leaving-share", "max_leaving_share", 1.0),
+        limit("min-served-share", "min_served_share", 0.0),
+    ]
+    if math.isfinite(limits.max_update_s):
+        found.append(limit("max-update-s", "max_update_s", max(1.0, limits.max_update_s) * WIDEST))
+    if math.isfinite(limits.max_cost_per_million):
+        found.append(
+            limit(
+                "max-cost-per-million",
+                "max_cost_per_million",
+                max(1.0, limits.max_cost_per_million) * WIDEST,
+            )
+        )
+    for place in case.places:
+        found.append(
+            Knob(
+                f"max-machines {place.name}",
+                place.max_machines,
+                _of_place(case, place.name, "max_machines", is_whole=True),
+                place.max_machines * WIDEST,
+                is_whole=True,
+            )
+        )
+        if place.memory_bytes:
+            found.append(
+                Knob(
+                    f"memory-bytes {place.name}",
+                    place.memory_bytes,
+                    _of_place(case, place.name, "memory_bytes"),
+                    place.memory_bytes * WIDEST,
+                )
+            )
+    return [knob for knob in found if knob.value != knob.loosest]
+
+
+def inputs_of(case: Case) -> list[Knob]:
+    """All figures above 0 whose error might change the recommendation."""
+    limits, load = case.limits, case.load
+    found = [
+        Knob(
+            "requests-per-s",
+            load.mean_per_s,
+            lambda value: replace(
+                case,
+                load=replace(
+                    load,
+                    requests_per_s=tuple(
+                        one * value / load.mean_per_s for one in load.requests_per_s
+                    ),
+                ),
+            ),
+        ),
+        Knob(
+            "request-bytes",
+            load.request_bytes,
+            lambda value: replace(case, load=replace(load, request_bytes=value)),
+        ),
+        Knob(
+            "budget-ms",
+            limits.budget_ms,
+            lambda value: replace(case, limits=replace(limits, budget_ms=value)),
+        ),
+        Knob(
+            "errors-allowed",
+            1 - limits.min_accuracy,
+            lambda value: replace(case, limits=replace(limits, min_accuracy=max(0.0, 1 - value))),
+        ),
+        Knob("price-per-kwh", case.price_per_kwh, lambda value: replace(case, price_per_kwh=value)),
+        Knob(
+            "updates-per-day",
+            load.updates_per_day,
+            lambda value: replace(case, load=replace(load, updates_per_day=value)),
+        ),
+    ]
+    found += [
+        Knob(
+            f"price-per-hour {place.name}",
+            place.price_per_hour,
+            _of_place(case, place.name, "price_per_hour"),
+        )
+        for place in case.places
+    ]
+    for link in case.links:
+        for field in ("rtt_ms", "jitter_ms", "price_per_gb", "bandwidth_bps"):
+            found.append(
+                Knob(
+                    f"{field.replace('_', '-')} {link.name}",
+                    getattr(link, field),
+                    _of_link(case, link.name, field),
+                )
+            )
+    return [knob for knob in found if knob.value > 0]
+
+
+def _of_place(
+    case: Case, name: str, field: str, *, is_whole: bool = False
+) -> Callable[[float], Case]:
+    def put(value: float) -> Case:
+        changed = {field: round(value) if is_whole else value}
+        return replace(
+            case,
+            places=tuple(
+                replace(one, **changed) if one.name == name else one for one in case.places
+            ),
+        )
+
+    return put
+
+
+def _of_link(case: Case, name: str, field: str) -> Callable[[float], Case]:
+    def put(value: float) -> Case:
+        return replace(
+            case,
+            links=tuple(
+                replace(one, **{field: value}) if one.name == name else one for one in case.links
+            ),
+        )
+
+    return put

@@ -50,8 +50,7 @@ def say_placed(
         ],
         right=4,
     )
-    estimate = " (estimate)" if placed.is_estimate else ""
-    say(f"accuracy {placed.accuracy:.2%}{estimate}, late {placed.late_share:.2%}")
+    say(f"accuracy {placed.accuracy:.2%} ({_doubt(loaded, placed)}), late {placed.late_share:.2%}")
     say("latency  " + ", ".join(_quantile(one) for one in placed.latency))
     say(
         f"cost     {placed.cost:.4g} {unit} per million requests: compute {placed.compute:.4g}, "
@@ -71,6 +70,14 @@ def say_placed(
     _say_changes(changes)
     for told in (*notes_of(loaded, placed),):
         say(f"note: {told}")
+
+
+def _doubt(loaded: Loaded, placed: Placed) -> str:
+    """What the accuracy is worth: its normal 95 % interval, or that it is an estimate."""
+    if placed.is_estimate or loaded.predictions is None:
+        return "estimate"
+    spread = placed.accuracy * (1 - placed.accuracy) / loaded.predictions.num_examples
+    return f"±{1.959964 * math.sqrt(spread):.2%}"
 
 
 def _accept(value: float) -> str:
@@ -118,7 +125,7 @@ def say_placed_json(
     """The same for programs; what is infinite is null."""
     placed = best.placed()
     say_json(
-        _finite(
+        finite(
             {
                 "case": loaded.file.name,
                 "num_placements": num,
@@ -126,7 +133,10 @@ def say_placed_json(
                 "budget_ms": loaded.case.limits.budget_ms,
                 "mean_requests_per_s": loaded.case.load.mean_per_s,
                 "peak_requests_per_s": loaded.case.load.peak_per_s,
-                "num_simulated": NUM_SAMPLES,
+                "least_requests_per_s": min(loaded.case.load.requests_per_s),
+                "num_examples": 0
+                if loaded.predictions is None
+                else loaded.predictions.num_examples,
                 "tiers": [tier.value for tier in tiers_of(best.outcome.option)],
                 "recommended": dataclasses.asdict(placed),
                 "alternatives": [dataclasses.asdict(one.placed()) for one in others],
@@ -137,11 +147,12 @@ def say_placed_json(
     )
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON
+def finite(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """The same for JSON: what is infinite or no number is null."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.core.placement.failures import Failures, machines_to_lose
+from runtime.core.placement.failures import Failures, spare_machines
 from runtime.core.placement.forecast import Forecast, check_history, forecast
 from runtime.core.placement.packing import (
     Demand,
@@ -46,11 +46,10 @@ def run_fleet(arguments: argparse.Namespace) -> int:
             )
         show(0, 0, "pack")
         machines = _machines(fleet)
-        demands = _demands(fleet, histories, forecasts)
-        check_packing(machines, demands)
         failures = Failures(fleet.failures.num_failures, fleet.failures.num_machine_weeks)
-        num_lost = machines_to_lose(failures, len(machines), fleet.max_shortage_chance)
-        jobs = jobs_of(demands, len({one.domain for one in machines}), num_lost)
+        demands = _demands(fleet, histories, forecasts, failures)
+        check_packing(machines, demands)
+        jobs = jobs_of(demands, len({one.domain for one in machines}))
         packing = pack(machines, jobs)
         exact = _exact(arguments, machines, jobs) if arguments.exact else None
     found: dict[str, Any] = {
@@ -58,7 +57,6 @@ def run_fleet(arguments: argparse.Namespace) -> int:
         "quantile": fleet.quantile,
         "failure_chance": failures.chance,
         "num_machines": len(machines),
-        "num_lost": num_lost,
         "models": [
             _model_facts(job, fleet, forecasts[job.demand.model], packing, machines) for job in jobs
         ],
@@ -85,8 +83,13 @@ def _machines(fleet: FleetFile) -> list[Machine]:
 
 
 def _demands(
-    fleet: FleetFile, histories: dict[str, History], forecasts: dict[str, Forecast]
+    fleet: FleetFile,
+    histories: dict[str, History],
+    forecasts: dict[str, Forecast],
+    failures: Failures,
 ) -> list[Demand]:
+    # Of any model at all, so each has its part of the chance.
+    chance = fleet.max_shortage_chance / len(fleet.models)
     found = []
     for one in fleet.models:
         memory = one.replica_memory_bytes
@@ -97,7 +100,8 @@ def _demands(
                 fleet.quantile))  # fmt: skip
         peak = forecasts[one.name].peak(fleet.quantile)
         needed = math.ceil(peak / one.replica_requests_per_s - 1e-9)
-        found.append(Demand(one.name, needed, one.replica_cpu_cores, memory))
+        spare = spare_machines(failures, needed, chance)
+        found.append(Demand(one.name, needed, one.replica_cpu_cores, memory, spare))
     return found
 
 
@@ -137,6 +141,7 @@ def _model_facts(
         "peak_requests_per_s": told.peak(fleet.quantile),
         "memory_bytes": job.demand.memory_bytes,
         "needed": job.demand.needed,
+        "spare": job.demand.spare,
         "replicas": job.replicas,
         "by_domain": by_domain,
         "machines": [machines[index].name for index in at],
@@ -147,15 +152,23 @@ def _model_facts(
 def _tell(found: dict[str, Any], packing: Packing) -> None:
     say(
         f"{found['fleet']}: {found['num_machines']} machines; one fails in a week with a chance of "
-        f"{found['failure_chance']:.2%}, so {found['num_lost']} may be lost"
+        f"{found['failure_chance']:.2%}"
     )
     say_table(
-        ("MODEL", f"P{found['quantile'] * 100:g} REQUESTS/S", "NEEDED", "REPLICAS", "BY DOMAIN"),
+        (
+            "MODEL",
+            f"P{found['quantile'] * 100:g} REQUESTS/S",
+            "NEEDED",
+            "MAY FAIL",
+            "REPLICAS",
+            "BY DOMAIN",
+        ),
         [
             (
                 one["name"],
                 f"{one['peak_requests_per_s']:.1f}",
                 str(one["needed"]),
+                str(one["spare"]),
                 str(one["replicas"]),
                 " ".join(f"{domain}:{count}" for domain, count in one["by_domain"].items()),
             )

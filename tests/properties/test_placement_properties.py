@@ -119,7 +119,7 @@ def test_each_relaxation_makes_the_case_possible_and_a_little_less_does_not(case
     for one in relaxations(EVALUATOR, case):
         assert recommend(EVALUATOR, one.knob.put(one.value)) is not None
         less = one.value - np.sign(one.value - one.knob.value) * (
-            1 if one.knob.is_whole else 2e-3 * max(abs(one.value), abs(one.knob.value))
+            1 if one.knob.is_whole else 3e-4 * max(abs(one.value), abs(one.knob.value))
         )
         if (less - one.knob.value) * (one.value - one.knob.value) >= 0:
             assert recommend(EVALUATOR, one.knob.put(less)) is None

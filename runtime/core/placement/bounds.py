@@ -17,7 +17,7 @@ from runtime.core.placement.knobs import Knob, inputs_of, limits_of
 from runtime.core.placement.options import Evaluator
 
 # Relative precision of what bisection finds.
-PRECISION = 1e-3
+PRECISION = 1e-4
 _MAX_STEPS = 60
 MAX_FACTOR = 10.0
 _GRID = 8

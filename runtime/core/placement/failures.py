@@ -2,8 +2,8 @@
 
 Each machine fails in a period with an unknown chance. Prior Beta(1/2, 1/2) (Jeffreys); after f
 failures in n machine-periods it is Beta(f + 1/2, n - f + 1/2). How many of m machines fail in a
-period is then beta-binomial, which is what ``machines_to_lose`` takes its tail from, so that little
-evidence asks for more spare machines.
+period is then beta-binomial, which is what ``spare_machines`` takes its tail from, so that little
+evidence asks for more of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from runtime.errors import SettingsError
 
 PRIOR = 0.5
+MAX_SPARE = 1 << 14
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -56,23 +57,38 @@ def chance_of_more(failures: Failures, num_machines: int, num_lost: int) -> floa
     return min(1.0, max(0.0, 1.0 - at_most))
 
 
-def machines_to_lose(failures: Failures, num_machines: int, max_chance: float) -> int:
-    """The fewest machines k such that more than k fail with a chance of at most ``max_chance``.
+def spare_machines(failures: Failures, needed: int, max_chance: float) -> int:
+    """The fewest k such that of ``needed`` + k machines more than k fail with at most that chance.
+
+    One more machine can add one failure at most, so that chance falls with every k.
 
     Raises:
-        SettingsError: a chance outside (0, 1), or failures that cannot be.
+        SettingsError: a chance outside (0, 1), failures that cannot be, or too little evidence for
+            any reasonable number of machines.
     """
     failures.check()
     if not 0 < max_chance < 1:
         raise SettingsError(f"the chance {max_chance:g} is not between 0 and 1")
-    low, high = 0, num_machines
-    while low < high:
+    if not needed:
+        return 0
+    low, high = 0, 1
+    while chance_of_more(failures, needed + high, high) > max_chance:
+        low, high = high, 2 * high
+        if high > MAX_SPARE:
+            raise SettingsError(
+                f"with {failures.num_failures:g} failures in {failures.num_periods:g} "
+                f"machine-periods, not even {MAX_SPARE} spare machines keep the chance of a "
+                f"shortage at {max_chance:g}: observe longer, or allow a larger chance"
+            )
+    if chance_of_more(failures, needed, 0) <= max_chance:
+        return 0
+    while high - low > 1:
         middle = (low + high) // 2
-        if chance_of_more(failures, num_machines, middle) <= max_chance:
+        if chance_of_more(failures, needed + middle, middle) <= max_chance:
             high = middle
         else:
-            low = middle + 1
-    return low
+            low = middle
+    return high
 
 
 def _log_beta(alpha: float, beta: float) -> float:

@@ -12,6 +12,7 @@ from runtime.core.placement.case import RESIDENCIES, Case
 
 # No limit is relaxed by more than this.
 WIDEST = 1e6
+MAX_MEMORY_BYTES = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def limits_of(case: Case) -> list[Knob]:
                     f"memory-bytes {place.name}",
                     place.memory_bytes,
                     _of_place(case, place.name, "memory_bytes"),
-                    place.memory_bytes * WIDEST,
+                    MAX_MEMORY_BYTES,
                 )
             )
     return [knob for knob in found if knob.value != knob.loosest]

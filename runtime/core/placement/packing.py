@@ -1,10 +1,11 @@
-"""Packs replicas of models on machines, spread so that a lost domain or k machines do no harm.
+"""Packs replicas of models on machines, spread so that a lost domain or lost machines do no harm.
 
 Rules of this file:
   * no machine is overfilled, in processor or memory, and has two replicas of one model;
-  * of each model enough replicas are left when any one domain, or any k machines, are lost;
+  * of each model enough replicas are left when any one domain, or any ``spare`` machines, are lost;
   * first-fit decreasing by the scarcer resource (Garey and Johnson), used machines first, then the
-    domain with the fewest replicas of the model: deterministic, and quick on a gateway;
+    domain with the fewest replicas of the model; then as few machines as will do when all are
+    filled alike, as a machine takes one replica of a model: deterministic, quick on a gateway;
   * where it finds nothing, what is short is named; only an exact solver can say "never".
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -23,6 +25,8 @@ from runtime.errors import SettingsError
 MAX_MACHINES = 20_000
 MAX_REPLICAS = 20_000
 _SLACK = 1e-9
+Rule = Literal["dense", "balanced", "level"]
+_FIRST: tuple[Rule, ...] = ("dense", "balanced")
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -35,12 +39,13 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """A model's replicas: ``needed`` serve the load, all others are to spare."""
+    """A model's replicas: ``needed`` serve the load, and ``spare`` machines of it may be lost."""
 
     model: str
     needed: int
     cpu_cores: float
     memory_bytes: float
+    spare: int = 0
 
 
 class Short(msgspec.Struct, frozen=True):
@@ -106,18 +111,18 @@ def check_packing(machines: Sequence[Machine], demands: Sequence[Demand]) -> Non
         if not (0 < cores < math.inf and 0 < memory < math.inf):
             raise SettingsError(f"{name}: cores and bytes of memory must be finite and above 0")
     for demand in demands:
-        if demand.needed < 0:
-            raise SettingsError(f"{demand.model}: {demand.needed} replicas cannot be needed")
+        if min(demand.needed, demand.spare) < 0:
+            raise SettingsError(f"{demand.model}: replicas cannot be fewer than 0")
 
 
-def jobs_of(demands: Sequence[Demand], num_domains: int, num_lost: int) -> list[Job]:
-    """How many replicas each model takes: the fewest that survive a domain and k machines.
+def jobs_of(demands: Sequence[Demand], num_domains: int) -> list[Job]:
+    """How many replicas each model takes: the fewest that survive a domain or ``spare`` machines.
 
     With one domain its loss cannot be survived, and only machines count.
     """
     found = []
     for demand in demands:
-        replicas = demand.needed + num_lost if demand.needed else 0
+        replicas = demand.needed + demand.spare if demand.needed else 0
         if demand.needed and num_domains > 1:
             # n replicas over d domains leave n - ceil(n / d) when the fullest is lost.
             replicas = max(replicas, demand.needed + -(-demand.needed // (num_domains - 1)))
@@ -127,7 +132,7 @@ def jobs_of(demands: Sequence[Demand], num_domains: int, num_lost: int) -> list[
 
 
 def pack(machines: Sequence[Machine], jobs: Sequence[Job]) -> Packing:
-    """Packs all jobs; used machines first, and where that fails, balanced domains first.
+    """Packs all jobs: used machines first, balanced domains first, or levelled; the best of these.
 
     Raises:
         SettingsError: more replicas than can be packed in bounded time.
@@ -136,13 +141,45 @@ def pack(machines: Sequence[Machine], jobs: Sequence[Job]) -> Packing:
     if total > MAX_REPLICAS:
         raise SettingsError(f"{total} replicas; at most {MAX_REPLICAS} can be packed: larger ones?")
     least = least_machines(machines, jobs)
-    tries = [_first_fit(machines, jobs, is_dense=is_dense) for is_dense in (True, False)]
+    tries = [_first_fit(machines, jobs, rule) for rule in _FIRST]
     done = [found for found, missing in tries if not missing]
-    if done:
-        best = min(done, key=lambda found: len({at for all_at in found.values() for at in all_at}))
+    best = min(done, key=_num_used, default=None)
+    best = _level(machines, jobs, least, best)
+    if best is not None:
         return Packing(best, (), least)
     found, missing = tries[0]
     return Packing(found, tuple([*shortages(machines, jobs)] or [missing[0]]), least)
+
+
+MachineOf = dict[str, tuple[int, ...]]
+
+
+def _num_used(found: MachineOf) -> int:
+    return len({at for all_at in found.values() for at in all_at})
+
+
+def _level(
+    machines: Sequence[Machine], jobs: Sequence[Job], least: int, best: MachineOf | None
+) -> MachineOf | None:
+    """The same on fewer machines, each as full as the others; bisects how many."""
+    seen: dict[str, int] = {}
+    turn = []
+    for index, one in enumerate(machines):
+        seen[one.domain] = seen.get(one.domain, 0) + 1
+        # The largest first, and domains in turn.
+        turn.append((-one.cpu_cores, -one.memory_bytes, seen[one.domain], index))
+    order = [entry[-1] for entry in sorted(turn)]
+    low, high = least, len(machines) if best is None else _num_used(best)
+    while low < high:
+        middle = (low + high) // 2
+        chosen = order[:middle]
+        found, missing = _first_fit([machines[at] for at in chosen], jobs, "level")
+        if missing:
+            low = middle + 1
+        else:
+            best = {name: tuple(chosen[at] for at in all_at) for name, all_at in found.items()}
+            high = _num_used(best)
+    return best
 
 
 def least_machines(machines: Sequence[Machine], jobs: Sequence[Job]) -> int:
@@ -191,8 +228,8 @@ def _fits(room: float, size: float) -> bool:
 
 
 def _first_fit(
-    machines: Sequence[Machine], jobs: Sequence[Job], *, is_dense: bool
-) -> tuple[dict[str, tuple[int, ...]], list[Short]]:
+    machines: Sequence[Machine], jobs: Sequence[Job], rule: Rule
+) -> tuple[MachineOf, list[Short]]:
     cores = np.asarray([one.cpu_cores for one in machines])
     memory = np.asarray([one.memory_bytes for one in machines])
     names = sorted({one.domain for one in machines})
@@ -209,10 +246,10 @@ def _first_fit(
             job.demand.model,
         ),
     )
-    found: dict[str, tuple[int, ...]] = {}
+    found: MachineOf = {}
     missing = []
     for job in order:
-        chosen = _place_job(job, (free_cores, free_memory), domain, used, is_dense=is_dense)
+        chosen = _place_job(job, (free_cores, free_memory), domain, used, rule)
         found[job.demand.model] = tuple(chosen)
         if len(chosen) < job.replicas:
             what = f"room for replicas of {job.demand.model} (first fit; exact may find more)"
@@ -225,8 +262,7 @@ def _place_job(
     free: tuple[Floats, Floats],
     domain: np.ndarray[tuple[int], np.dtype[np.int64]],
     used: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    *,
-    is_dense: bool,
+    rule: Rule,
 ) -> list[int]:
     free_cores, free_memory = free
     demand = job.demand
@@ -241,7 +277,11 @@ def _place_job(
             break
         fullness = in_domain[domain[open_now]]
         is_new = ~used[open_now]
-        keys = (open_now, fullness, is_new) if is_dense else (open_now, is_new, fullness)
+        keys = {
+            "dense": (open_now, fullness, is_new),
+            "balanced": (open_now, is_new, fullness),
+            "level": (open_now, -free_memory[open_now], -free_cores[open_now], fullness),
+        }[rule]
         at = int(open_now[np.lexsort(keys)[0]])
         chosen.append(at)
         able[at] = False

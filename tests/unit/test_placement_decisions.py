@@ -13,7 +13,7 @@ from runtime.core.placement.bounds import because, relaxations, sensitivity
 from runtime.core.placement.case import Case, Kind, Limits, Link, Load, Model, Place, Spread
 from runtime.core.placement.curves import Answers, curve_of, estimated_curve
 from runtime.core.placement.decide import Choice, cheapest, front, one_of_each, recommend
-from runtime.core.placement.knobs import Knob, inputs_of, limits_of
+from runtime.core.placement.knobs import inputs_of, limits_of
 from runtime.core.placement.options import Evaluator, describe, options, way_down
 from runtime.core.placement.terms import call_prices, round_trips_ms, terms_of, tiers_of
 from runtime.core.placement.travel import (
@@ -331,17 +331,13 @@ class TestBounds:
             same = {other.name: other.value for other in inputs_of(changed)}
             assert same[knob.name] == pytest.approx(knob.value * 2, rel=1e-6)
 
-    def test_what_is_no_limit_cannot_be_relaxed(self) -> None:
-        knob = Knob("x", 1.0, lambda _value: CASE)
+    def test_a_place_without_known_memory_refuses_no_model(self) -> None:
+        (camera, *rest) = PLACES
+        case = replace(CASE, places=(replace(camera, memory_bytes=0.0), *rest))
 
-        with pytest.raises(ValueError, match="x is no limit"):
-            relaxations_of(knob)
-
-
-def relaxations_of(knob: Knob) -> object:
-    from runtime.core.placement.bounds import _least  # noqa: PLC0415
-
-    return _least(EVALUATOR, knob)
+        assert "memory-bytes camera" not in {knob.name for knob in limits_of(case)}
+        outcome = next(EVALUATOR.outcomes(case))
+        assert not outcome.missed["memory-bytes camera"].any()
 
 
 class TestTerms:

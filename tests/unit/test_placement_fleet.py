@@ -235,14 +235,13 @@ class TestPacking:
 
 class TestExact:
     def test_it_packs_what_first_fit_cannot(self) -> None:
-        """Bins of 10: first fit decreasing needs three, pairs that add up need two."""
-        machines = [Machine(f"m{at}", "a", 10, 100) for at in range(3)]
-        sizes = {"a": 4, "b": 4, "c": 3, "d": 3, "e": 3, "f": 3}
-        jobs = jobs_of([Demand(name, 1, size, 1) for name, size in sizes.items()], 1)
+        machines = [Machine(f"m{at}", "a", 20, 100) for at in range(6)]
+        sizes = [5, 4, 10, 9, 3, 3, 7, 10, 9]
+        jobs = jobs_of([Demand(f"d{at}", 1, size, 1) for at, size in enumerate(sizes)], 1)
 
         heuristic, exact = pack(machines, jobs), pack_exactly(machines, jobs)
 
-        assert (heuristic.num_used, exact.num_used, exact.least) == (3, 2, 2)
+        assert (heuristic.num_used, exact.num_used, exact.least) == (4, 3, 3)
         assert exact.is_proven
 
     def test_it_proves_that_there_is_none(self) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from runtime.core.placement.case import Case
 from runtime.core.placement.decide import Choice, recommend
-from runtime.core.placement.knobs import Knob, inputs_of, limits_of
+from runtime.core.placement.knobs import Knob, Limit, inputs_of, limits_of
 from runtime.core.placement.options import Evaluator
 
 # Relative precision of what bisection finds.
 PRECISION = 1e-4
-_MAX_STEPS = 60
+_SMALLEST = 1e-9
 MAX_FACTOR = 10.0
 _GRID = 8
 
@@ -27,7 +27,7 @@ _GRID = 8
 class Relaxed:
     """A limit that gives way alone, the least that it must be, and what is recommended then."""
 
-    knob: Knob
+    knob: Limit
     value: float
     choice: Choice
 
@@ -58,28 +58,31 @@ def relaxations(evaluator: Evaluator, case: Case, progress: Progress = _quiet) -
     knobs = limits_of(case)
     for number, knob in enumerate(knobs):
         progress(number, len(knobs))
-        relaxed = _least(evaluator, knob)
-        if relaxed is not None:
-            found.append(relaxed)
+        loosest = recommend(evaluator, knob.put(knob.loosest))
+        if loosest is not None:
+            found.append(_least(evaluator, knob, loosest))
     return found
 
 
 def because(evaluator: Evaluator, case: Case) -> str:
     """Why nothing is possible: the limit that cannot be kept even by itself, or all together."""
     knobs = limits_of(case)
-    loose = _all_loose(case)
-    if recommend(evaluator, loose) is None:
-        return "no model can run at a place that requests can reach: add a latency or a link"
-    for knob in knobs:
-        alone = next(
-            (one for one in limits_of(_all_loose(case, but=knob.name)) if one.name == knob.name),
-            None,
+    loosest = recommend(evaluator, _all_loose(case))
+    if loosest is None:
+        return (
+            "no model can run at a place that requests can reach: add a latency, or a link that "
+            "loses less"
         )
-        if alone is None or recommend(evaluator, alone.put(alone.value)) is not None:
+    for knob in knobs:
+        others_loose = limits_of(_all_loose(case, but=knob.name))
+        alone = next(one for one in others_loose if one.name == knob.name)
+        if recommend(evaluator, alone.put(alone.value)) is not None:
             continue
-        best = _least(evaluator, alone)
-        told = "" if best is None else f": the best is {knob.told(best.value)} ({best.choice.name})"
-        return f"no placement reaches {knob.name} {knob.told(knob.value)}{told}"
+        best = _least(evaluator, alone, loosest)
+        return (
+            f"no placement reaches {knob.name} {knob.told(knob.value)}: the best is "
+            f"{knob.told(best.value)} ({best.choice.name})"
+        )
     return "each limit can be kept, but not all of them by one placement"
 
 
@@ -87,32 +90,30 @@ def _all_loose(case: Case, *, but: str = "") -> Case:
     for name in [knob.name for knob in limits_of(case) if knob.name != but]:
         # Each anew: a knob turns the case that it was made from.
         knob = next(one for one in limits_of(case) if one.name == name)
-        if knob.loosest is not None:
-            case = knob.put(knob.loosest)
+        case = knob.put(knob.loosest)
     return case
 
 
-def _least(evaluator: Evaluator, knob: Knob) -> Relaxed | None:
-    """The value nearest to the present one that makes the case possible."""
-    if knob.loosest is None:
-        raise ValueError(f"{knob.name} is no limit")
-    choice = recommend(evaluator, knob.put(knob.loosest))
-    if choice is None:
-        return None
+def _least(evaluator: Evaluator, knob: Limit, loosest: Choice) -> Relaxed:
+    """The value nearest to the present one that makes the case possible, as ``loosest`` is."""
+    choice = loosest
     bad, good = knob.value, knob.loosest
-    for _ in range(_MAX_STEPS):
-        if knob.is_whole and abs(good - bad) <= 1:
-            break
+    while not _is_close(bad, good, is_whole=knob.is_whole):
         middle = _between(bad, good)
         middle = round(middle) if knob.is_whole else middle
-        if abs(good - bad) <= PRECISION * max(abs(good), abs(bad)) or middle in {bad, good}:
-            break
         found = recommend(evaluator, knob.put(middle))
         if found is None:
             bad = middle
         else:
             good, choice = middle, found
     return Relaxed(knob, good, choice)
+
+
+def _is_close(one: float, other: float, *, is_whole: bool) -> bool:
+    apart = abs(one - other)
+    if is_whole:
+        return apart <= 1
+    return apart <= max(_SMALLEST, PRECISION * max(abs(one), abs(other)))
 
 
 def _between(one: float, other: float) -> float:

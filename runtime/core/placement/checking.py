@@ -95,12 +95,9 @@ def bucket_quantile(
     total = buckets[-1][1] if buckets else 0.0
     if not total > 0:
         return None
-    low = 0.0
-    for bound, count in buckets:
-        if count >= share * total:
-            break
-        low = bound
-    return bound, low, bound
+    below = [bound for bound, count in buckets if count < share * total]
+    bound = buckets[len(below)][0]
+    return bound, below[-1] if below else 0.0, bound
 
 
 def compare_load(

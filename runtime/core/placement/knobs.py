@@ -17,16 +17,21 @@ MAX_MEMORY_BYTES = 1e15
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One figure; ``put`` is the same case with another value.
-
-    ``loosest`` is the value of a limit that excludes nothing; None for what is no limit.
-    ``is_whole`` ones take whole numbers.
-    """
+    """One figure; ``put`` is the same case with another value."""
 
     name: str
     value: float
     put: Callable[[float], Case]
-    loosest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit(Knob):
+    """What a placement has to keep; with ``loosest`` it excludes nothing that can be had.
+
+    ``is_whole`` ones take whole numbers.
+    """
+
+    loosest: float
     is_whole: bool = False
 
     def told(self, value: float) -> str:
@@ -34,12 +39,12 @@ class Knob:
         return RESIDENCIES[round(value)] if self.name == "residency" else f"{value:.4g}"
 
 
-def limits_of(case: Case) -> list[Knob]:
+def limits_of(case: Case) -> list[Limit]:
     """All limits that exclude something."""
     limits = case.limits
 
-    def limit(name: str, field: str, loosest: float) -> Knob:
-        return Knob(
+    def limit(name: str, field: str, loosest: float) -> Limit:
+        return Limit(
             name,
             getattr(limits, field),
             lambda value: replace(case, limits=replace(limits, **{field: value})),
@@ -49,7 +54,7 @@ def limits_of(case: Case) -> list[Knob]:
     found = [
         limit("min-accuracy", "min_accuracy", 0.0),
         limit("budget-ms", "budget_ms", limits.budget_ms * WIDEST),
-        Knob(
+        Limit(
             "residency",
             float(RESIDENCIES.index(limits.residency)),
             lambda value: replace(
@@ -73,7 +78,7 @@ def limits_of(case: Case) -> list[Knob]:
         )
     for place in case.places:
         found.append(
-            Knob(
+            Limit(
                 f"max-machines {place.name}",
                 place.max_machines,
                 _of_place(case, place.name, "max_machines", is_whole=True),
@@ -83,7 +88,7 @@ def limits_of(case: Case) -> list[Knob]:
         )
         if place.memory_bytes:
             found.append(
-                Knob(
+                Limit(
                     f"memory-bytes {place.name}",
                     place.memory_bytes,
                     _of_place(case, place.name, "memory_bytes"),

@@ -7,7 +7,11 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -276,7 +280,8 @@ class TestCase:
         assert printed == EXAMPLE
         path = tmp_path / "case.toml"
         # Without the predictions, which take a while, accuracy is an estimate.
-        path.write_text(printed.replace('predictions = "bundled:calibration"\n', ""))
+        text = printed.replace('predictions = "bundled:calibration"\n', "")
+        path.write_text(text.replace("min_accuracy = 0.948", "min_accuracy = 0.94"))
 
         found = said(capsys, "place", path)
 
@@ -356,14 +361,22 @@ class TestFit:
     def test_a_placement_a_fitted_policy_and_its_judgement_agree_on_the_cost(
         self, capsys: Output, tmp_path: Path
     ) -> None:
-        """Within 0.15 of the top tier's price: a certificate is dearer than an estimate."""
-        bundled = EXAMPLE.replace('"bundled:calibration"', '"known.npz"')
-        (tmp_path / "case.toml").write_text(bundled)
+        """Within 0.15 of the top tier's price: a certificate is dearer than an estimate.
+
+        Two points may be lost against the top tier; less slack would need more labels.
+        """
         fit = tmp_path / "fit.toml"
-        said(
+        right = said(
             capsys, "policy", "collect", "--data", "bundled:calibration", "--part", "0:1000",
             "--output", tmp_path / "known.npz",
-        )  # fmt: skip
+        )["accuracy"]  # fmt: skip
+        wanted = right["cloud"] - 0.02
+        bundled = EXAMPLE.replace('"bundled:calibration"', '"known.npz"').replace(
+            'bundled = "regional"', 'bundled = "regional"\nplaces = ["region"]'
+        )
+        (tmp_path / "case.toml").write_text(
+            bundled.replace("min_accuracy = 0.948", f"min_accuracy = {wanted}")
+        )
         placed = said(capsys, "place", tmp_path / "case.toml", "--write-fit", fit)
         assert len(placed["tiers"]) == 2
         for name, data, part in (
@@ -378,7 +391,7 @@ class TestFit:
 
         policy = said(
             capsys, "policy", "fit", "--placement", fit, "--train", tmp_path / "train.npz",
-            "--cal", tmp_path / "cal.npz", "--output", tmp_path / "policy.json",
+            "--cal", tmp_path / "cal.npz", "--output", tmp_path / "policy.json", "--no-average",
         )  # fmt: skip
         judged = said(
             capsys, "policy", "eval", "--dataset", tmp_path / "fresh.npz",
@@ -389,7 +402,7 @@ class TestFit:
         (gear,) = policy["gears"]
         (measured,) = judged["gears"].values()
         assert policy["tiers"] == placed["tiers"]
-        assert gear["budget_ms"] == 100
+        assert gear["budget_ms"] == 60
         assert gear["promise"]["cost"]["mean"] == pytest.approx(predicted, abs=0.15)
         assert measured["cost"]["mean"] == pytest.approx(predicted, abs=0.15)
         assert measured["cost"]["mean"] == pytest.approx(gear["promise"]["cost"]["mean"], abs=0.05)
@@ -403,7 +416,6 @@ def _predicted_cost(fit: Path) -> float:
 FLEET = """
 name = "north"
 quantiles = [0.5, 0.9]
-{top}
 [failures]
 num_failures = 1
 num_machine_weeks = 500
@@ -428,12 +440,12 @@ memory_bytes = 1.6e10
 """
 
 
-def fleet(folder: Path, *, top: str = "", rows: int = 168 * 4, **replaced: str) -> Path:
+def fleet(folder: Path, **replaced: str) -> Path:
     lines = [
-        f"{30 + 20 * math.sin(hour / 24 * 2 * math.pi):.3f},{5e8 + hour}" for hour in range(rows)
+        f"{30 + 20 * math.sin(hour / 24 * 2 * math.pi):.3f},{5e8 + hour}" for hour in range(168 * 4)
     ]
     (folder / "load.csv").write_text("\n".join(["requests_per_s,memory_bytes", *lines]) + "\n")
-    text = FLEET.format(top=top)
+    text = FLEET
     for old, new in replaced.items():
         assert old in text
         text = text.replace(old, new)
@@ -558,7 +570,74 @@ class TestFleet:
         assert wanted.returncode == 3
 
 
+AGENT = """# TYPE tierwise_edge_received_requests counter
+tierwise_edge_received_requests_total 1000
+# TYPE tierwise_edge_answers counter
+tierwise_edge_answers_total{outcome="answered",reason="confident",answered_by="edge"} %d
+tierwise_edge_answers_total{outcome="answered",reason="confident",answered_by="cloud"} %d
+# TYPE tierwise_edge_latency_seconds histogram
+tierwise_edge_latency_seconds_bucket{outcome="answered",le="0.001"} 100
+tierwise_edge_latency_seconds_bucket{outcome="answered",le="0.005"} 600
+tierwise_edge_latency_seconds_bucket{outcome="answered",le="0.05"} 1000
+tierwise_edge_latency_seconds_bucket{outcome="answered",le="+Inf"} 1000
+"""
+
+
+@contextmanager
+def serving(text: str) -> Iterator[str]:
+    """A URL that serves this as its metrics."""
+
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_arguments: Any) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 class TestCheck:
+    def test_counters_of_an_agent_are_compared(self, capsys: Output, tmp_path: Path) -> None:
+        path, found = self.placed(capsys, tmp_path)
+        part = round(1000 * found["recommended"]["parts"][0]["answered_share"])
+
+        with serving(AGENT % (part, 1000 - part)) as url:
+            checked = said(capsys, "place", "check", path, "--url", url)
+
+        figures = {one["name"]: one for one in checked["figures"]}
+        assert figures["answered by edge"]["is_within"]
+        assert figures["p50 latency ms"]["measured_high"] == pytest.approx(5)
+        assert figures["requests per s"]["is_within"] is None
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("", "has no counters of an agent"),
+            ("a b c", "has no metrics that can be read"),
+            (AGENT % (0, 0), "no request was answered"),
+        ],
+    )
+    def test_what_is_no_agent_or_an_idle_one_is_told(
+        self, capsys: Output, tmp_path: Path, text: str, told: str
+    ) -> None:
+        path, _ = self.placed(capsys, tmp_path)
+
+        with serving(text) as url:
+            code, error = refused(capsys, "place", "check", path, "--url", url)
+
+        assert code == 3
+        assert told in error
+
     def placed(self, capsys: Output, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
         found = said(capsys, "place", case(tmp_path))
         path = tmp_path / "placed.json"

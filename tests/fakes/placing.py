@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from fakes.decisions import decision, write_log
 from runtime.core.placement.case import (
     RESIDENCIES,
     Case,
@@ -187,3 +190,22 @@ def _cheapest(
         ):
             best = cost
     return best
+
+
+def log_of(placed: dict[str, Any], folder: Path, *, num: int = 400, slower: float = 1.0) -> None:
+    """A decision log of requests as they were predicted, but ``slower`` times as slow."""
+    part = placed["recommended"]["parts"][0]["answered_share"]
+    quantiles = placed["recommended"]["latency"]
+    records = []
+    for number in range(num):
+        share = (number + 0.5) / num
+        ms = next((one["ms"] for one in quantiles if share <= one["share"]), quantiles[-1]["ms"])
+        records.append(
+            decision(
+                f"r{number}",
+                wall_s=1000.0 + number / placed["mean_requests_per_s"],
+                answered_by=placed["tiers"][0] if share <= part else placed["tiers"][-1],
+                latency_ms=ms * slower,
+            )
+        )
+    write_log(folder, *records)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes.decisions import decision, write_log
 from fakes.labelled import sampled
+from fakes.placing import log_of
 from model_zoo.policies.prediction_files import write_predictions
 from tierwise.cli import main
 from tierwise.cli.parser import build_parser
@@ -644,27 +644,9 @@ class TestCheck:
         path.write_text(json.dumps(found))
         return path, found
 
-    def log(self, folder: Path, found: dict[str, Any], num: int = 400, slow: float = 1.0) -> None:
-        """Requests as they were predicted, spread over the simulated quantiles."""
-        part = found["recommended"]["parts"][0]["answered_share"]
-        quantiles = found["recommended"]["latency"]
-        records = []
-        for number in range(num):
-            share = (number + 0.5) / num
-            ms = next((one["ms"] for one in quantiles if share <= one["share"]), 99.0)
-            records.append(
-                decision(
-                    f"r{number}",
-                    wall_s=1000.0 + number / 20,
-                    answered_by="edge" if share <= part else "cloud",
-                    latency_ms=ms * slow,
-                )
-            )
-        write_log(folder, *records)
-
     def test_what_went_as_predicted_is_within(self, capsys: Output, tmp_path: Path) -> None:
         path, found = self.placed(capsys, tmp_path)
-        self.log(tmp_path / "state", found)
+        log_of(found, tmp_path / "state")
 
         checked = said(capsys, "place", "check", path, "--state", tmp_path / "state")
 
@@ -678,7 +660,7 @@ class TestCheck:
 
     def test_what_did_not_is_told(self, capsys: Output, tmp_path: Path) -> None:
         path, found = self.placed(capsys, tmp_path)
-        self.log(tmp_path / "state", found, slow=3.0)
+        log_of(found, tmp_path / "state", slower=3.0)
 
         assert main(["place", "check", str(path), "--state", str(tmp_path / "state")]) == 1
 
@@ -690,7 +672,7 @@ class TestCheck:
         self, capsys: Output, tmp_path: Path
     ) -> None:
         path, found = self.placed(capsys, tmp_path)
-        self.log(tmp_path / "state", found)
+        log_of(found, tmp_path / "state")
 
         code, told = refused(
             capsys, "place", "check", path, "--state", tmp_path / "state", "--since", "1h"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from runtime.core.placement.case import RESIDENCIES, Case
+from runtime.core.placement.case import RESIDENCIES, Case, Model, Spread
 
 # No limit is relaxed by more than this.
 WIDEST = 1e6
@@ -154,7 +154,26 @@ def inputs_of(case: Case) -> list[Knob]:
                     _of_link(case, link.name, field),
                 )
             )
+    for model in case.models:
+        for name, spread in model.latency.items():
+            found.append(
+                Knob(f"p50-ms {model.name}@{name}", spread.p50_ms, _of_model(case, model, name))
+            )
     return [knob for knob in found if knob.value > 0]
+
+
+def _of_model(case: Case, model: Model, place: str) -> Callable[[float], Case]:
+    """The latency of a model at a place; its tail moves along."""
+
+    def put(value: float) -> Case:
+        spread = model.latency[place]
+        changed = Spread(value, spread.p99_ms * value / spread.p50_ms, spread.is_estimate)
+        other = replace(model, latency={**model.latency, place: changed})
+        return replace(
+            case, models=tuple(other if one.name == model.name else one for one in case.models)
+        )
+
+    return put
 
 
 def _of_place(

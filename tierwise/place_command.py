@@ -12,8 +12,9 @@ import msgspec
 from model_zoo.policies.feasibility import ImpossibleError, Relaxation
 from runtime.adapters.artifacts import write_artifact
 from runtime.core.placement.bounds import because, relaxations, sensitivity
+from runtime.core.placement.chains import describe, options
 from runtime.core.placement.decide import Choice, cheapest, front, one_of_each, recommend
-from runtime.core.placement.options import Evaluator, describe, options
+from runtime.core.placement.options import Evaluator
 from runtime.core.placement.terms import round_trips_ms, terms_of, tiers_of
 from runtime.errors import SettingsError
 from tierwise.cli.output import note, say

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from fakes.placing import CASE, LINKS, PLACES, answers, spread
 from runtime.core.placement.bounds import because, relaxations, sensitivity
 from runtime.core.placement.case import Case, Kind, Limits, Link, Load, Model, Place, Spread
+from runtime.core.placement.chains import describe, options, way_down
 from runtime.core.placement.curves import Answers, curve_of, estimated_curve
 from runtime.core.placement.decide import Choice, cheapest, front, one_of_each, recommend
 from runtime.core.placement.knobs import inputs_of, limits_of
-from runtime.core.placement.options import Evaluator, describe, options, way_down
+from runtime.core.placement.options import Evaluator
 from runtime.core.placement.terms import call_prices, round_trips_ms, terms_of, tiers_of
 from runtime.core.placement.travel import (
     NUM_SAMPLES,
@@ -146,8 +147,8 @@ class TestOptions:
         assert "small@camera > large@cloud" not in found
 
     def test_a_new_version_comes_from_the_highest_place(self) -> None:
-        assert way_down(CASE, PLACES[0]) == LINKS
-        assert way_down(CASE, PLACES[3]) == ()
+        assert way_down(CASE, paths(CASE), PLACES[0]) == LINKS
+        assert way_down(CASE, paths(CASE), PLACES[3]) == ()
 
 
 class TestFigures:
@@ -307,7 +308,8 @@ class TestBounds:
         assert "max-leaving-share" not in names
 
     def test_break_even_values_are_where_the_recommendation_changes(self) -> None:
-        case = limited(min_accuracy=0.9)
+        case = replace(limited(min_accuracy=0.9), models=CASE.models[1:], places=PLACES[:2],
+                       links=LINKS[:1])  # fmt: skip
         choice = best(case)
 
         found = sensitivity(EVALUATOR, case, choice)

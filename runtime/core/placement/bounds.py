@@ -18,6 +18,7 @@ from runtime.core.placement.options import Evaluator
 
 # Relative precision of what bisection finds.
 PRECISION = 1e-4
+BREAK_EVEN_PRECISION = 1e-3
 _SMALLEST = 1e-9
 MAX_FACTOR = 10.0
 _GRID = 8
@@ -152,7 +153,7 @@ def _nearest_change(
         same = other
     if then == name:
         return None
-    while abs(math.log(other / same)) > PRECISION:
+    while abs(math.log(other / same)) > BREAK_EVEN_PRECISION:
         middle = math.sqrt(same * other)
         found = _name(recommend(evaluator, knob.put(knob.value * middle)))
         if found == name:

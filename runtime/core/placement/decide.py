@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.core.placement.case import Case
+from runtime.core.placement.chains import describe, options
 from runtime.core.placement.curves import Floats
 from runtime.core.placement.options import (
     LATE_SHARE,
     Evaluator,
     Outcome,
     answered_shares,
-    describe,
-    options,
 )
 from runtime.core.placement.travel import quantile_ms
 

@@ -1,23 +1,22 @@
-"""Every way to place the models, and what each comes to at every setting.
+"""What every option comes to at every setting: money, accuracy, latency, limits that it misses.
 
-An option is a chain of models, each at a place further up than the one before. All of them are
-evaluated: with at most 8 models and 16 places there is no need to guess.
+No cost depends on a limit, and every limit is a filter.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.core.placement.case import RESIDENCIES, Case, Kind, Link, Model, Place
+from runtime.core.placement.case import RESIDENCIES, Case, Kind, Link
+from runtime.core.placement.chains import Option, Stop, options, way_down
 from runtime.core.placement.curves import Answers, Curve, Floats, curve_of, estimated_curve
 from runtime.core.placement.travel import Sampler, mean_service_ms, paths, utilization_at_most
 
-MAX_STOPS = len(Kind)
 # So much of the answers may be late: the budget is for 95 of 100.
 LATE_SHARE = 0.05
 MILLION = 1e6
@@ -25,55 +24,6 @@ _GB = 1e9
 _HOUR_S = 3600.0
 _DAY_S = 86400.0
 _BITS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A model at a place, and the links that lead there from the stop before."""
-
-    model: Model
-    place: Place
-    path: tuple[Link, ...]
-
-
-Option = tuple[Stop, ...]
-
-
-def describe(option: Option) -> str:
-    """``model@place > model@place``."""
-    return " > ".join(f"{stop.model.name}@{stop.place.name}" for stop in option)
-
-
-Ways = Mapping[tuple[str, str], tuple[Link, ...]]
-
-
-def options(case: Case) -> Iterator[Option]:
-    """All chains; requests start on a device, also where its first model is further up."""
-    return _grown(case, paths(case), (), 0)
-
-
-def _grown(case: Case, ways: Ways, chain: Option, first_model: int) -> Iterator[Option]:
-    if chain:
-        yield chain
-    for index in range(first_model, len(case.models)):
-        model = case.models[index]
-        for place in case.places:
-            if place.name not in model.latency:
-                continue
-            for path in _ways_to(case, ways, chain, place):
-                yield from _grown(case, ways, (*chain, Stop(model, place, path)), index + 1)
-
-
-def _ways_to(case: Case, ways: Ways, chain: Option, place: Place) -> Iterator[tuple[Link, ...]]:
-    """From the stop before, or from each kind of device."""
-    if not chain and place.kind is Kind.DEVICE:
-        yield ()
-        return
-    before = [chain[-1].place] if chain else [p for p in case.places if p.kind is Kind.DEVICE]
-    for start in before:
-        # Links lead upwards, so there is no way down or to the same height.
-        if (start.name, place.name) in ways:
-            yield ways[start.name, place.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,23 +168,16 @@ def _machines(case: Case, option: Option, curve: Curve) -> Floats:
 
 def _transfer(case: Case, option: Option, curve: Curve, machines: Floats) -> Floats:
     """Of requests and replies on their way, and of new versions to every machine."""
-    load = case.load
+    load, ways = case.load, paths(case)
     per_request = np.zeros(curve.num)
     per_day = np.zeros(curve.num)
     for position, stop in enumerate(option):
         price = math.fsum(link.price_per_gb for link in stop.path) / _GB
         per_request += curve.reach[:, position] * price * (load.request_bytes + load.reply_bytes)
-        down = math.fsum(link.price_per_gb for link in way_down(case, stop.place)) / _GB
+        down = math.fsum(link.price_per_gb for link in way_down(case, ways, stop.place)) / _GB
         per_day += machines[:, position] * load.updates_per_day * stop.model.size_bytes * down
     total: Floats = MILLION * (per_request + per_day / (load.mean_per_s * _DAY_S))
     return total
-
-
-def way_down(case: Case, place: Place) -> tuple[Link, ...]:
-    """The links that a new version takes from the highest place that is connected."""
-    heights = {one.name: one.kind.height for one in case.places}
-    ways = [(heights[end], way) for (start, end), way in paths(case).items() if start == place.name]
-    return max(ways, key=lambda one: one[0], default=(0, ()))[1]
 
 
 def _power(case: Case, option: Option, curve: Curve, machines: Floats) -> Floats:
@@ -265,9 +208,9 @@ def _without_links(option: Option, curve: Curve) -> tuple[Floats, Floats]:
 
 def update_s(case: Case, outcome: Outcome) -> Floats:
     """(P,) how long a new version travels until every machine has it."""
-    slowest = np.zeros(outcome.curve.num)
+    ways, slowest = paths(case), np.zeros(outcome.curve.num)
     for position, stop in enumerate(outcome.option):
-        way = way_down(case, stop.place)
+        way = way_down(case, ways, stop.place)
         if way:
             bits = stop.model.size_bytes * _BITS
             a_group = outcome.machines[:, position] / stop.place.num_groups

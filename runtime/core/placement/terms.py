@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 
 from runtime.core.placement.case import Case, Kind
+from runtime.core.placement.chains import Option
 from runtime.core.placement.curves import Floats
 from runtime.core.placement.decide import Choice
-from runtime.core.placement.options import Option
 from runtime.core.placement.travel import Sampler, mean_service_ms
 from runtime.errors import PolicyError
 from runtime.messages import Tier

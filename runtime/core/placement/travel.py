@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,6 +26,9 @@ _BITS = 8
 _MS = 1000.0
 
 
+Ways = Mapping[tuple[str, str], tuple[Link, ...]]
+
+
 class Sampler:
     """Draws by name, remembered."""
 
@@ -32,9 +36,14 @@ class Sampler:
         self._seed = seed
         self._normal: dict[str, Floats] = {}
         self._uniform: dict[str, Floats] = {}
+        # What was last made of a name, and of which figures.
+        self._last: dict[str, tuple[object, Floats]] = {}
 
     def spread_ms(self, name: str, spread: Spread) -> Floats:
         """(n,) lognormal."""
+        return self._remembered(name, spread, lambda: self._spread_ms(name, spread))
+
+    def _spread_ms(self, name: str, spread: Spread) -> Floats:
         if name not in self._normal:
             self._normal[name] = self._generator(name).standard_normal(NUM_SAMPLES)
         sigma = math.log(spread.p99_ms / spread.p50_ms) / _Z99
@@ -43,7 +52,12 @@ class Sampler:
 
     def wait_ms(self, name: str, service_ms: float, utilization: float) -> Floats:
         """(n,) waiting in an M/M/1 queue."""
-        drawn = self.uniform(f"wait {name}")
+        name = f"wait {name}"
+        figures = service_ms, utilization
+        return self._remembered(name, figures, lambda: self._wait_ms(name, *figures))
+
+    def _wait_ms(self, name: str, service_ms: float, utilization: float) -> Floats:
+        drawn = self.uniform(name)
         mean_ms = service_ms / (1 - utilization)
         # P(W > t) = utilization * exp(-t / mean), turned round.
         found: Floats = np.maximum(
@@ -59,11 +73,22 @@ class Sampler:
 
     def link_ms(self, link: Link, load: Load) -> Floats:
         """(n,) round trips with their bytes; infinite where lost."""
+        figures = link, load.request_bytes, load.reply_bytes
+        name = f"link {link.name}"
+        return self._remembered(name, figures, lambda: self._link_ms(link, load))
+
+    def _link_ms(self, link: Link, load: Load) -> Floats:
         base_ms = max(link.rtt_ms, 1e-9)
         trip = self.spread_ms(link.name, Spread(base_ms, base_ms + link.jitter_ms))
         carried_ms = (load.request_bytes + load.reply_bytes) * _BITS / link.bandwidth_bps * _MS
         is_lost = self.uniform(f"loss {link.name}") < link.loss_share
         return np.where(is_lost, np.inf, trip + carried_ms)
+
+    def _remembered(self, name: str, figures: object, make: Callable[[], Floats]) -> Floats:
+        known = self._last.get(name)
+        if known is None or known[0] != figures:
+            known = self._last[name] = figures, make()
+        return known[1]
 
     def _generator(self, name: str) -> np.random.Generator:
         # A stream of its own for each name: what is added to a case changes nothing else.
@@ -76,16 +101,21 @@ def mean_service_ms(spread: Spread) -> float:
     return spread.p50_ms * math.exp(sigma * sigma / 2)
 
 
-def paths(case: Case) -> Mapping[tuple[str, str], tuple[Link, ...]]:
+def paths(case: Case) -> Ways:
     """The links between every two places that are connected, upwards: the least round trip."""
+    return _paths(case.links, tuple((one.name, one.kind.height) for one in case.places))
+
+
+@lru_cache(maxsize=64)
+def _paths(links: tuple[Link, ...], places: tuple[tuple[str, int], ...]) -> Ways:
     found: dict[tuple[str, str], tuple[Link, ...]] = {}
 
     def takes_ms(path: tuple[Link, ...]) -> float:
         return math.fsum(link.rtt_ms for link in path)
 
     # Links lead upwards, so in this order what comes before a link is known.
-    heights = {one.name: one.kind.height for one in case.places}
-    for link in sorted(case.links, key=lambda one: heights[one.upper]):
+    heights = dict(places)
+    for link in sorted(links, key=lambda one: heights[one.upper]):
         before = {start: path for (start, end), path in found.items() if end == link.lower}
         for start, path in ({link.lower: ()} | before).items():
             way = (*path, link)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,11 @@ from tierwise.placement.telling import say_placed, say_placed_json, why_not
 
 if TYPE_CHECKING:
     from runtime.core.placement.case import Case
+    from tierwise.cli.progress import Shows
+
+# A decision takes about a millisecond a placement, what would change it hundreds of decisions.
+MAX_OPTIONS = 1000
+MAX_CHANGED_OPTIONS = 200
 
 
 def run_case(arguments: argparse.Namespace) -> int:
@@ -42,19 +48,30 @@ def run_case(arguments: argparse.Namespace) -> int:
         loaded = load_case(arguments.case, show)
         case = loaded.case
         evaluator = Evaluator(loaded.answers, loaded.file.seed)
-        num = sum(1 for _ in options(case))
+        num = sum(1 for _ in itertools.islice(options(case), MAX_OPTIONS + 1))
+        if num > MAX_OPTIONS:
+            raise SettingsError(
+                f"more than {MAX_OPTIONS} placements are too many to try: leave out models or "
+                "places, or give models the `places` where they may run"
+            )
         best = recommend(evaluator, case)
         if best is None:
             for told in loaded.notes:
                 note(f"note: {told}")
-            raise impossible(evaluator, case)
+            raise impossible(evaluator, case, show)
         found = front(evaluator, case, lambda done, total: show(done, total, "alternatives"))
         others = [one for one in one_of_each(found) if one.name != best.name]
-        changes = sensitivity(
-            evaluator, case, best, lambda done, total: show(done, total, "what would change it")
+        changes = (
+            sensitivity(
+                evaluator, case, best, lambda done, total: show(done, total, "what would change it")
+            )
+            if num <= MAX_CHANGED_OPTIONS
+            else None
         )
+    if changes is None:
+        note(f"note: {num} placements are too many to search for what would change the choice")
     tell = say_placed_json if arguments.json else say_placed
-    tell(loaded, best, others, changes, num)
+    tell(loaded, best, others, changes or [], num)
     if arguments.explain and not arguments.json:
         _explain(evaluator, case)
     if arguments.plot is not None:
@@ -67,10 +84,10 @@ def run_case(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def impossible(evaluator: Evaluator, case: Case) -> ImpossibleError:
+def impossible(evaluator: Evaluator, case: Case, show: Shows) -> ImpossibleError:
     """Why nothing is possible, and what each limit alone would have to be."""
     found = []
-    for one in relaxations(evaluator, case):
+    for one in relaxations(evaluator, case, lambda done, total: show(done, total, "what helps")):
         placed = one.choice.placed()
         found.append(
             Relaxation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -225,9 +226,73 @@ class TestCase:
         assert code == 1
         assert "edge cannot run on camera: needs" in told
 
+    @pytest.mark.parametrize(
+        ("num_clouds", "code", "told"),
+        [(150, 2, "at most 16"), (6, 0, "")],
+    )
+    def test_many_places_take_bounded_time(
+        self, capsys: Output, tmp_path: Path, num_clouds: int, code: int, told: str
+    ) -> None:
+        path = _with_clouds(tmp_path, num_clouds, num_models=1)
+
+        assert main(["place", str(path), "--json"]) == code
+
+        assert told in capsys.readouterr().err
+
+    def test_what_would_change_too_many_placements_is_not_searched(
+        self, capsys: Output, tmp_path: Path
+    ) -> None:
+        path = _with_clouds(tmp_path, 12, num_models=5)
+
+        assert main(["place", str(path), "--json"]) == 0
+
+        captured = capsys.readouterr()
+        assert "too many to search" in captured.err
+        assert json.loads(captured.out)["changes"] == []
+
+    def test_too_many_placements_are_refused(self, capsys: Output, tmp_path: Path) -> None:
+        path = _with_clouds(tmp_path, 14, num_models=8)
+
+        code, told = refused(capsys, "place", path)
+
+        assert code == 2
+        assert "more than 1000 placements are too many" in told
+
     def test_place_alone_is_short_for_place_case(self) -> None:
         parser = build_parser()
 
         short = parser.parse_args(["place", "x.toml", "--json"])
         assert short == parser.parse_args(["place", "case", "x.toml", "--json"])
         assert parser.parse_args(["place", "--example"]).example
+
+
+def _with_clouds(folder: Path, num_clouds: int, *, num_models: int) -> Path:
+    """The small case with models that differ by name, each at the camera and in many clouds."""
+    path = case(folder)
+    text = path.read_text()
+    head = text[: text.index("[[models]]")]
+    camera = text[text.index("[[places]]") : text.index('[[places]]\nname = "cloud"')]
+    for number in range(num_models):
+        head += (
+            f'[[models]]\nname = "m{number}"\naccuracy = {0.86 + number / 100}\nsize_bytes = 1e5\n'
+            "memory_bytes = 1e8\nlatency = {camera = {p50_ms = 1, p99_ms = 2}, "
+            "cloud-cpu = {p50_ms = 1, p99_ms = 2}}\n"
+        )
+    head += camera
+    for number in range(num_clouds):
+        kind = "region" if number % 2 else "cloud"
+        head += (
+            f'[[places]]\nname = "c{number}"\nkind = "{kind}"\nprofile = "cloud-cpu"\n'
+            f"price_per_hour = {1 + number}\n"
+        )
+    for number in range(num_clouds):
+        head += (
+            f'[[links]]\nlower = "camera"\nupper = "c{number}"\nrtt_ms = 9\nbandwidth_mbit_s = 9\n'
+        )
+    for number in range(1, num_clouds, 2):
+        head += (
+            f'[[links]]\nlower = "c{number}"\nupper = "c{number - 1}"\nrtt_ms = 9\n'
+            "bandwidth_mbit_s = 9\n"
+        )
+    path.write_text(head)
+    return path

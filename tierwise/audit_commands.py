@@ -61,7 +61,13 @@ def _plain(finding: Finding) -> dict[str, object]:
 
 
 async def _counts_of(urls: Sequence[str]) -> list[Counts]:
-    """The counters of all tiers, read at about the same time.
+    """The counters of all tiers, read at about the same time."""
+    texts = await texts_of(urls)
+    return [counts_in(text, url) for url, text in zip(urls, texts, strict=True)]
+
+
+async def texts_of(urls: Sequence[str]) -> list[str]:
+    """The metrics of all tiers, read at about the same time.
 
     Raises:
         StartError: one cannot be read, or is no tier.
@@ -83,8 +89,7 @@ async def _counts_of(urls: Sequence[str]) -> list[Counts]:
                     f"{url} cannot be read: {error or type(error).__name__}"
                 ) from error
 
-        texts = await asyncio.gather(*(read(url) for url in urls))
-    return [counts_in(text, url) for url, text in zip(urls, texts, strict=True)]
+        return await asyncio.gather(*(read(url) for url in urls))
 
 
 def counts_in(text: str, where: str) -> Counts:

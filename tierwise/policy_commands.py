@@ -38,7 +38,9 @@ def run_collect(arguments: argparse.Namespace) -> int:
     from model_zoo.policies.collect import collect, read_examples  # noqa: PLC0415
     from model_zoo.policies.prediction_files import write_predictions  # noqa: PLC0415
     from runtime.messages import USUAL_TIERS  # noqa: PLC0415
+    from tierwise.placement.terms_file import use_for_collect  # noqa: PLC0415
 
+    use_for_collect(arguments)
     folders = {name: Path(folder) for name, folder in arguments.model or ()}
     if not folders:
         folders = {tier.value: bundled_model(tier) for tier in USUAL_TIERS}
@@ -95,8 +97,10 @@ def run_fit(arguments: argparse.Namespace) -> int:
     from runtime.adapters.artifacts import write_artifact  # noqa: PLC0415
     from runtime.policy import Targets, digest_of, encode_policy  # noqa: PLC0415
     from runtime.policy_rules import RulesFile  # noqa: PLC0415
+    from tierwise.placement.terms_file import use_for_fit  # noqa: PLC0415
 
     train, calibration = read_predictions(arguments.train), read_predictions(arguments.cal)
+    use_for_fit(arguments, train)
     targets = Targets(
         max_loss=arguments.max_loss,
         delta=arguments.delta,

@@ -162,6 +162,32 @@ def query_escalations(
     return EscalationReport(tuple(rows), num_deleted)
 
 
+class Entry(NamedTuple):
+    """The last decision about a request at the tier that its caller asked."""
+
+    wall_s: float
+    answered_by: str
+    latency_ms: float
+
+
+def query_entries(paths: Iterable[Path], *, since_s: float = 0.0) -> tuple[Entry, ...]:
+    """Each request once, in order of time; ``answered_by`` is "none" where nobody answered.
+
+    Raises:
+        StartError: a log cannot be read.
+    """
+    latest: dict[tuple[str, ...], Entry] = {}
+    for path in paths:
+        with reading(path) as log:
+            if log is None:
+                continue
+            for wall_s, key, decision in _decisions(log, since_s, ("answered_by",)):
+                known = latest.get(key)
+                if known is None or wall_s >= known.wall_s:
+                    latest[key] = Entry(wall_s, decision.answered_by or "none", decision.latency_ms)
+    return tuple(sorted(latest.values()))
+
+
 def _row(group: tuple[str, ...], decisions: Sequence[_Decision]) -> EscalationRow:
     escalated = [one for one in decisions if one.has_escalated]
     confidences = [one.confidence for one in decisions if one.confidence is not None]

@@ -14,11 +14,24 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises ``UsageError`` instead of ending the process, and suggests."""
+    """Raises ``UsageError`` instead of ending the process, and suggests.
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - argparse's own
+    With ``default_command``, words that do not begin with a command of a group are that one's.
+    """
+
+    def __init__(self, *, default_command: str = "", **options: Any) -> None:  # noqa: ANN401 - argparse's own
         # An abbreviation that works today is another option's name tomorrow.
         super().__init__(**{"allow_abbrev": False, **options})
+        self._default_command = default_command
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - argparse's own
+        """Parses, with the default command where none is named."""
+        if self._default_command and args and args[0] not in {"-h", "--help"}:
+            groups = self._subparsers
+            commands = () if groups is None else groups._group_actions[0].choices or ()  # noqa: SLF001 - argparse has no public way
+            if args[0] not in commands:
+                args = [self._default_command, *args]
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises what argparse has found, with the way to help."""

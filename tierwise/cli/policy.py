@@ -143,6 +143,7 @@ def _add_collect(group: Subparsers) -> None:
         metavar="FROM:TO",
         help="only these examples, such as 0:2500, to make disjoint splits of one file",
     )
+    _add_placement(parser, "models and prices, where no option names them")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz")
     add_json(parser)
     parser.set_defaults(run=policy_commands.run_collect, default_prices=DEFAULT_PRICES)
@@ -220,9 +221,19 @@ def _add_fit(group: Subparsers) -> None:
         metavar="POLICY",
         help="earlier policies: refuses a calibration set that one of them has used",
     )
+    _add_placement(parser, "loss, budget and trace, in place of those options")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="policy.json")
     add_json(parser)
     parser.set_defaults(run=policy_commands.run_fit)
+
+
+def _add_placement(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--placement",
+        type=Path,
+        metavar="FIT.toml",
+        help=f"take from what `tierwise place --write-fit` wrote: {what}",
+    )
 
 
 def _add_eval(group: Subparsers) -> None:

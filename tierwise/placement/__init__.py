@@ -1,0 +1,1 @@
+"""Reads cases for ``tierwise place``, and tells what was decided."""

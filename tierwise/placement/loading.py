@@ -16,6 +16,7 @@ from model_zoo.policies.bundled import PRICES
 from model_zoo.policies.collect import BUNDLED_PREFIX, collect, read_examples
 from model_zoo.policies.prediction_files import read_predictions
 from model_zoo.policies.predictions import Predictions
+from runtime.adapters.engine_version import installed_engines
 from runtime.core.fitting import MODEL_SHARE_OF_MEMORY, Device, Limits, refusals
 from runtime.core.placement.case import (
     HOURS,
@@ -33,7 +34,6 @@ from runtime.core.placement.curves import Answers
 from runtime.errors import SettingsError
 from runtime.messages import USUAL_TIERS
 from runtime.settings_keys import nearest
-from tierwise.hardware_models_command import installed_engines
 from tierwise.placement.case_file import PARTS, CaseFile, ModelFile, PlaceFile, UseFile
 from tierwise.placement.toml_file import read_toml
 

@@ -55,7 +55,7 @@ def run_quantize(arguments: argparse.Namespace) -> int:
         command=_command(),
         numeric_format=f"int8, weights in {bits}; {'; '.join(notes)}",
     )
-    return _tell(arguments, shrunk, notes, tried)
+    return _tell(arguments, shrunk, notes, tried, len(subject.report.labels))
 
 
 def run_prune(arguments: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def run_prune(arguments: argparse.Namespace) -> int:
         command=_command(),
         numeric_format=f"pruned; {'; '.join(notes[:-1])}",
     )
-    return _tell(arguments, shrunk, notes, tried)
+    return _tell(arguments, shrunk, notes, tried, len(subject.report.labels))
 
 
 def run_split(arguments: argparse.Namespace) -> int:
@@ -151,8 +151,13 @@ def _tell(
     shrunk: Shrunk,
     notes: Sequence[str],
     tried: dict[str, list[object]],
+    num_reported: int,
 ) -> int:
+    from model_zoo.shrink.subject import FEW_EXAMPLES  # noqa: PLC0415 - an extra
+
     lost = shrunk.before.accuracy - shrunk.after.accuracy
+    if num_reported < FEW_EXAMPLES:
+        notes = [*notes, f"reported on {num_reported} examples: too few to trust these figures"]
     if arguments.json:
         say_json({**msgspec.to_builtins(shrunk), "notes": notes, "tried": tried})
     else:

@@ -1,9 +1,10 @@
 """Int8 for any ONNX classifier: calibrators and operators by measurement, then mixed precision.
 
-Of the ways to find the ranges of activations, the one is taken that does best on examples that are
-not reported on. Where even that loses more than allowed, the layers that quantization hurts most
-(signal to quantization noise, as ``onnxruntime.quantization.qdq_loss_debug`` has it) stay float32:
-one, two, four, eight ... of them, until it is enough.
+Of the ways to find the ranges of activations, the one is taken that comes nearest to the float32
+model, on examples that are not reported on. Where even that loses more than allowed, the layers
+that quantization hurts most (signal to quantization noise, as
+``onnxruntime.quantization.qdq_loss_debug`` has it) stay float32: one, two, four, eight ... of them,
+until it is enough.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from model_zoo.calibrate import accuracy_of, log_loss, probabilities_of
+from model_zoo.calibrate import accuracy_of, probabilities_of
 from model_zoo.onnx_files import serialize
 from model_zoo.policies.collect import Examples
 from model_zoo.shrink.subject import Float32s, logits_of
@@ -59,11 +60,16 @@ Progress = Callable[[int, int, str], None]
 
 
 class Try(msgspec.Struct, frozen=True):
-    """One way that was tried, on the examples that choices are made on."""
+    """One way that was tried, on the examples that choices are made on.
+
+    ``divergence`` is the mean Kullback-Leibler divergence of its probabilities from those of the
+    float32 model, in nats: it tells ways apart that a few labels do not.
+    """
 
     how: str
     accuracy: float
-    log_loss: float
+    agreement: float
+    divergence: float
     size_bytes: int
 
 
@@ -112,15 +118,15 @@ def quantized(
             "nothing to quantize: the model has no convolution and no matrix product "
             f"({', '.join(sorted(present)[:8])})"
         )
-    float_logits = logits_of(contents, examples, output, "the model as it is")
-    floor = accuracy_of(float_logits, examples.labels) - wish.max_loss
+    logits = logits_of(contents, examples, output, "the model as it is")
+    judge = _Judge(examples, output, logits, wish.max_loss)
     results, failures = list[tuple[Try, bytes, tuple[str, ...]]](), list[str]()
     methods = [one for one in wish.methods if one != "dynamic" or present.isdisjoint({"Conv"})]
     for step, method in enumerate(methods):
         progress(step, len(wish.methods) + 1, method)
         try:
             small = _one(model, examples, method, wish, ())
-            results.append((_tried(small, method, examples, output), small, ()))
+            results.append((judge.tried(small, method), small, ()))
         # ONNX Runtime's quantizer raises whatever its parts do.
         except (
             ValueError,
@@ -135,11 +141,11 @@ def quantized(
         raise StartError(f"no way to quantize it works: {'; '.join(failures)}")
     results.sort(key=_rank)
     best = results[0]
-    if best[0].accuracy < floor and best[0].how != "dynamic":
+    if not judge.is_good(best[0]) and best[0].how != "dynamic":
         progress(len(wish.methods), len(wish.methods) + 1, "which layers suffer")
-        results += _mixed(model, best, examples, output=output, wish=wish, floor=floor)
-        good = [one for one in results if one[0].accuracy >= floor]
-        # The smallest that is good enough, else the most accurate.
+        results += _mixed(model, best, judge, wish)
+        good = [one for one in results if judge.is_good(one[0])]
+        # The one with the fewest float32 layers that is good enough, else the nearest.
         best = min(good, key=lambda one: len(one[2])) if good else min(results, key=_rank)
     tried = tuple(one for one, _, _ in sorted(results, key=_rank))
     return Int8(best[1], best[0].how, best[2], tried)
@@ -188,37 +194,55 @@ def sensitivity(
 def _mixed(
     model: onnx.ModelProto,
     best: tuple[Try, bytes, tuple[str, ...]],
-    examples: Examples,
-    *,
-    output: str,
+    judge: _Judge,
     wish: Wish,
-    floor: float,
 ) -> list[tuple[Try, bytes, tuple[str, ...]]]:
     """The same way with ever more of the layers that suffer most left as they are."""
     method, results = best[0].how, list[tuple[Try, bytes, tuple[str, ...]]]()
-    ranked = [name for name, _ in sensitivity(model, best[1], examples)]
+    ranked = [name for name, _ in sensitivity(model, best[1], judge.examples)]
     num = 1
     while num <= len(ranked) // 2:
         kept = tuple(ranked[:num])
-        small = _one(model, examples, method, wish, kept)
+        small = _one(model, judge.examples, method, wish, kept)
         how = f"{method}, {num} of {len(ranked)} layers float32"
-        results.append((_tried(small, how, examples, output), small, kept))
-        if results[-1][0].accuracy >= floor:
+        results.append((judge.tried(small, how), small, kept))
+        if judge.is_good(results[-1][0]):
             break
         num *= 2
     return results
 
 
-def _rank(result: tuple[Try, bytes, tuple[str, ...]]) -> tuple[float, float]:
-    return -result[0].accuracy, result[0].log_loss
+def _rank(result: tuple[Try, bytes, tuple[str, ...]]) -> float:
+    return result[0].divergence
 
 
-def _tried(small: bytes, how: str, examples: Examples, output: str) -> Try:
-    logits: Float32s = logits_of(small, examples, output, how)
-    shares = probabilities_of([logits])
-    return Try(
-        how, accuracy_of(logits, examples.labels), log_loss(shares, examples.labels), len(small)
-    )
+class _Judge:
+    """Compares with the float32 model on the examples that choices are made on."""
+
+    def __init__(self, examples: Examples, output: str, logits: Float32s, max_loss: float) -> None:
+        self.examples, self._output = examples, output
+        self._shares, self._labels = probabilities_of([logits]), logits.argmax(axis=1)
+        self._min_accuracy = accuracy_of(logits, examples.labels) - max_loss
+        # What changes labels and loses nothing has only been lucky.
+        self._min_agreement = 1 - 4 * max(max_loss, 0.0)
+
+    def tried(self, contents: bytes, how: str) -> Try:
+        """What a file comes to."""
+        logits = logits_of(contents, self.examples, self._output, how)
+        shares = probabilities_of([logits])
+        smallest = np.finfo(np.float64).tiny
+        ratio = np.log(np.maximum(self._shares, smallest) / np.maximum(shares, smallest))
+        return Try(
+            how,
+            accuracy_of(logits, self.examples.labels),
+            float((logits.argmax(axis=1) == self._labels).mean()),
+            float((self._shares * ratio).sum(axis=1).mean()),
+            len(contents),
+        )
+
+    def is_good(self, one: Try) -> bool:
+        """Whether no more is lost than allowed."""
+        return one.accuracy >= self._min_accuracy and one.agreement >= self._min_agreement
 
 
 def _prepared(contents: bytes) -> onnx.ModelProto:

@@ -29,7 +29,9 @@ from runtime.messages import Tensors
 Float32s = npt.NDArray[np.float32]
 # Of the examples: first the ranges and the choice, then what is reported.
 CHOICE_SHARE = 0.5
-MIN_EXAMPLES = 40
+MIN_EXAMPLES = 16
+# Below it a share of right answers is known to a few points at best.
+FEW_EXAMPLES = 200
 _BATCH = 32
 _TIMED_RUNS = 30
 

@@ -228,7 +228,7 @@ class TestSplit:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("--part", "0:20"), 3, "at least 40 are needed"),
+        (("--part", "0:15"), 3, "at least 16 are needed"),
         (("--part", "x"), 3, "--part is A:B"),
         (("--data", "nowhere.npz"), 1, "cannot be read"),
         (("--max-loss", "2"), 2, "no number from 0 to below 1"),

@@ -7,6 +7,7 @@ anything installed are there, something is loaded; and the record is the same on
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -46,6 +47,9 @@ losses = st.lists(st.sampled_from([*RELEASES, FACTORY]), max_size=2)
 steps_s = st.sampled_from([-1e9, 0.0, 1.0, 100.0, 700.0, 1e9])
 faults = st.sampled_from(Fault)
 verdicts = st.sampled_from([None, None, None, Fault.ERRORS, Fault.LATENCY])
+
+# Many steps of many histories: long on a busy machine.
+pytestmark = pytest.mark.timeout(120)
 
 
 class ActivationMachine(RuleBasedStateMachine):
@@ -258,5 +262,5 @@ class ActivationMachine(RuleBasedStateMachine):
         assert decode_record(encode_record(self.record), "state.json") == self.record
 
 
-ActivationMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
+ActivationMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=60)
 TestActivation = ActivationMachine.TestCase

@@ -7,6 +7,7 @@ one change at a time, nothing is assigned after an end, and in the end every dev
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -50,6 +51,9 @@ WHICH = st.integers(0, 1)
 NAMES = st.integers(0, NUM - 1).map(lambda place: f"d{place:02}")
 KINDS = ("pi5", "orin")
 GENTLE = (Command.APPROVE, Command.PAUSE, Command.RESUME, Command.RESUME, Command.PROMOTE)
+
+# Many steps of many histories: long on a busy machine.
+pytestmark = pytest.mark.timeout(120)
 
 
 def two() -> list[Fleet]:

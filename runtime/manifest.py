@@ -19,11 +19,12 @@ import hashlib
 import itertools
 import math
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
+from runtime.binding import InputBinding, OutputBinding
 from runtime.errors import ArtifactError
+from runtime.member_url import check_url
 from runtime.messages import Residency, TensorSpec, Tier
 
 MANIFEST_NAME = "manifest.json"
@@ -84,7 +85,8 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 
     It is a ``file`` of the folder, or a ``model`` (of one ``version``; empty: the server's choice)
     that anyone's Open Inference Protocol server has at ``url``. ``residency`` is how far up that
-    server is: what may not go so far is not sent to it.
+    server is: what may not go so far is not sent to it. A file that was not made for this manifest
+    has ``inputs`` and ``outputs`` that say, by the manifest's names, what lies between.
     """
 
     name: Name
@@ -95,6 +97,8 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     model: Name | Literal[""] = ""
     version: Name | Literal[""] = ""
     residency: Residency = Residency.CLOUD
+    inputs: dict[str, InputBinding] = {}
+    outputs: dict[str, OutputBinding] = {}
 
     def __post_init__(self) -> None:
         """Refuses what is neither a file nor a server, or both.
@@ -109,7 +113,9 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
                 f"the member {self.name!r} must have either a `file`, or `url` and `model`"
             )
         if self.url:
-            _check_url(self.url)
+            check_url(self.url)
+        if bool(self.inputs) != bool(self.outputs) or (self.inputs and self.file is None):
+            raise ValueError(f"the member {self.name!r} must bind `inputs` and `outputs` of a file")
 
     @property
     def engine(self) -> Engine:
@@ -217,12 +223,19 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError(
                 f"{len(self.labels)} labels, but {self.outputs[0].name!r} gives {num_scores} scores"
             )
+        self._check_bindings()
         for name in self.quantization:
             found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
             if len(found) != 1 or found[0].datatype not in _FLOATS:
                 raise ValueError(
                     f"`quantization` names {name!r}, which is not one input or output of floats"
                 )
+
+    def _check_bindings(self) -> None:
+        inputs, outputs = ({one.name for one in side} for side in (self.inputs, self.outputs))
+        for member in self.members:
+            if member.inputs and (set(member.inputs), set(member.outputs)) != (inputs, outputs):
+                raise ValueError(f"the member {member.name!r} binds other tensors than there are")
 
     @property
     def member_files(self) -> list[str]:
@@ -264,7 +277,10 @@ def model_digest(manifest: ModelManifest) -> str:
     """
     named: dict[str, object] = {
         "files": {name: file.sha256 for name, file in manifest.files.items()},
-        "members": [[one.name, _source_of(one), one.weight] for one in manifest.members],
+        "members": [
+            [one.name, _source_of(one), one.weight, *([one.inputs, one.outputs] * bool(one.inputs))]
+            for one in manifest.members
+        ],
         "temperature": manifest.temperature,
     }
     if manifest.quantization:
@@ -275,20 +291,3 @@ def model_digest(manifest: ModelManifest) -> str:
 
 def _source_of(member: Member) -> str | list[str]:
     return member.file or [member.url, member.model, member.version]
-
-
-def _check_url(url: str) -> None:
-    """Refuses what is no place of a server, and secrets: a manifest is for everybody to read."""
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or any(not "!" <= character <= "~" for character in url)
-        or "?" in url
-        or "#" in url
-    ):
-        raise ValueError(f"{url!r} is not the http(s) URL of a server")
-    if "@" in parts.netloc:
-        raise ValueError("a URL in a manifest must not have a user name or a password")
-    if parts.port == 0:
-        raise ValueError(f"{url!r} has the port 0")

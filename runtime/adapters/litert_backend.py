@@ -55,7 +55,11 @@ class LiteRtBackend:
         self._edges = match(
             promise,
             [_found(name, one, source) for name, one in inputs.items()],
-            [_found(name, one, source) for name, one in outputs.items()],
+            [
+                _found(name, one, source)
+                for name, one in outputs.items()
+                if promise is None or promise.wants(name)
+            ],
             source,
             may_rename=True,
         )
@@ -67,6 +71,7 @@ class LiteRtBackend:
             for edge in self._edges.inputs
         )
         self._is_row_by_row = False
+        self._is_bound = promise is not None and promise.is_bound
         self.inputs = tuple(edge.spec for edge in self._edges.inputs)
         self.outputs = tuple(edge.spec for edge in self._edges.outputs)
         self.report = EngineReport("litert", taken=interpreters.runs_on)
@@ -80,6 +85,7 @@ class LiteRtBackend:
         source: str,
         expected: tuple[Sequence[TensorSpec], Sequence[TensorSpec]] | None = None,
         quantization: Mapping[str, Quantization] | None = None,
+        promise: Promise | None = None,
         threads: int = 1,
         delegate: str = AUTO,
     ) -> Self:
@@ -90,6 +96,7 @@ class LiteRtBackend:
             source: names the file in errors.
             expected: inputs and outputs that callers see, as its manifest says.
             quantization: what the manifest says of those that are integers in the file.
+            promise: all of that at once.
             threads: of one inference.
             delegate: ``auto``, ``xnnpack``, ``none``, ``edgetpu``, or the path of a library; one
                 that does not work is given up for the CPU.
@@ -97,7 +104,8 @@ class LiteRtBackend:
         Raises:
             ArtifactError: not a model that LiteRT can run, or not the expected tensors.
         """
-        promise = Promise(*expected, quantization or {}) if expected is not None else None
+        if expected is not None:
+            promise = Promise(*expected, quantization or {})
         interpreters, package, skipped = open_interpreters(contents, threads, delegate, source)
         report = EngineReport(
             f"{package.name} {package.version}", (delegate,), interpreters.runs_on, skipped
@@ -182,7 +190,9 @@ class LiteRtBackend:
     def _warm_up(self) -> None:
         if self._interpreters is not None and not self._is_free:
             self._is_row_by_row = not self._takes_two(self._interpreters)
-        self.typical_ms = warm_up(self.run, self.inputs, self.outputs, self._source)
+        # Shapes of a bound file are checked by what it is bound to.
+        outputs = () if self._is_bound else self.outputs
+        self.typical_ms = warm_up(self.run, self.inputs, outputs, self._source)
 
     def _takes_two(self, interpreters: Interpreters) -> bool:
         """Whether a file for a batch of one answers two examples as it does each of them."""
@@ -216,15 +226,15 @@ def load_member(
         KeyError: the manifest names no such member.
     """
     manifest = model.manifest
-    file = {member.name: member.file for member in manifest.members}[member_name]
+    member = {member.name: member for member in manifest.members}[member_name]
+    file = member.file
     if file is None:
         raise ArtifactError(f"the member {member_name!r} of {model.folder} is no file")
     source = str(model.folder / file)
     backend = LiteRtBackend.load(
         model.read_verified(file),
         source=source,
-        expected=(manifest.inputs, manifest.outputs),
-        quantization=manifest.quantization,
+        promise=Promise.of_member(manifest, member),
         threads=threads,
         delegate=delegate,
     )

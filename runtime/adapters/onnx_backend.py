@@ -89,13 +89,18 @@ class OnnxBackend:
         self._session: ort.InferenceSession | None = session
         self._source = source
         inputs = [Found(_spec(node, source)) for node in session.get_inputs()]
-        outputs = [Found(_spec(node, source)) for node in session.get_outputs()]
+        outputs = [
+            Found(_spec(node, source))
+            for node in session.get_outputs()
+            if promise is None or promise.wants(node.name)
+        ]
         edges = match(promise, inputs, outputs, source)
         self.inputs = tuple(edge.spec for edge in edges.inputs)
         self.outputs = tuple(edge.spec for edge in edges.outputs)
         self.report = report or EngineReport(_ENGINE, taken=tuple(session.get_providers()))
         # None in the usual case, which then costs one comparison.
         self._edges: Edges | None = None if edges.is_plain else edges
+        self._is_bound = promise is not None and promise.is_bound
         self._output_names = [edge.name for edge in edges.outputs]
         self.typical_ms = 0.0
 
@@ -107,6 +112,7 @@ class OnnxBackend:
         source: str,
         expected: tuple[Sequence[TensorSpec], Sequence[TensorSpec]] | None = None,
         quantization: Mapping[str, Quantization] | None = None,
+        promise: Promise | None = None,
         options: OnnxOptions | None = None,
     ) -> Self:
         """The model, warmed up and timed.
@@ -116,6 +122,7 @@ class OnnxBackend:
             source: names the file in errors.
             expected: inputs and outputs that callers see, as its manifest says.
             quantization: those of them that are integers in the file.
+            promise: all of that at once.
             options: threads and execution providers.
 
         Raises:
@@ -123,7 +130,8 @@ class OnnxBackend:
             BackendError: the warm-up failed, on the CPU too.
         """
         options = options or OnnxOptions()
-        promise = Promise(*expected, quantization or {}) if expected is not None else None
+        if expected is not None:
+            promise = Promise(*expected, quantization or {})
         session, report = _session(contents, source, options)
         backend = cls(session, source, promise, report)
         try:
@@ -168,7 +176,9 @@ class OnnxBackend:
         return edges.decode(dict(zip(self._output_names, values, strict=True)))
 
     def _warm_up(self) -> None:
-        self.typical_ms = warm_up(self.run, self.inputs, self.outputs, self._source)
+        # Shapes of a bound file are checked by what it is bound to.
+        outputs = () if self._is_bound else self.outputs
+        self.typical_ms = warm_up(self.run, self.inputs, outputs, self._source)
 
 
 def load_member(
@@ -182,15 +192,15 @@ def load_member(
         KeyError: the manifest names no such member.
     """
     manifest = model.manifest
-    file = {member.name: member.file for member in manifest.members}[member_name]
+    member = {member.name: member for member in manifest.members}[member_name]
+    file = member.file
     if file is None:
         raise ArtifactError(f"the member {member_name!r} of {model.folder} is no file")
     check_version(manifest, "onnxruntime", ort.__version__, str(model.folder / file))
     return OnnxBackend.load(
         model.read_verified(file),
         source=str(model.folder / file),
-        expected=(manifest.inputs, manifest.outputs),
-        quantization=manifest.quantization,
+        promise=Promise.of_member(manifest, member),
         options=options,
     )
 

@@ -157,7 +157,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a model comes from and what it takes to build it again.
 
     ``rebuild_tolerance`` is how far the accuracy of a rebuild may lie from ``Measured.accuracy``;
-    bits agree only on the same CPU type, library versions and thread count.
+    bits agree only on the same CPU type, library versions and thread count. ``source`` and
+    ``source_sha256`` are the file of another project that a model was imported from.
     """
 
     data_set: str
@@ -170,6 +171,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     numeric_format: str = ""
     threshold_rule: str = ""
     rebuild_tolerance: float = 0.0
+    source: str = ""
+    source_sha256: str = ""
 
 
 class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,6 +20,7 @@ from runtime.core.score_forms import to_logits
 from runtime.errors import ArtifactError, BackendError, RequestError
 from runtime.manifest import Member, ModelManifest
 from runtime.messages import Tensors, TensorSpec
+from runtime.ports import Backend
 from runtime.tensors import check_fit
 
 Array = npt.NDArray[np.generic]
@@ -45,7 +46,7 @@ class BoundBackend:
         self._gives = member.outputs
         self.inputs: tuple[TensorSpec, ...] = manifest.inputs
         self.outputs: tuple[TensorSpec, ...] = manifest.outputs
-        self._piece = self._piece_of(member.inputs)
+        self._piece = piece_of(member.inputs, self._source)
         for spec in manifest.inputs:
             self._check_steps(spec)
         self.typical_ms = warm_up(self.run, self.inputs, self.outputs, self._source)
@@ -72,7 +73,7 @@ class BoundBackend:
         if self._piece is None:
             found = self.engine.run(tensors)
         else:
-            found = self._in_pieces(tensors, num, *self._piece)
+            found = run_in_pieces(self.engine, tensors, num, *self._piece)
         return {
             spec.name: self._logits(spec, found[self._gives[spec.name].name], num)
             for spec in self.outputs
@@ -81,28 +82,6 @@ class BoundBackend:
     def close(self) -> None:
         """Frees the model; safe to call twice."""
         self.engine.close()
-
-    def _piece_of(self, binds: Mapping[str, InputBinding]) -> tuple[int, bool] | None:
-        """How many rows the file takes, and whether it has an axis for them; None for any."""
-        takes = {
-            (bind.shape[0] if bind.is_batched and bind.shape else 1, bind.is_batched)
-            for bind in binds.values()
-        }
-        if len(takes) > 1:
-            raise ArtifactError(f"{self._source}: its inputs take batches of different sizes")
-        size, is_batched = takes.pop()
-        return None if size < 0 else (size, is_batched)
-
-    def _in_pieces(self, tensors: Tensors, num: int, size: int, is_batched: bool) -> Tensors:  # noqa: FBT001
-        """Runs what the file takes at once; the last piece is filled up with its last row."""
-        pieces: dict[str, list[Array]] = {}
-        for start in range(0, num, size):
-            rows = np.minimum(np.arange(start, start + size), num - 1)
-            piece = {name: one[rows] if is_batched else one[start] for name, one in tensors.items()}
-            for name, one in self.engine.run(piece).items():
-                # A file without a batch axis, or one that drops it, gives one example as it is.
-                pieces.setdefault(name, []).append(one.reshape(size, -1)[: num - start])
-        return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
     def _logits(self, spec: TensorSpec, scores: Array, num: int) -> Array:
         bind = self._gives[spec.name]
@@ -124,6 +103,46 @@ class BoundBackend:
                 f"{self._source}: the steps of {spec.name!r} lead to {list(found)}, "
                 f"and the file takes {list(wanted)}"
             )
+
+
+def piece_of(binds: Mapping[str, InputBinding], source: str) -> tuple[int, bool] | None:
+    """How many rows a file takes at once, and whether it has an axis for them; None: any number.
+
+    Raises:
+        ArtifactError: its inputs take different numbers.
+    """
+    takes = {
+        (bind.shape[0] if bind.is_batched and bind.shape else 1, bind.is_batched)
+        for bind in binds.values()
+    }
+    if len(takes) > 1:
+        raise ArtifactError(f"{source}: its inputs take batches of different sizes")
+    size, is_batched = takes.pop()
+    return None if size < 0 else (size, is_batched)
+
+
+def run_in_pieces(
+    engine: Backend,
+    tensors: Tensors,
+    num: int,
+    size: int,
+    is_batched: bool,  # noqa: FBT001 - the second half of a piece
+) -> Tensors:
+    """Outputs ``(num, k)`` of what takes ``size`` rows; the last piece is filled up.
+
+    Raises:
+        BackendError: the model failed, or gives what cannot be parted into rows.
+    """
+    pieces: dict[str, list[Array]] = {}
+    for start in range(0, num, size):
+        rows = np.minimum(np.arange(start, start + size), num - 1)
+        piece = {name: one[rows] if is_batched else one[start] for name, one in tensors.items()}
+        for name, one in engine.run(piece).items():
+            if one.size % size:
+                raise BackendError(f"{name!r} has {one.size} numbers for {size} examples")
+            # A file without a batch axis, or one that drops it, gives one example as it is.
+            pieces.setdefault(name, []).append(one.reshape(size, -1)[: num - start])
+    return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
 
 def _fits(found: Sequence[int], wanted: Sequence[int]) -> bool:

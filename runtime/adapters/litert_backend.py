@@ -26,6 +26,7 @@ from runtime.adapters.litert_engine import (
     is_for_edge_tpu,
     open_interpreters,
 )
+from runtime.adapters.litert_names import named_details
 from runtime.adapters.warm_up import warm_up
 from runtime.core.providers import AUTO, EngineReport, Skipped
 from runtime.core.quantization import Array
@@ -51,7 +52,7 @@ class LiteRtBackend:
         self._interpreters: Interpreters | None = interpreters
         self._lock = threading.Lock()
         first = interpreters.new()
-        inputs, outputs = _details(first)
+        inputs, outputs = named_details(first)
         self._edges = match(
             promise,
             [_found(name, one, source) for name, one in inputs.items()],
@@ -241,26 +242,6 @@ def load_member(
     package, _, version = backend.report.engine.partition(" ")
     check_version(manifest, package, version, source)
     return backend
-
-
-def _details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 no types
-    """Inputs and outputs by the names of the file's signature, or else of its tensors."""
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    sides = [{one["index"]: one for one in inputs}, {one["index"]: one for one in outputs}]
-    for key in interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner(key)
-        named = (runner.get_input_details(), runner.get_output_details())
-        # A file may have more entries; they lie in other graphs.
-        if all(
-            {int(one["index"]) for one in names.values()} == side.keys()
-            for names, side in zip(named, sides, strict=True)
-        ):
-            first, last = (
-                {name: side[int(one["index"])] for name, one in names.items()}
-                for names, side in zip(named, sides, strict=True)
-            )
-            return first, last
-    return {one["name"]: one for one in inputs}, {one["name"]: one for one in outputs}
 
 
 def _found(name: str, details: Any, source: str) -> Found:  # noqa: ANN401 - no types

@@ -37,7 +37,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 _RUN_ERRORS: tuple[type[Exception], ...] = (InvalidTensorError, *_ORT_ERRORS)
 # ONNX Runtime's names of tensor types -> the Open Inference Protocol's.
-_DATATYPES = {
+DATATYPES = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
     "tensor(uint16)": "UINT16",
@@ -52,7 +52,8 @@ _DATATYPES = {
     "tensor(double)": "FP64",
 }
 _LOG_FATAL_ONLY = 4
-_ENGINE = f"onnxruntime {ort.__version__}"
+VERSION: str = ort.__version__
+_ENGINE = f"onnxruntime {VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,15 @@ def load_members(model: ModelFolder, options: OnnxOptions | None = None) -> tupl
     return tuple(load_member(model, member.name, options) for member in model.manifest.members)
 
 
+def open_session(contents: bytes, source: str) -> tuple[ort.InferenceSession, EngineReport]:
+    """A session on the CPU, for those who want to look at a file.
+
+    Raises:
+        ArtifactError: not a model that ONNX Runtime can run.
+    """
+    return _session(contents, source, OnnxOptions())
+
+
 def _on_cpu(options: OnnxOptions) -> OnnxOptions:
     return replace(options, providers=(CPU,))
 
@@ -251,10 +261,10 @@ def _session(
 
 
 def _spec(node: Any, source: str) -> TensorSpec:  # noqa: ANN401 - onnxruntime ships no types
-    if node.type not in _DATATYPES:
+    if node.type not in DATATYPES:
         raise ArtifactError(f"{source}: {node.name!r} is a {node.type}, which is not served")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return TensorSpec(node.name, _DATATYPES[node.type], shape)
+    return TensorSpec(node.name, DATATYPES[node.type], shape)
 
 
 def _one_line(error: Exception) -> str:

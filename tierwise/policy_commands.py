@@ -139,7 +139,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     else:
         _tell(policy, is_review_asked=arguments.review is not None)
         say(f"written: {arguments.output} ({len(contents) / BYTES_PER_KILOBYTE:.0f} kB)")
-        say(f"use it:  tierwise edge --set escalation.policy={arguments.output}")
+        say(f"use it:  tierwise agent run --set escalation.policy={arguments.output}")
     return 0
 
 

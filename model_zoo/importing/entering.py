@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from model_zoo import calibrate
 from model_zoo.importing import candidates, scores
 from model_zoo.importing.candidates import Way
 from model_zoo.importing.options import ImportOptions, Tried, channel_axis_of, said_numbers
@@ -21,6 +22,7 @@ from model_zoo.importing.trial import Trial, check_outputs
 from model_zoo.labelled import as_indices, texts_of
 from runtime.adapters.signatures import FileSignature
 from runtime.binding import InputBinding, Step
+from runtime.core.confidence import softmax
 from runtime.core.preprocessing import prepare
 from runtime.core.score_forms import to_logits
 from runtime.errors import ArtifactError, BackendError, PolicyError, RequestError
@@ -32,6 +34,8 @@ MAX_TRIED = 256
 TRYING_BUDGET_S = 30.0
 # Of one way being better than another by chance alone, all ways together.
 CHANCE = 0.001
+# Of a log loss that is as good as the best.
+LOSS_FACTOR, LOSS_SLACK = 1.5, 0.05
 _FEWEST = 32
 
 
@@ -52,6 +56,7 @@ class _Attempt:
     words: str
     binds: dict[str, InputBinding]
     found: Tensors
+    loss: float = math.inf
     correct: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
@@ -262,18 +267,26 @@ def _best(
         finite = np.asarray(np.isfinite(logits).all(axis=1))
         said = np.where(finite[:, None], logits, 0).argmax(axis=1)
         one.correct = finite & (said == labels[: len(logits)])
+        if not finite.any():
+            continue
+        one.loss = calibrate.log_loss(
+            softmax(logits[finite]), labels[: len(logits)][finite].astype(np.int64)
+        )
         usable.append(one)
     if not usable:
         raise PolicyError("the model gives no finite scores for any of the data")
     first = usable[0]
     best = max(usable, key=lambda one: float(one.correct.mean()))
     limit = CHANCE / max(1, len(usable) - 1)
-    # The likeliest of those that the best is not clearly better than.
-    taken = next(
+    # Those that the best is not clearly better than; of them the likeliest whose scores say as much
+    # about the labels: numbers of another size often leave the labels and ruin the confidence.
+    good = [
         one
         for one in usable
         if one is best or not is_clearly_better(best.correct, one.correct, limit)
-    )
+    ]
+    least = min(one.loss for one in good)
+    taken = next(one for one in good if one.loss <= LOSS_FACTOR * least + LOSS_SLACK)
     why = f"{taken.correct.mean():.1%} right on {len(taken.correct)} examples"
     if taken is not first:
         why += f"; {first.words}: {first.correct.mean():.1%}"

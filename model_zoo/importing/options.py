@@ -22,9 +22,10 @@ class ImportOptions:
     """What is said; the rest is found out.
 
     ``labels`` are the names of the classes in the order of the scores; empty: from the data, or 0,
-    1, ... where ``is_numbered``. ``input_shape`` is that of one example as callers send it, where no data show it. ``normalise``
-    is applied to numbers as callers send them, first divided by ``scale``. ``above`` is the folder
-    of the tier above, for the threshold. ``accept_at`` None follows the rule.
+    1, ... where ``is_numbered``. ``input_shape`` is that of one example as callers send it, where
+    no data show it. ``normalise`` is applied to numbers as callers send them, first divided by
+    ``scale``. ``above`` is the folder of the tier above, for the threshold. ``accept_at`` None
+    follows the rule.
     """
 
     file: Path

@@ -72,7 +72,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
         PolicyError: it is none, is damaged, or holds objects.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
                 raise PolicyError(f"{path} holds one array; data is an .npz with inputs and labels")
             return {name: arrays[name] for name in arrays.files}
@@ -109,6 +110,8 @@ def find_labelled(arrays: Mapping[str, Array], source: str) -> Labelled:
     others = {name: one for name, one in others.items() if _split(name)[0] not in LABELS}
     if not others:
         raise PolicyError(f"{source} needs an array `labels` and at least one input; has {listing}")
+    if not num:
+        raise PolicyError(f"{source} is empty: `{key}` has no labels")
     lengths = {name: len(one) if one.ndim else 0 for name, one in others.items()}
     if set(lengths.values()) != {num}:
         raise PolicyError(f"{source}: {num} labels, but inputs of {lengths}")
@@ -119,9 +122,16 @@ def find_labelled(arrays: Mapping[str, Array], source: str) -> Labelled:
 
 
 def part_of(data: Labelled, start: int, end: int | None) -> Labelled:
-    """Examples ``start`` to ``end``, the latter not included."""
+    """Examples ``start`` to ``end``, the latter not included.
+
+    Raises:
+        PolicyError: there are none.
+    """
     inputs = {name: one[start:end] for name, one in data.inputs.items()}
-    return replace(data, inputs=inputs, labels=data.labels[start:end])
+    labels = data.labels[start:end]
+    if not len(labels):
+        raise PolicyError(f"{data.source}: no examples are there; it has {len(data.labels)} in all")
+    return replace(data, inputs=inputs, labels=labels)
 
 
 def inputs_for(

@@ -63,6 +63,9 @@ def choose(
     ]
     if chosen:
         fits = [one for one in outputs if one.name == chosen and one.name in found]
+    if not fits and not chosen and len(outputs) == 1 and outputs[0].name in found:
+        # Whoever counts the labels says better what is wrong.
+        fits = list(outputs)
     listing = ", ".join(f"{name} of {one.shape[1]}" for name, one in found.items()) or "none"
     if not fits:
         named = f" {chosen!r}" if chosen else ""

@@ -17,6 +17,13 @@ from runtime.errors import ArtifactError, InvalidTensorError
 from runtime.manifest import Engine
 from runtime.tensors import datatype_of
 
+# What ONNX Runtime says at length, by a word of it.
+_HERE = f"than onnxruntime {onnx_backend.VERSION} knows; update that, or export with an older one"
+_HINTS = (
+    ("under development", f"its opset is newer {_HERE} (--opset 17)"),
+    ("ir version", f"its IR version is newer {_HERE}"),
+    ("protobuf parsing failed", "it is damaged or cut off; export or download it again"),
+)
 _QUANTIZED = {"INT8", "UINT8", "INT16"}
 
 
@@ -56,7 +63,13 @@ def read_signature(contents: bytes, engine: Engine, source: str) -> FileSignatur
 
 
 def _of_onnx(contents: bytes, source: str) -> FileSignature:
-    session, _ = onnx_backend.open_session(contents, source)
+    try:
+        session, _ = onnx_backend.open_session(contents, source)
+    except ArtifactError as error:
+        hint = next((hint for sign, hint in _HINTS if sign in str(error.__cause__).lower()), "")
+        if not hint:
+            raise
+        raise ArtifactError(f"{source} is not a model that ONNX Runtime can run: {hint}") from error
     return FileSignature(
         "onnxruntime",
         "onnxruntime",

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.binding import Grey, Normalise, Repeat, Reshape, Resize, Step, Transpose
+from runtime.binding import Normalise, Repeat, Reshape, Resize, Step, Transpose
 from runtime.errors import InvalidTensorError
 from runtime.tensors import dtype_of
 
 Array = npt.NDArray[np.generic]
+# Of whatever type a file takes.
 Floats = npt.NDArray[Any]
 Shape = tuple[int, ...]
 # ITU-R BT.601, as picture libraries make grey of colours.
@@ -39,7 +40,7 @@ def shape_after(shape: Shape, steps: Sequence[Step]) -> Shape:
     return shape
 
 
-def prepare(array: Array, steps: Sequence[Step], datatype: str) -> Array:
+def prepare(array: Array, steps: Sequence[Step], datatype: str) -> Floats:
     """``(n, ...)`` after all steps, in the file's datatype; the array itself is not changed.
 
     Integers are rounded, a half to the even neighbour; what lies beyond them becomes the last one.
@@ -59,7 +60,7 @@ def prepare(array: Array, steps: Sequence[Step], datatype: str) -> Array:
         return np.ascontiguousarray(array, wanted)
 
 
-def _as_integers(array: Array, wanted: np.dtype[Any]) -> Array:
+def _as_integers(array: Array, wanted: np.dtype[Any]) -> Floats:
     floats = np.asarray(array, np.float64)
     if np.isnan(floats).any():
         raise InvalidTensorError("a value is NaN, and the model takes integers")
@@ -89,7 +90,7 @@ def _shape_after(shape: Shape, step: Step) -> Shape:
             return (step.height, step.width, *shape[2:])
         case Repeat():
             return _exchanged(shape, step.axis, 1, step.times)
-        case Grey():
+        case _:
             return _exchanged(shape, step.axis, _COLOURS, 1)
 
 
@@ -124,7 +125,7 @@ def _done(array: Array, step: Step) -> Array:
             return _resized(np.asarray(array, np.float32), step)
         case Repeat():
             return np.repeat(array, step.times, axis=_axis(array, step.axis))
-        case Grey():
+        case _:
             place = _axis(array, step.axis)
             weights = _along(_BRIGHTNESS, array.ndim, place)
             grey: Array = (array * weights).sum(axis=place, keepdims=True, dtype=np.float32)

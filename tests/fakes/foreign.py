@@ -37,13 +37,13 @@ def pictures(num: int = 900, seed: int = 1, noise: float = 70.0) -> tuple[Array,
 
 
 @cache
-def _trained(steps: int) -> tuple[Floats, Floats]:
+def _trained(num: int) -> tuple[Floats, Floats]:
     """Softmax regression on flattened pictures in 0..1: (64, 3) weights and (3,) biases."""
-    x, y = pictures(2000, seed=7)
+    x, y = pictures(num, seed=7)
     x = x.reshape(len(x), -1).astype(np.float64) / 255
     weights, bias = np.zeros((x.shape[1], len(CLASSES))), np.zeros(len(CLASSES))
     wanted = np.eye(len(CLASSES))[y]
-    for _ in range(steps):
+    for _ in range(300):
         scores = x @ weights + bias
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
@@ -53,35 +53,41 @@ def _trained(steps: int) -> tuple[Floats, Floats]:
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
-def weights_of(kind: str = "good") -> tuple[Floats, Floats]:
-    """A well trained classifier, and one that gave up early."""
-    return _trained(400 if kind == "good" else 12)
+def weights_of(kind: str = "good") -> tuple[Array, Array]:
+    """A well trained classifier, and one that has seen a few examples only."""
+    return _trained(2000 if kind == "good" else 60)
 
 
 def onnx_classifier(
     *,
-    weights: tuple[Floats, Floats] | None = None,
+    weights: tuple[Array, Array] | None = None,
     names: tuple[str, str] = ("Placeholder:0", "dense_2/Softmax:0"),
     shape: Sequence[int | str | None] = ("N", 1, SIDE, SIDE),
     softmax: bool = True,
     channels_last: bool = False,
     extra: Callable[[str], tuple[list[NodeProto], list[Any]]] | None = None,
     dtype: int = TensorProto.FLOAT,
+    flat_axis: int = 1,
+    last: str | None = None,
 ) -> bytes:
-    """One dense layer behind a picture; ``extra`` adds outputs made of the logits."""
+    """One dense layer behind a picture; ``extra`` adds outputs made of the logits.
+
+    ``last`` is an operator behind it, where it is not softmax.
+    """
     matrix, bias = weights or weights_of()
     nodes, before = [], names[0]
     if channels_last:
         # Its own order of pixels: columns before rows, so that a wrong layout is seen.
         nodes.append(helper.make_node("Transpose", [before], ["moved"], perm=[0, 3, 1, 2]))
         before = "moved"
-    nodes.append(helper.make_node("Flatten", [before], ["flat"], axis=1))
-    raw = "the logits" if softmax else names[1]
+    nodes.append(helper.make_node("Flatten", [before], ["flat"], axis=flat_axis))
+    last = "Softmax" if softmax else last
+    raw = "the logits" if last else names[1]
     nodes.append(helper.make_node("Gemm", ["flat", "w", "b"], [raw]))
-    if softmax:
-        nodes.append(helper.make_node("Softmax", [raw], [names[1]], axis=-1))
+    if last:
+        nodes.append(helper.make_node(last, [raw], [names[1]]))
     numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
-    rows = shape[0] if isinstance(shape[0], int) else "N"
+    rows = shape[0] if isinstance(shape[0], int) and flat_axis else "N"
     outputs = [helper.make_tensor_value_info(names[1], dtype, [rows, len(bias)])]
     if extra is not None:
         more, infos = extra(raw)
@@ -105,7 +111,7 @@ def onnx_classifier(
 
 def tflite_classifier(
     *,
-    weights: tuple[Floats, Floats] | None = None,
+    weights: tuple[Array, Array] | None = None,
     batch: int = 1,
     softmax: bool = True,
     centred: bool = False,
@@ -141,5 +147,6 @@ def tflite_classifier(
 def save_data(path: Path, num: int = 900, seed: int = 1, **renamed: str) -> Path:
     """Labelled pictures as an ``.npz``; ``x`` and ``y`` may be renamed."""
     x, y = pictures(num, seed)
-    np.savez(path, **{renamed.get("x", "x"): x, renamed.get("y", "y"): y})
+    arrays: dict[str, Any] = {renamed.get("x", "x"): x, renamed.get("y", "y"): y}
+    np.savez(path, **arrays)
     return path

@@ -66,7 +66,7 @@ def run_import(arguments: argparse.Namespace) -> int:
         licence=arguments.licence,
         command=_command(arguments, tier, name),
     )
-    imported = import_model(options)
+    imported = import_model(options, _tell_step)
     notes = (*(data.notes if data else ()), *imported.notes)
     if arguments.json:
         say_json(_as_json(imported, notes))
@@ -75,6 +75,12 @@ def run_import(arguments: argparse.Namespace) -> int:
         note(text)
     _say(imported)
     return 0
+
+
+def _tell_step(step: str) -> None:
+    """For a person who waits; programs read the result."""
+    if sys.stderr.isatty():
+        note(f"{step} ...")
 
 
 def _asked(value: str | None, option: str, question: str) -> str:

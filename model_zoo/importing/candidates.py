@@ -77,7 +77,7 @@ def _rearranged(example: Shape, wanted: Shape) -> Iterator[Way]:
     """The same elements."""
     yield Way("as they are", ())
     squeezed = _squeezed(example)
-    is_same_size = min(wanted, default=1) > 0 and math.prod(wanted) == math.prod(example)
+    is_same_size = _is_same_size(example, wanted)
     if is_same_size and (squeezed == _squeezed(wanted) or len(wanted) == 1):
         yield Way(_words_of(wanted), (Reshape(wanted),))
     if len(squeezed) <= MAX_AXES:
@@ -99,9 +99,14 @@ def _in_order(example: Shape, squeezed: Shape, order: Shape, wanted: Shape) -> I
     moved = tuple(squeezed[axis] for axis in order)
     words = f"axes in the order {', '.join(map(str, order))}"
     yield Way(words, tuple(steps))
-    is_same_size = min(wanted, default=1) > 0 and math.prod(wanted) == math.prod(moved)
-    if is_same_size and (_squeezed(wanted) == moved or len(wanted) == 1):
+    if _is_same_size(moved, wanted) and (_squeezed(wanted) == moved or len(wanted) == 1):
         yield Way(f"{words}, {_words_of(wanted)}", (*steps, Reshape(wanted)))
+
+
+def _is_same_size(shape: Shape, wanted: Shape) -> bool:
+    """Whether a reshape leads from one to the other, and does something."""
+    is_open = min(wanted, default=1) < 1
+    return not is_open and shape != wanted and math.prod(shape) == math.prod(wanted)
 
 
 def _squeezed(shape: Shape) -> Shape:

@@ -45,15 +45,16 @@ class Trial:
         self._signature = signature
         self._contents, self._source = contents, source
         self.outputs = [one for one in signature.outputs if one.datatype]
-        self._engine = self._load()
         self.piece = piece_of(self.binds, source)
-        if self.piece is None and not self._takes_batches():
-            for name, bind in self.binds.items():
-                shape = (1, *bind.shape[1:])
-                self.binds[name] = InputBinding(bind.name, bind.datatype, shape, bind.steps)
-            self._engine.close()
+        try:
             self._engine = self._load()
-            self.piece = (1, True)
+        except (ArtifactError, BackendError):
+            if self.piece is not None:
+                raise
+            self._engine = self._one_by_one()
+        if self.piece is None and not self._takes_batches():
+            self._engine.close()
+            self._engine = self._one_by_one()
 
     @property
     def typical_ms(self) -> float:
@@ -102,6 +103,14 @@ class Trial:
         if self._signature.engine == "litert":
             return LiteRtBackend.load(self._contents, source=self._source, promise=promise)
         return OnnxBackend.load(self._contents, source=self._source, promise=promise)
+
+    def _one_by_one(self) -> TimedBackend:
+        """The same for a batch of one."""
+        for name, bind in self.binds.items():
+            shape = (1, *bind.shape[1:])
+            self.binds[name] = InputBinding(bind.name, bind.datatype, shape, bind.steps)
+        self.piece = (1, True)
+        return self._load()
 
     def _takes_batches(self) -> bool:
         """Whether rows of a batch are answered as each of them alone."""

@@ -69,10 +69,12 @@ def onnx_classifier(
     dtype: int = TensorProto.FLOAT,
     flat_axis: int = 1,
     last: str | None = None,
+    baked: bool = False,
 ) -> bytes:
     """One dense layer behind a picture; ``extra`` adds outputs made of the logits.
 
-    ``last`` is an operator behind it, where it is not softmax.
+    ``last`` is an operator behind it, where it is not softmax. ``baked`` has a batch of one in it,
+    whatever it says.
     """
     matrix, bias = weights or weights_of()
     nodes, before = [], names[0]
@@ -80,7 +82,10 @@ def onnx_classifier(
         # Its own order of pixels: columns before rows, so that a wrong layout is seen.
         nodes.append(helper.make_node("Transpose", [before], ["moved"], perm=[0, 3, 1, 2]))
         before = "moved"
-    nodes.append(helper.make_node("Flatten", [before], ["flat"], axis=flat_axis))
+    if baked:
+        nodes.append(helper.make_node("Reshape", [before, "one row"], ["flat"]))
+    else:
+        nodes.append(helper.make_node("Flatten", [before], ["flat"], axis=flat_axis))
     last = "Softmax" if softmax else last
     raw = "the logits" if last else names[1]
     nodes.append(helper.make_node("Gemm", ["flat", "w", "b"], [raw]))
@@ -101,10 +106,13 @@ def onnx_classifier(
         [
             numpy_helper.from_array(matrix.astype(numpy_type), "w"),
             numpy_helper.from_array(bias.astype(numpy_type), "b"),
+            numpy_helper.from_array(np.array([1, SIDE * SIDE], np.int64), "one row"),
         ],
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 2)],
+        ir_version=IR_VERSION,
     )
     return bytes(model.SerializeToString())
 

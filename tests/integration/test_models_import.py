@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_what_is_written_is_whole_and_says_where_it_is_from() -> None:
     assert "onnxruntime" in provenance.libraries
     assert opened.manifest.measured is not None
     assert opened.manifest.measured.num_examples == 300
-    assert opened.manifest.measured.parameters == 195
+    assert opened.manifest.measured.parameters == 197
     golden = (Path("out") / "golden.npz").read_bytes()
     backends = load_members(opened)
     assert check_golden(golden, opened.manifest, backends, "golden") == 1
@@ -289,4 +290,125 @@ def test_what_is_told_is_not_tried() -> None:
 
     (bind,) = _imported().members[0].inputs.values()
     assert "127.5" in str(bind.steps)
+    assert _accuracy(Path("data.npz")) > GOOD
+
+
+def test_labels_as_texts_beside_probabilities_are_left_alone() -> None:
+    """As scikit-learn's converters write it without ZipMap."""
+
+    def more(logits: str) -> tuple[list[Any], list[Any]]:
+        nodes = [
+            helper.make_node("ArgMax", [logits], ["place"], axis=1, keepdims=0),
+            helper.make_node(
+                "LabelEncoder", ["place"], ["output_label"], domain="ai.onnx.ml",
+                keys_int64s=[0, 1, 2], values_strings=list(CLASSES),
+            ),
+        ]  # fmt: skip
+        return nodes, [helper.make_tensor_value_info("output_label", TensorProto.STRING, ["N"])]
+
+    data = save_data(Path("data.npz"))
+
+    assert _import(onnx_classifier(extra=more), "--data", str(data)) == 0
+    assert _accuracy(data) > GOOD
+
+
+def test_several_inputs_are_taken_by_their_names() -> None:
+    random = np.random.default_rng(1)
+    left, right = random.normal(size=(2, 400, 3)).astype(np.float32)
+    y = (left.sum(axis=1) > right.sum(axis=1)).astype(np.int64)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Sub", ["the left:0", "right"], ["d"]),
+            helper.make_node("ReduceSum", ["d"], ["score"], keepdims=1, axes=[1]),
+        ],
+        "g",
+        [
+            helper.make_tensor_value_info("the left:0", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("right", TensorProto.FLOAT, ["N", 3]),
+        ],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7)
+    np.savez("data.npz", the_left=left, right=right, y=y)
+
+    code = _import(model.SerializeToString(), "--data", "data.npz", labels="right,left")
+
+    assert code == 0
+    assert [spec.name for spec in _imported().inputs] == ["the_left", "right"]
+    assert _accuracy(Path("data.npz")) == 1.0
+
+
+def test_the_threshold_knows_the_tier_above() -> None:
+    data = save_data(Path("data.npz"), 2000)
+    words = ["models", "import", "good.onnx", "--tier", "cloud", "--name", "spot"]
+    Path("good.onnx").write_bytes(onnx_classifier())
+    assert main([*words, "--labels", LABELS, "--data", str(data), "--output", "cloud"]) == 0
+    poor = onnx_classifier(weights=weights_of("poor"))
+
+    assert _import(poor, "--data", str(data), "--above", "cloud") == 0
+    known = _imported().accept_at
+    Path("out").rename("known")
+    assert _import(poor, "--data", str(data)) == 0
+
+    # A tier that errs asks for less than one that never does.
+    assert known <= _imported().accept_at
+    assert _import(poor, "--data", str(data), "--accept-at", "0.25", "--output", "third") == 0
+    assert open_model(Path("third")).manifest.accept_at == 0.25
+
+
+def test_a_person_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = io.StringIO("edge\nspot\nleft,middle,right\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", answers)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    Path("m.onnx").write_bytes(onnx_classifier())
+
+    assert main(["models", "import", "m.onnx", "--scale", "255"]) == 0
+    assert open_model(Path("models/spot-edge")).manifest.labels == CLASSES
+
+
+def test_a_file_that_says_any_batch_and_takes_one_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = save_data(Path("data.npz"))
+
+    assert _import(onnx_classifier(baked=True), "--data", str(data)) == 0
+    assert "one by one" in capsys.readouterr().err
+    assert _imported().members[0].inputs["input"].shape == (1, 1, SIDE, SIDE)
+    assert _accuracy(data) > GOOD
+
+
+def test_a_sigmoid_for_each_class(capsys: pytest.CaptureFixture[str]) -> None:
+    data = save_data(Path("data.npz"))
+
+    assert _import(onnx_classifier(softmax=False, last="Sigmoid"), "--data", str(data)) == 0
+    assert "divided by their sum" in capsys.readouterr().err
+    assert _accuracy(data) > GOOD
+
+
+@pytest.mark.parametrize("layout", ["nchw", "auto"])
+def test_pictures_are_resized_to_what_is_told(layout: str) -> None:
+    x, y = pictures()
+    np.savez("data.npz", x=x.repeat(2, axis=1).repeat(2, axis=2), y=y)
+    contents = onnx_classifier(shape=("N", 1, "H", "W"))
+
+    words = ("--data", "data.npz", "--resize", "8x8", "--input-layout", layout)
+    assert _import(contents, *words) == 0
+    assert "Resize(height=8, width=8)" in str(_imported().members[0].inputs["input"].steps)
+    assert _accuracy(Path("data.npz")) > GOOD
+
+
+def test_without_data_what_callers_send_is_told() -> None:
+    contents = onnx_classifier(
+        shape=("N", 3, "H", "W"), weights=_coloured(weights_of(), is_last=False)
+    )
+
+    words = ("--input-shape", "16x16x3", "--resize", "8x8", "--input-type", "UINT8")
+    normalise = ("--scale", "255", "--normalise", "0:0:0,1:1:1", "--input-layout", "nchw")
+    assert _import(contents, *words, *normalise, labels="numbers") == 0
+    assert _imported().inputs[0].shape == (-1, 16, 16, 3)
+    assert _imported().labels == ("0", "1", "2")
+    x, y = pictures()
+    large = np.repeat(x.repeat(2, axis=1).repeat(2, axis=2)[..., None], 3, axis=-1)
+    np.savez("data.npz", x=large, y=y)
     assert _accuracy(Path("data.npz")) > GOOD

@@ -26,6 +26,7 @@ from runtime.binding import InputBinding, OutputBinding
 from runtime.errors import ArtifactError
 from runtime.member_url import check_url
 from runtime.messages import Residency, TensorSpec, Tier
+from runtime.task_fields import Task, Threshold, check_task
 
 MANIFEST_NAME = "manifest.json"
 
@@ -183,6 +184,8 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     confidence at or above which the answer stands. ``min_runtime`` maps an engine's package name to
     the oldest version that runs the files. ``quantization`` names the tensors that are floats here
     and integers in the files; those of a .tflite file need not be named, as it says so itself.
+    ``label_thresholds`` (multilabel; 0.5 each where there are none) say from which chance a label
+    holds; ``tolerance`` (regression, above 0) is what a value may be off, in its unit.
     """
 
     name: Name
@@ -192,14 +195,16 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1)]
     inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
-    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    labels: tuple[str, ...]
     accept_at: Share
     temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    task: Literal["classification"] = "classification"
+    task: Task = "classification"
     min_runtime: dict[str, str] = {}
     measured: Measured | None = None
     provenance: Provenance | None = None
     quantization: dict[str, Quantization] = {}
+    label_thresholds: tuple[Threshold, ...] = ()
+    tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -221,11 +226,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
                 raise ValueError(f"the {kind} {repeated[0]!r} is there twice")
         if not math.isfinite(self.temperature):
             raise ValueError("temperature must be finite")
-        num_scores = self.outputs[0].shape[-1] if self.outputs[0].shape else 0
-        if num_scores != len(self.labels):
-            raise ValueError(
-                f"{len(self.labels)} labels, but {self.outputs[0].name!r} gives {num_scores} scores"
-            )
+        check_task(self.task, self.labels, self.outputs[0], self.label_thresholds, self.tolerance)
         self._check_bindings()
         for name in self.quantization:
             found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
@@ -286,6 +287,8 @@ def model_digest(manifest: ModelManifest) -> str:
         ],
         "temperature": manifest.temperature,
     }
+    if manifest.task != "classification":
+        named["task"] = [manifest.task, manifest.label_thresholds, manifest.tolerance]
     if manifest.quantization:
         # Left out where there is none: policies are bound to digests from before it was known.
         named["quantization"] = manifest.quantization

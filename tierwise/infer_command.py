@@ -229,7 +229,7 @@ async def _in_process(arguments: argparse.Namespace, question: Question) -> dict
 
 
 def _show(said: dict[str, Any]) -> None:
-    name = said.get("label_name") or "no answer"
+    name = said.get("label_name") or said.get("result") or "no answer"
     confidence = said.get("confidence")
     sure = "" if confidence is None else f", confidence {confidence:.3f}"
     say(f"\n{name}: {said['outcome']} by {said.get('tier', 'nobody')} ({said['reason']}){sure}")

@@ -67,6 +67,8 @@ class Examples:
         Raises:
             PolicyError: they are of another model.
         """
+        if manifest.task != "classification":
+            raise PolicyError(f"{manifest.name} is a model of {manifest.task}, not classification")
         inputs = inputs_for(self.inputs, manifest.inputs, self.source)
         one = {name: array[:1] for name, array in inputs.items()}
         try:

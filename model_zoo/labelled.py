@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from model_zoo.class_labels import texts_of
 from runtime.errors import PolicyError
 from runtime.messages import TensorSpec
 from runtime.tensors import dtype_of
@@ -207,42 +208,6 @@ def check_finite(array: Array, source: str) -> None:
             f"{source}: {len(rows)} of {len(array)} examples hold NaN or infinity, the first is "
             f"number {rows[0]}: take them out, or fill them in"
         )
-
-
-def as_indices(labels: Array, names: Sequence[str], source: str) -> Ints:
-    """(n,) class indices; texts are looked up among the names of the classes.
-
-    Raises:
-        PolicyError: a label is none of them.
-    """
-    if labels.dtype.kind in "US":
-        places = {name: place for place, name in enumerate(names)}
-        texts = [
-            text.decode() if isinstance(text, bytes) else str(text) for text in labels.tolist()
-        ]
-        unknown = sorted(set(texts) - places.keys())
-        if unknown:
-            raise PolicyError(
-                f"{source}: {unknown[:5]} are labels there, but no classes of the model: "
-                f"{list(names)[:10]}"
-            )
-        return np.asarray([places[text] for text in texts], np.int64)
-    found = labels.astype(np.int64)
-    if len(found) and not 0 <= int(found.min()) <= int(found.max()) < len(names):
-        shifted = " (they seem to count from 1: subtract 1)" if found.min() == 1 else ""
-        raise PolicyError(
-            f"{source}: labels go from {found.min()} to {found.max()}, and the model has "
-            f"{len(names)} classes, 0 to {len(names) - 1}{shifted}"
-        )
-    return found
-
-
-def texts_of(labels: Array) -> list[str]:
-    """Labels that are texts, as texts; bytes are UTF-8."""
-    return [
-        text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-        for text in labels.tolist()
-    ]
 
 
 def _split(name: str) -> tuple[str, str]:

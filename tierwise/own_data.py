@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from model_zoo.labelled import Labelled, find_labelled, inputs_for, part_of, read_arrays, texts_of
+from model_zoo.class_labels import texts_of
+from model_zoo.labelled import Labelled, find_labelled, inputs_for, part_of, read_arrays
 from runtime.errors import InvalidTensorError, UnavailableError, UnknownModelError
 from runtime.messages import TensorSpec
 from tierwise.infer_command import Question

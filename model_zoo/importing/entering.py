@@ -1,41 +1,33 @@
 """Finds the way in: how inputs of callers become those of the file, and where the scores are.
 
-With labelled data every likely way is tried. The likeliest is taken of those that none is clearly
-better than: right where it is wrong so often that chance is no explanation (a sign test).
+With labelled data every likely way is tried, and ``model_zoo.importing.choosing`` takes one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model_zoo import calibrate
+from model_zoo.class_labels import as_indices, texts_of
 from model_zoo.importing import candidates, scores
 from model_zoo.importing.candidates import Way
+from model_zoo.importing.choosing import Attempt, best_of
 from model_zoo.importing.options import ImportOptions, Tried, channel_axis_of, said_numbers
 from model_zoo.importing.shapes import Outward, bind_of, outward_of, without_data
 from model_zoo.importing.trial import Trial, check_outputs
-from model_zoo.labelled import as_indices, texts_of
 from runtime.adapters.signatures import FileSignature
 from runtime.binding import InputBinding, Step
-from runtime.core.confidence import softmax
 from runtime.core.preprocessing import prepare
-from runtime.core.score_forms import to_logits
-from runtime.errors import ArtifactError, BackendError, PolicyError, RequestError
-from runtime.messages import Tensors, TensorSpec
+from runtime.errors import ArtifactError, BackendError, RequestError
+from runtime.messages import TensorSpec
 
 Array = npt.NDArray[np.generic]
 MAX_TRIED = 256
 # For all ways together.
 TRYING_BUDGET_S = 30.0
-# Of one way being better than another by chance alone, all ways together.
-CHANCE = 0.001
-# Of a log loss that is as good as the best.
-LOSS_FACTOR, LOSS_SLACK = 1.5, 0.05
 _FEWEST = 32
 
 
@@ -49,15 +41,6 @@ class Entry:
     labels: tuple[str, ...]
     notes: tuple[str, ...]
     tried: tuple[Tried, ...]
-
-
-@dataclass
-class _Attempt:
-    words: str
-    binds: dict[str, InputBinding]
-    found: Tensors
-    loss: float = math.inf
-    correct: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 def enter(options: ImportOptions, contents: bytes, signature: FileSignature) -> Entry:
@@ -106,7 +89,7 @@ def enter(options: ImportOptions, contents: bytes, signature: FileSignature) -> 
     taken = attempts[0]
     if options.data is not None:
         labels = as_indices(options.data.labels[rows], names, options.data.source)
-        taken, tried = _best(attempts, chosen, labels, notes)
+        taken, tried = best_of(attempts, chosen, labels, notes)
     _say_pieces(taken, notes)
     if chosen.note:
         notes.append(chosen.note)
@@ -164,10 +147,10 @@ def _attempts(
     signature: FileSignature,
     outward: dict[str, Outward],
     examples: dict[str, Array],
-) -> tuple[list[_Attempt], list[str]]:
+) -> tuple[list[Attempt], list[str]]:
     """What the file gives for each way; several inputs are tried as they are."""
     failures: list[str] = []
-    attempts: list[_Attempt] = []
+    attempts: list[Attempt] = []
     trials: dict[tuple[object, ...], Trial] = {}
     try:
         for words, steps in _ways(options, outward, examples):
@@ -192,7 +175,7 @@ def _attempts(
                 )
                 for name, one in binds.items()
             }
-            attempts.append(_Attempt(words, real, found))
+            attempts.append(Attempt(words, real, found))
     finally:
         for one in trials.values():
             one.close()
@@ -251,76 +234,7 @@ def _numbers(options: ImportOptions, data: Array, laid_out: Array, one: Outward)
     return candidates.numbers(data, laid_out, is_float=one.datatype.startswith("FP"))
 
 
-def _best(
-    attempts: list[_Attempt],
-    chosen: scores.Scores,
-    labels: npt.NDArray[np.int64],
-    notes: list[str],
-) -> tuple[_Attempt, tuple[Tried, ...]]:
-    """The likeliest way, or one that is clearly better than it."""
-    usable = []
-    for one in attempts:
-        values = one.found.get(chosen.tensor.name)
-        if values is None:
-            continue
-        logits = to_logits(values, chosen.form, chosen.floor)
-        finite = np.asarray(np.isfinite(logits).all(axis=1))
-        said = np.where(finite[:, None], logits, 0).argmax(axis=1)
-        one.correct = finite & (said == labels[: len(logits)])
-        if not finite.any():
-            continue
-        one.loss = calibrate.log_loss(
-            softmax(logits[finite]), labels[: len(logits)][finite].astype(np.int64)
-        )
-        usable.append(one)
-    if not usable:
-        raise PolicyError("the model gives no finite scores for any of the data")
-    first = usable[0]
-    best = max(usable, key=lambda one: float(one.correct.mean()))
-    limit = CHANCE / max(1, len(usable) - 1)
-    # Those that the best is not clearly better than; of them the likeliest whose scores say as much
-    # about the labels: numbers of another size often leave the labels and ruin the confidence.
-    good = [
-        one
-        for one in usable
-        if one is best or not is_clearly_better(best.correct, one.correct, limit)
-    ]
-    least = min(one.loss for one in good)
-    taken = next(one for one in good if one.loss <= LOSS_FACTOR * least + LOSS_SLACK)
-    why = f"{taken.correct.mean():.1%} right on {len(taken.correct)} examples"
-    if taken is not first:
-        why += f"; {first.words}: {first.correct.mean():.1%}"
-    notes.append(f"inputs: {taken.words} ({why})")
-    share = np.bincount(labels).max() / len(labels)
-    if float(taken.correct.mean()) <= share + 1.0 / math.sqrt(len(labels)):
-        notes.append(
-            f"WARNING: that is no better than always saying the most frequent class ({share:.1%}). "
-            "Are --labels in the order of the scores, and inputs what the model was trained on? "
-            "See --normalise, --scale, --input-layout"
-        )
-    tried = sorted(
-        (Tried(one.words, float(one.correct.mean())) for one in usable),
-        key=lambda one: -one.accuracy,
-    )
-    return taken, tuple(tried)
-
-
-def is_clearly_better(
-    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], limit: float
-) -> bool:
-    """Whether ``one`` is right where ``other`` is wrong more often than chance explains.
-
-    A one-sided exact sign test on the examples on which they differ (McNemar, 1947).
-    """
-    wins, losses = int((one & ~other).sum()), int((other & ~one).sum())
-    num = wins + losses
-    if wins <= losses:
-        return False
-    tail = sum(math.comb(num, count) for count in range(wins, num + 1))
-    return bool(tail <= limit * 2**num)
-
-
-def _say_pieces(taken: _Attempt, notes: list[str]) -> None:
+def _say_pieces(taken: Attempt, notes: list[str]) -> None:
     (bind, *_) = taken.binds.values()
     if not bind.is_batched:
         notes.append("the file has no axis for the batch: examples run one by one")

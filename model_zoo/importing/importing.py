@@ -9,6 +9,7 @@ data nothing is kept but figures.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -36,7 +37,14 @@ from runtime.adapters.signatures import FileSignature, read_signature
 from runtime.binding import OutputBinding
 from runtime.catalogue import GOLDEN_NAME
 from runtime.errors import ArtifactError
-from runtime.manifest import MANIFEST_NAME, Member, ModelManifest, Provenance, encode_manifest
+from runtime.manifest import (
+    MANIFEST_NAME,
+    Measured,
+    Member,
+    ModelManifest,
+    Provenance,
+    encode_manifest,
+)
 from runtime.messages import TensorSpec
 
 OUTPUT_NAME = "logits"
@@ -145,9 +153,18 @@ def _provenance(
             **({"onnxruntime": onnxruntime.__version__} if signature.engine == "litert" else {}),
         },
         threshold_rule=judged.threshold_rule,
+        rebuild_tolerance=_tolerance(judged.measured),
         source=options.file.name,
         source_sha256=hashlib.sha256(read).hexdigest(),
     )
+
+
+def _tolerance(measured: Measured | None) -> float:
+    """How far the accuracy on other examples may lie from what was measured: 3 standard errors."""
+    if measured is None:
+        return 0.0
+    variance = measured.accuracy * (1 - measured.accuracy) / measured.num_examples
+    return round(3 * math.sqrt(variance), 4)
 
 
 def _finish(partial: Path, folder: Path, manifest: ModelManifest) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from model_zoo import calibrate
+from model_zoo.class_labels import as_indices
 from model_zoo.importing.options import ImportOptions
-from model_zoo.labelled import Labelled, as_indices, inputs_for
+from model_zoo.labelled import Labelled, inputs_for
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.engines import load_members
 from runtime.delta.scan import scan

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from model_zoo.catalog import bundled_pictures
+from model_zoo.class_labels import as_indices
 from model_zoo.idx import to_pixels
-from model_zoo.labelled import as_indices, find_labelled, inputs_for, read_arrays
+from model_zoo.labelled import find_labelled, inputs_for, read_arrays
 from model_zoo.policies.predictions import Floats, Predictions, check
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.engines import load_members

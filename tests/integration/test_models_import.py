@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from fakes.foreign import (
     CLASSES,
@@ -411,4 +411,72 @@ def test_without_data_what_callers_send_is_told() -> None:
     x, y = pictures()
     large = np.repeat(x.repeat(2, axis=1).repeat(2, axis=2)[..., None], 3, axis=-1)
     np.savez("data.npz", x=large, y=y)
+    assert _accuracy(Path("data.npz")) > GOOD
+
+
+def _linear(shape: Sequence[int | str], weights: Array) -> bytes:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["float_input"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "w"], ["variable"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("float_input", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info("variable", TensorProto.FLOAT, ["N", weights.shape[1]])],
+        [numpy_helper.from_array(weights.astype(np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_a_table_whose_columns_were_standardised_in_training() -> None:
+    random = np.random.default_rng(5)
+    weights = random.normal(size=(6, 4))
+    plain = random.normal(size=(800, 6))
+    y = (plain @ weights).argmax(axis=1)
+    x = plain * np.array([1, 100, 0.01, 5, 1000, 2]) + np.array([0, 50, 3, -7, 1e4, 1])
+    np.savez("data.npz", X_test=x, y_test=y)
+
+    assert _import(_linear(("N", 6), weights), "--data", "data.npz", labels="") == 0
+    assert _imported().inputs[0].datatype == "FP32"
+    assert _accuracy(Path("data.npz")) > GOOD
+
+
+def test_a_series_whose_channels_come_first_in_the_file() -> None:
+    random = np.random.default_rng(6)
+    weights = random.normal(size=(3 * 16, 4))
+    x = random.normal(size=(600, 16, 3))
+    y = (x.transpose(0, 2, 1).reshape(600, -1) @ weights).argmax(axis=1)
+    np.savez("data.npz", signals=x, label=y)
+
+    assert _import(_linear(("N", 3, 16), weights), "--data", "data.npz", labels="") == 0
+    assert _imported().inputs[0].shape == (-1, 16, 3)
+    assert _accuracy(Path("data.npz")) > GOOD
+
+
+def test_tokens_stay_whole_numbers() -> None:
+    random = np.random.default_rng(7)
+    x = random.integers(0, 50, (400, 5)).astype(np.int32)
+    weights = np.concatenate([np.ones((5, 1)), -np.ones((5, 1))], axis=1)
+    y = (x.sum(axis=1) < 125).astype(np.int64)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["floats", "middle"], ["centred"]),
+            helper.make_node("MatMul", ["centred", "w"], ["logits"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [
+            numpy_helper.from_array(weights.astype(np.float32), "w"),
+            numpy_helper.from_array(np.array([25.0], np.float32), "middle"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    np.savez("data.npz", input_ids=x, label=y)
+
+    assert _import(model.SerializeToString(), "--data", "data.npz", labels="many,few") == 0
+    assert _imported().inputs[0].datatype == "INT64"
+    assert _imported().inputs[0].shape == (-1, 5)
     assert _accuracy(Path("data.npz")) > GOOD

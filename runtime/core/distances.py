@@ -27,7 +27,7 @@ def anomaly_confidence(score: float, threshold: float, scale: float) -> Confiden
     probability = 1.0 / (1.0 + math.exp(-min(abs(distance), 700.0)))
     margin = 2 * probability - 1
     return Confidence(
-        label=int(distance >= 0),
+        label=int(score >= threshold),
         probability=probability,
         margin=margin,
         entropy=1.0 - margin,

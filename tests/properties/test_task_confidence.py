@@ -219,6 +219,8 @@ def test_anomalies_never_raise(score: float, threshold: float, scale: float) -> 
 
 def test_at_its_threshold_an_anomaly_is_a_half() -> None:
     assert anomaly_confidence(3.0, 3.0, 1.0).probability == 0.5
+    assert not anomaly_confidence(float("nan"), 3.0, 1.0).is_valid
+    assert not anomaly_confidence(float("inf"), 3.0, 1.0).is_valid
 
 
 @given(_rows(3), arrays.arrays(np.float32, 3, elements=ANY))
@@ -242,6 +244,8 @@ def test_between_two_prototypes_nothing_is_sure() -> None:
     assert found.probability == pytest.approx(0.5)
     assert embedding_confidence(np.ones(2), np.ones((2, 2))).margin == 0.0
     assert not embedding_confidence(np.zeros(2), np.eye(2)).is_valid
+    assert not embedding_confidence(np.ones(2), np.ones((1, 2))).is_valid
+    assert not embedding_confidence(np.array([np.nan, 1.0]), np.eye(2)).is_valid
 
 
 @given(_boxes())

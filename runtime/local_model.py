@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runtime.core.breaker import Change, Pass
-from runtime.core.confidence import Confidence, confidence_of_batch, softmax
+from runtime.core.confidence import Confidence, softmax
 from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, LeftOutError, TooLateError
@@ -23,6 +23,7 @@ from runtime.manifest import Member, ModelManifest
 from runtime.member_guard import MemberGuard, mark_of
 from runtime.messages import Residency, Tensors
 from runtime.ports import Backend, Clock
+from runtime.task_rules import rule_of
 from runtime.tensors import num_examples
 
 INLINE_LIMIT_MS = 1.0
@@ -38,7 +39,8 @@ class LocalResult:
     """What a tier's own model says; times in microseconds.
 
     ``averaged`` says that outputs and confidence are of an average with tiers below. ``said_by`` is
-    the model that has answered where it is not the one that was asked.
+    the model that has answered where it is not the one that was asked. ``told`` is what a task
+    without a single label says (``Answer.result``).
     """
 
     outputs: Tensors
@@ -48,6 +50,7 @@ class LocalResult:
     queue_us: int
     averaged: bool = False
     said_by: ModelManifest | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,9 @@ class LocalModel:
     ) -> None:
         self.manifest = manifest
         self.accept_at = manifest.accept_at if accept_at is None else accept_at
+        self._rule = rule_of(manifest)
+        # Members of other tasks have no label to vote for.
+        self._is_voting = manifest.task == "classification"
         self._members = tuple(members)
         self._by_name = {member.name: member for member in self._members}
         self._is_spread = any(one.residency is not Residency.DEVICE for one in self._members)
@@ -190,7 +196,7 @@ class LocalModel:
         self._ran_at_s = ended_s
         took_ms = (ended_s - started_s) * 1000 / max(1, num_examples(inputs))
         self._service_ms += SERVICE_GAIN * (took_ms - self._service_ms)
-        confidence = confidence_of_batch(scores, self.manifest.temperature, agreement=agreement)
+        confidence = self._rule.confidence(scores, agreement)
         self._watch(inputs, runs, said, confidence)
         return LocalResult(
             outputs=outputs,
@@ -198,6 +204,7 @@ class LocalModel:
             left_out=left_out,
             service_us=round((ended_s - started_s) * 1e6),
             queue_us=max(0, round((started_s - asked_s) * 1e6)),
+            told=self._rule.result(scores),
         )
 
     def _watch(
@@ -214,6 +221,10 @@ class LocalModel:
             said[name] = combined.is_valid
             if combined.label is not None:
                 answers[name] = combined.probability, combined.label
+        elif not self._is_voting:
+            name = self.manifest.outputs[0].name
+            for member, run in runs.items():
+                said[member] = self._rule.confidence(run.outputs[name]).is_valid
         else:
             for vote in self._votes(dict(runs)):
                 said[vote.name] = is_usable(vote)
@@ -290,6 +301,8 @@ class LocalModel:
         return runs, frozenset(futures[future] for future in late)
 
     def _is_decided(self, runs: dict[str, _Run], missing: Sequence[str]) -> bool:
+        if not self._is_voting:
+            return False
         return is_decided(self._votes(runs), sum(self._by_name[name].weight for name in missing))
 
     def _votes(self, runs: dict[str, _Run]) -> list[MemberVote]:
@@ -306,6 +319,8 @@ class LocalModel:
         """The outputs, who was missed, and the share of the others that chose the label."""
         if len(self._members) == 1:
             return runs[self._members[0].name].outputs, (), 1.0
+        if not self._is_voting:
+            return self._combine_scores(runs)
         votes = self._votes(runs)
         combined = combine(votes)
         if combined is None:
@@ -316,6 +331,20 @@ class LocalModel:
             left_out = [member for member in left_out if member.name not in late]
         outputs: Tensors = {self.manifest.outputs[0].name: combined.logits}
         return outputs, tuple(member.name for member in left_out), combined.agreement
+
+    def _combine_scores(self, runs: dict[str, _Run]) -> tuple[Tensors, tuple[str, ...], float]:
+        """The same of a task without votes."""
+        name = self.manifest.outputs[0].name
+        heard = [member for member in self._members if member.name in runs]
+        combined = self._rule.combine(
+            [runs[member.name].outputs[name] for member in heard],
+            [member.weight for member in heard],
+        )
+        if combined is None:
+            raise BackendError(f"no member of {self.manifest.name} gave a usable answer")
+        used = {heard[place].name for place in combined.used}
+        left_out = tuple(member.name for member in self._members if member.name not in used)
+        return {name: combined.scores}, left_out, combined.agreement
 
     def close(self) -> None:
         """Frees the models and the threads; work in progress ends by itself, or with its model."""

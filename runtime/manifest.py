@@ -19,12 +19,14 @@ import hashlib
 import itertools
 import math
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
+from runtime.binding import InputBinding, OutputBinding
 from runtime.errors import ArtifactError
+from runtime.member_url import check_url
 from runtime.messages import Residency, TensorSpec, Tier
+from runtime.task_fields import Task, Threshold, check_task
 
 MANIFEST_NAME = "manifest.json"
 
@@ -84,7 +86,8 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 
     It is a ``file`` of the folder, or a ``model`` (of one ``version``; empty: the server's choice)
     that anyone's Open Inference Protocol server has at ``url``. ``residency`` is how far up that
-    server is: what may not go so far is not sent to it.
+    server is: what may not go so far is not sent to it. A file that was not made for this manifest
+    has ``inputs`` and ``outputs`` that say, by the manifest's names, what lies between.
     """
 
     name: Name
@@ -95,6 +98,8 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     model: Name | Literal[""] = ""
     version: Name | Literal[""] = ""
     residency: Residency = Residency.CLOUD
+    inputs: dict[str, InputBinding] = {}
+    outputs: dict[str, OutputBinding] = {}
 
     def __post_init__(self) -> None:
         """Refuses what is neither a file nor a server, or both.
@@ -109,7 +114,9 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
                 f"the member {self.name!r} must have either a `file`, or `url` and `model`"
             )
         if self.url:
-            _check_url(self.url)
+            check_url(self.url)
+        if bool(self.inputs) != bool(self.outputs) or (self.inputs and self.file is None):
+            raise ValueError(f"the member {self.name!r} must bind `inputs` and `outputs` of a file")
 
     @property
     def engine(self) -> Engine:
@@ -151,7 +158,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a model comes from and what it takes to build it again.
 
     ``rebuild_tolerance`` is how far the accuracy of a rebuild may lie from ``Measured.accuracy``;
-    bits agree only on the same CPU type, library versions and thread count.
+    bits agree only on the same CPU type, library versions and thread count. ``source`` and
+    ``source_sha256`` are the file of another project that a model was imported from.
     """
 
     data_set: str
@@ -164,6 +172,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     numeric_format: str = ""
     threshold_rule: str = ""
     rebuild_tolerance: float = 0.0
+    source: str = ""
+    source_sha256: str = ""
 
 
 class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -174,6 +184,8 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     confidence at or above which the answer stands. ``min_runtime`` maps an engine's package name to
     the oldest version that runs the files. ``quantization`` names the tensors that are floats here
     and integers in the files; those of a .tflite file need not be named, as it says so itself.
+    ``label_thresholds`` (multilabel; 0.5 each where there are none) say from which chance a label
+    holds; ``tolerance`` (regression, above 0) is what a value may be off, in its unit.
     """
 
     name: Name
@@ -183,14 +195,16 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1)]
     inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
-    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+    labels: tuple[str, ...]
     accept_at: Share
     temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    task: Literal["classification"] = "classification"
+    task: Task = "classification"
     min_runtime: dict[str, str] = {}
     measured: Measured | None = None
     provenance: Provenance | None = None
     quantization: dict[str, Quantization] = {}
+    label_thresholds: tuple[Threshold, ...] = ()
+    tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -212,17 +226,20 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
                 raise ValueError(f"the {kind} {repeated[0]!r} is there twice")
         if not math.isfinite(self.temperature):
             raise ValueError("temperature must be finite")
-        num_scores = self.outputs[0].shape[-1] if self.outputs[0].shape else 0
-        if num_scores != len(self.labels):
-            raise ValueError(
-                f"{len(self.labels)} labels, but {self.outputs[0].name!r} gives {num_scores} scores"
-            )
+        check_task(self.task, self.labels, self.outputs[0], self.label_thresholds, self.tolerance)
+        self._check_bindings()
         for name in self.quantization:
             found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
             if len(found) != 1 or found[0].datatype not in _FLOATS:
                 raise ValueError(
                     f"`quantization` names {name!r}, which is not one input or output of floats"
                 )
+
+    def _check_bindings(self) -> None:
+        inputs, outputs = ({one.name for one in side} for side in (self.inputs, self.outputs))
+        for member in self.members:
+            if member.inputs and (set(member.inputs), set(member.outputs)) != (inputs, outputs):
+                raise ValueError(f"the member {member.name!r} binds other tensors than there are")
 
     @property
     def member_files(self) -> list[str]:
@@ -264,9 +281,14 @@ def model_digest(manifest: ModelManifest) -> str:
     """
     named: dict[str, object] = {
         "files": {name: file.sha256 for name, file in manifest.files.items()},
-        "members": [[one.name, _source_of(one), one.weight] for one in manifest.members],
+        "members": [
+            [one.name, _source_of(one), one.weight, *([one.inputs, one.outputs] * bool(one.inputs))]
+            for one in manifest.members
+        ],
         "temperature": manifest.temperature,
     }
+    if manifest.task != "classification":
+        named["task"] = [manifest.task, manifest.label_thresholds, manifest.tolerance]
     if manifest.quantization:
         # Left out where there is none: policies are bound to digests from before it was known.
         named["quantization"] = manifest.quantization
@@ -275,20 +297,3 @@ def model_digest(manifest: ModelManifest) -> str:
 
 def _source_of(member: Member) -> str | list[str]:
     return member.file or [member.url, member.model, member.version]
-
-
-def _check_url(url: str) -> None:
-    """Refuses what is no place of a server, and secrets: a manifest is for everybody to read."""
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or any(not "!" <= character <= "~" for character in url)
-        or "?" in url
-        or "#" in url
-    ):
-        raise ValueError(f"{url!r} is not the http(s) URL of a server")
-    if "@" in parts.netloc:
-        raise ValueError("a URL in a manifest must not have a user name or a password")
-    if parts.port == 0:
-        raise ValueError(f"{url!r} has the port 0")

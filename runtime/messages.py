@@ -200,7 +200,8 @@ class Answer(msgspec.Struct, frozen=True):
     ``tier`` is the tier whose model gave ``outputs``; it is missing when nobody answered. ``hops``
     are in the order in which tiers worked. ``explanation`` is the story of the answer as JSON
     (``runtime.core.story``), where the request asked for it. ``notice`` says who has stopped what,
-    since when and why, where the answer is what it is because of that.
+    since when and why, where the answer is what it is because of that. ``result`` is what a task
+    without a single label says, as JSON: labels, or a value and its interval.
     """
 
     request_id: str
@@ -219,6 +220,7 @@ class Answer(msgspec.Struct, frozen=True):
     error_code: str = ""
     explanation: str = ""
     notice: str = ""
+    result: str = ""
 
     @property
     def has_answer(self) -> bool:

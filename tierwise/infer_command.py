@@ -10,26 +10,43 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tierwise.cli.output import note, say, say_json, say_table
 
+if TYPE_CHECKING:
+    from runtime.messages import Tensors
+
 DEFAULT_URL = "http://127.0.0.1:8470"
 GIVE_UP_S = 5.0
+
+
+class Question(NamedTuple):
+    """What is asked: a batch of one; ``truth`` and ``drawing`` are empty where there are none."""
+
+    model: str
+    inputs: Tensors
+    truth: str = ""
+    drawing: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--image", type=Path, metavar="FILE", help="a picture file, or .npy 28 x 28")
-    which.add_argument("--index", type=int, metavar="N", help="the N-th bundled test picture")
+    which.add_argument(
+        "--index", type=int, metavar="N", help="the N-th bundled test picture, or example of --data"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="labelled examples of your own, an .npz"
+    )
     parser.add_argument(
         "--url",
         metavar="URL",
         help=f"the agent to ask (default {DEFAULT_URL}; when none listens there, the bundled "
         "edge model answers in this process)",
     )
-    parser.add_argument("--model", default="fashion", help="model name (default %(default)s)")
+    parser.add_argument("--model", help="its name (default: fashion; with --data, what is served)")
     parser.add_argument(
         "--budget-ms", type=float, default=100.0, metavar="MS", help="default %(default)g"
     )
@@ -78,27 +95,42 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    # Here, so that `tierwise --help` stays quick.
-    from tierwise.pictures import drawn  # noqa: PLC0415
-
-    pixels, truth = _picture(arguments)
+    question = await _question(arguments)
     began_s = time.perf_counter()
-    said = await _ask(arguments, pixels)
+    said = await _ask(arguments, question)
     said["round_trip_ms"] = round((time.perf_counter() - began_s) * 1000, 2)
     said["provenance"] = json.loads(said.get("provenance", "[]"))
     explanation = said.pop("explanation", "")
     if explanation and arguments.json:
         said["explanation"] = json.loads(explanation)
-    if truth:
-        said["true_label"] = truth
+    if question.truth:
+        said["true_label"] = question.truth
     if arguments.json:
         say_json(said)
     else:
-        say(drawn(pixels))
+        if question.drawing:
+            say(question.drawing)
         _show(said)
         if arguments.explain:
             _show_explanation(explanation)
     return 0 if said["outcome"] in ("answered", "degraded") else 1
+
+
+async def _question(arguments: argparse.Namespace) -> Question:
+    # Here, so that `tierwise --help` stays quick.
+    from tierwise.own_data import question_of  # noqa: PLC0415
+
+    if arguments.data is None:
+        pixels, truth = _picture(arguments)
+        from tierwise.pictures import drawn  # noqa: PLC0415
+
+        return Question(arguments.model or "fashion", {"image": pixels[None]}, truth, drawn(pixels))
+    if arguments.index is None:
+        from runtime.errors import InvalidTensorError  # noqa: PLC0415
+
+        raise InvalidTensorError("--data goes with --index, the number of the example")
+    base = (arguments.url or DEFAULT_URL).rstrip("/")
+    return await question_of(arguments.data, arguments.index, base, arguments.model)
 
 
 def _picture(arguments: argparse.Namespace) -> tuple[Any, str]:
@@ -115,26 +147,26 @@ def _picture(arguments: argparse.Namespace) -> tuple[Any, str]:
     return pixels, LABELS[split.labels[arguments.index]]
 
 
-async def _ask(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401 array
+async def _ask(arguments: argparse.Namespace, question: Question) -> dict[str, Any]:
     import aiohttp  # noqa: PLC0415
 
     from runtime.errors import UnavailableError  # noqa: PLC0415
 
     try:
-        return await _over_http(arguments, pixels)
+        return await _over_http(arguments, question)
     except (TimeoutError, aiohttp.ServerDisconnectedError) as error:
         raise UnavailableError("the agent did not reply; its log says why") from error
     except aiohttp.ClientConnectorError as error:
-        if arguments.url:
+        if arguments.url or arguments.data:
             raise UnavailableError(
-                f"no agent answers at {arguments.url}: {error}; "
+                f"no agent answers at {arguments.url or DEFAULT_URL}: {error}; "
                 "start one with: tierwise agent run --config FILE"
             ) from error
     note(f"no agent listens at {DEFAULT_URL}; the bundled edge model answers in this process")
-    return await _in_process(arguments, pixels)
+    return await _in_process(arguments, question)
 
 
-async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401
+async def _over_http(arguments: argparse.Namespace, question: Question) -> dict[str, Any]:
     import aiohttp  # noqa: PLC0415
 
     from tierwise import client  # noqa: PLC0415
@@ -144,8 +176,8 @@ async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, An
         response = await client.infer(
             session,
             (arguments.url or DEFAULT_URL).rstrip("/"),
-            arguments.model,
-            {"image": pixels[None]},
+            question.model,
+            question.inputs,
             parameters={
                 "remaining_ms": arguments.budget_ms,
                 "residency": arguments.residency,
@@ -158,7 +190,7 @@ async def _over_http(arguments: argparse.Namespace, pixels: Any) -> dict[str, An
     return dict(response.parameters)
 
 
-async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, Any]:  # noqa: ANN401
+async def _in_process(arguments: argparse.Namespace, question: Question) -> dict[str, Any]:
     from edge_agent.agent import Agent  # noqa: PLC0415
     from edge_agent.settings import EdgeSettings  # noqa: PLC0415
     from runtime.adapters.memory_bus import MemoryBroker, MemoryBus  # noqa: PLC0415
@@ -186,8 +218,8 @@ async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, A
             answer = await agent.answer(
                 InferenceRequest(
                     request_id=uuid.uuid4().hex,
-                    model_name=arguments.model,
-                    inputs={"image": pixels[None]},
+                    model_name=question.model,
+                    inputs=question.inputs,
                     remaining_ms=arguments.budget_ms,
                     explain=arguments.explain,
                     context=check_context(dict(arguments.context)),
@@ -197,7 +229,7 @@ async def _in_process(arguments: argparse.Namespace, pixels: Any) -> dict[str, A
 
 
 def _show(said: dict[str, Any]) -> None:
-    name = said.get("label_name") or "no answer"
+    name = said.get("label_name") or said.get("result") or "no answer"
     confidence = said.get("confidence")
     sure = "" if confidence is None else f", confidence {confidence:.3f}"
     say(f"\n{name}: {said['outcome']} by {said.get('tier', 'nobody')} ({said['reason']}){sure}")

@@ -46,8 +46,10 @@ def run_collect(arguments: argparse.Namespace) -> int:
         folders = {tier.value: bundled_model(tier) for tier in USUAL_TIERS}
     prices = dict(arguments.price or ()) or dict(arguments.default_prices)
     examples = read_examples(arguments.data)
+    for text in examples.notes:
+        note(text)
     if arguments.part:
-        examples = examples.part(*_part(arguments.part))
+        examples = examples.part(*range_of_part(arguments.part))
     with progress_bar("collect") as show:
         predictions = collect(
             folders,
@@ -80,7 +82,12 @@ def run_collect(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _part(text: str) -> tuple[int, int | None]:
+def range_of_part(text: str) -> tuple[int, int | None]:
+    """First example and the one behind the last, of ``0:2500``.
+
+    Raises:
+        PolicyError: it is no such range.
+    """
     first, colon, last = text.partition(":")
     if not colon or not (first or "0").isdecimal() or not (last or "0").isdecimal():
         raise PolicyError(f"--part {text!r} is no range of examples such as 0:2500")
@@ -136,7 +143,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     else:
         _tell(policy, is_review_asked=arguments.review is not None)
         say(f"written: {arguments.output} ({len(contents) / BYTES_PER_KILOBYTE:.0f} kB)")
-        say(f"use it:  tierwise edge --set escalation.policy={arguments.output}")
+        say(f"use it:  tierwise agent run --set escalation.policy={arguments.output}")
     return 0
 
 

@@ -20,7 +20,7 @@ from tierwise.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from model_zoo.shrink.folder import Shrunk
-    from model_zoo.shrink.subject import Figures, Subject
+    from model_zoo.shrink.subject import Bound, Figures, Subject
 
 MISSING = "install what changes models: pip install 'tierwise[shrink]'"
 # Those that sum 8-bit products without an overflow.
@@ -40,7 +40,9 @@ def run_quantize(arguments: argparse.Namespace) -> int:
     files, notes, tried = dict[str, bytes](), list[str](), dict[str, list[object]]()
     for name, contents in subject.contents().items():
         with progress_bar(name) as show:
-            found = quantized(contents, subject.choice, output, wish, show)
+            found = quantized(
+                contents, subject.choice, output, wish, show, bound=_bound(subject, name)
+            )
         files[name] = found.contents
         notes.append(f"{name}: {found.how}")
         tried[name] = [msgspec.to_builtins(one) for one in found.tried]
@@ -75,6 +77,7 @@ def run_prune(arguments: argparse.Namespace) -> int:
                 max_loss=arguments.max_loss,
                 sparsities=arguments.sparsity or SPARSITIES,
                 progress=show,
+                bound=_bound(subject, name),
             )
         files[name] = found.contents
         tried[name] = [msgspec.to_builtins(one) for one in found.tried]
@@ -104,7 +107,12 @@ def run_split(arguments: argparse.Namespace) -> int:
     files = subject.contents()
     if len(files) != 1:
         raise StartError(f"{arguments.folder} has {len(files)} members: only a single one is split")
-    (contents,) = files.values()
+    ((name, contents),) = files.items()
+    if _bound(subject, name) is not None:
+        raise StartError(
+            f"the file of {name} has other tensors than its manifest: a split of it would need "
+            "both halves bound anew; split the file before it is imported"
+        )
     cuts = cuts_of(contents)
     if arguments.list:
         if arguments.json:
@@ -210,6 +218,13 @@ def _output(arguments: argparse.Namespace, what: str) -> Path:
 
 def _version(arguments: argparse.Namespace, subject: Subject) -> str:
     return str(arguments.version or subject.manifest.version)
+
+
+def _bound(subject: Subject, name: str) -> Bound | None:
+    from model_zoo.shrink.subject import bound_of  # noqa: PLC0415 - an extra
+
+    members = {one.name: one for one in subject.manifest.members}
+    return bound_of(members[name], subject.manifest)
 
 
 def _needs_seven_bits(target: str | None) -> bool:

@@ -7,7 +7,6 @@ the manifest's temperature.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from model_zoo.catalog import bundled_pictures
+from model_zoo.class_labels import as_indices
 from model_zoo.idx import to_pixels
-from model_zoo.policies.predictions import Floats, Ints, Predictions, check
+from model_zoo.labelled import find_labelled, inputs_for, read_arrays
+from model_zoo.policies.predictions import Floats, Predictions, check
 from runtime.adapters.artifacts import ModelFolder, open_model
 from runtime.adapters.engines import load_members
 from runtime.core.beliefs import Belief, believed
@@ -40,8 +41,9 @@ class Examples:
     """Labelled inputs by tensor name, first axis the examples; ``ids`` tell them apart."""
 
     inputs: Arrays
-    labels: Ints
+    labels: npt.NDArray[np.generic]
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def ids(self) -> npt.NDArray[np.bytes_]:
@@ -58,7 +60,24 @@ class Examples:
     def part(self, start: int, end: int | None) -> Examples:
         """Examples ``start`` to ``end``, the latter not included."""
         inputs = {name: array[start:end] for name, array in self.inputs.items()}
-        return Examples(inputs, self.labels[start:end], self.source)
+        return Examples(inputs, self.labels[start:end], self.source, self.notes)
+
+    def fitted(self, manifest: ModelManifest) -> Examples:
+        """The same by the names, types and classes of a model.
+
+        Raises:
+            PolicyError: they are of another model.
+        """
+        if manifest.task != "classification":
+            raise PolicyError(f"{manifest.name} is a model of {manifest.task}, not classification")
+        inputs = inputs_for(self.inputs, manifest.inputs, self.source)
+        one = {name: array[:1] for name, array in inputs.items()}
+        try:
+            check_fit(one, manifest.inputs)
+        except InvalidTensorError as error:
+            raise PolicyError(f"{self.source} does not fit {manifest.name}: {error}") from error
+        labels = as_indices(self.labels, manifest.labels, self.source)
+        return Examples(inputs, labels, self.source, self.notes)
 
 
 def read_examples(source: str) -> Examples:
@@ -76,23 +95,10 @@ def read_examples(source: str) -> Examples:
         pictures = bundled_pictures("calibration" if part == "calibration" else "test")
         return Examples({"image": to_pixels(pictures.pictures)}, pictures.labels, source)
     path = Path(source)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise PolicyError(
-            f"{source} cannot be read: {error}; data is an .npz with `labels` and the model's "
-            "inputs by name, or bundled:calibration"
-        ) from error
-    labels = found.pop("labels", None)
-    if labels is None or not found:
-        raise PolicyError(f"{source} needs an array `labels` and at least one input")
-    lengths = {name: len(array) if array.ndim else 0 for name, array in found.items()}
-    if set(lengths.values()) != {len(labels)}:
-        raise PolicyError(f"{source}: {len(labels)} labels, but inputs of {lengths}")
-    if labels.dtype.kind not in "iu":
-        raise PolicyError(f"{source}: labels must be class indices, not {labels.dtype}")
-    return Examples(found, labels.astype(np.int64), path.name)
+    found = find_labelled(read_arrays(path), path.name)
+    if found.is_multilabel:
+        raise PolicyError(f"{source}: several labels hold of one example; a policy needs one each")
+    return Examples(found.inputs, found.labels, path.name, found.notes)
 
 
 Progress = Callable[[str, int, int], None]
@@ -120,9 +126,9 @@ def collect(
     labels = _one_set_of_labels(models)
     answers, beliefs, service = [], [], []
     for tier, model in models.items():
-        _check_inputs(model.manifest, examples)
+        fitted = examples.fitted(model.manifest)
         backends = load_members(model)
-        of_tier, of_all_classes = _answers(tier, model.manifest, backends, examples, progress)
+        of_tier, of_all_classes = _answers(tier, model.manifest, backends, fitted, progress)
         answers.append(of_tier)
         beliefs.append(of_all_classes)
         service.append(max(backend.typical_ms for backend in backends))
@@ -133,7 +139,7 @@ def collect(
     predictions = Predictions(
         tiers=tuple(folders),
         label_names=labels,
-        label=examples.labels,
+        label=as_indices(examples.labels, labels, examples.source),
         price=np.asarray([prices[tier] for tier in folders]),
         predicted=np.asarray([[one.label for one in of_tier] for of_tier in answers], np.int64),
         score=scores["probability"],
@@ -160,10 +166,10 @@ def accuracy_of(
     if not len(examples.labels):
         raise PolicyError(f"{examples.source} is empty")
     model = open_model(folder)
-    _check_inputs(model.manifest, examples)
+    fitted = examples.fitted(model.manifest)
     tier = model.manifest.tier.value
-    answers, _ = _answers(tier, model.manifest, load_members(model), examples, progress)
-    return float(np.mean(np.asarray([one.label for one in answers]) == examples.labels))
+    answers, _ = _answers(tier, model.manifest, load_members(model), fitted, progress)
+    return float(np.mean(np.asarray([one.label for one in answers]) == fitted.labels))
 
 
 def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
@@ -172,14 +178,6 @@ def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
         if model.manifest.labels != first[1].manifest.labels:
             raise PolicyError(f"{tier} has other classes than {first[0]}; a policy needs one task")
     return first[1].manifest.labels
-
-
-def _check_inputs(manifest: ModelManifest, examples: Examples) -> None:
-    one = {name: array[:1] for name, array in examples.inputs.items()}
-    try:
-        check_fit(one, manifest.inputs)
-    except InvalidTensorError as error:
-        raise PolicyError(f"{examples.source} does not fit {manifest.name}: {error}") from error
 
 
 def _answers(

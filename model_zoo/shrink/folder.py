@@ -14,7 +14,15 @@ from model_zoo.calibrate import probabilities_of, scores_of
 from model_zoo.onnx_files import count_parameters
 from model_zoo.policies.collect import Examples
 from model_zoo.shrink.splitting import EMBEDDING, LOGITS, Split
-from model_zoo.shrink.subject import Figures, Subject, figures_of, logits_of, temperature_of
+from model_zoo.shrink.subject import (
+    Figures,
+    Subject,
+    all_logits,
+    figures_of,
+    labels_of,
+    logits_of,
+    temperature_of,
+)
 from runtime.adapters.artifacts import ModelFolder, describe_file, write_model
 from runtime.errors import ArtifactError
 from runtime.manifest import Measured, Member, ModelManifest, Provenance, model_digest
@@ -181,10 +189,11 @@ def _manifest(
     after: Figures,
 ) -> ModelManifest:
     old, examples = subject.manifest, subject.report
-    output = old.outputs[0].name
-    logits = [logits_of(one, examples, output, name) for name, one in files.items()]
+    logits = all_logits(subject, files, examples)
     weights = [one.weight for one in old.members]
-    confidence, correct = scores_of(probabilities_of(logits, temperature, weights), examples.labels)
+    confidence, correct = scores_of(
+        probabilities_of(logits, temperature, weights), labels_of(examples)
+    )
     stands = confidence >= old.accept_at
     parameters = sum(
         count_parameters(onnx.load_from_string(one)) for one in subject.contents().values()

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from model_zoo.calibrate import accuracy_of
 from model_zoo.onnx_files import serialize
 from model_zoo.policies.collect import Examples
-from model_zoo.shrink.subject import logits_of
+from model_zoo.shrink.subject import Bound, labels_of, logits_of
 from runtime.errors import StartError
 
 SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -56,6 +56,7 @@ def pruned(
     max_loss: float,
     sparsities: Sequence[float] = SPARSITIES,
     progress: Progress = lambda _done, _all, _what: None,
+    bound: Bound | None = None,
 ) -> Pruned:
     """The sparsest of the tried that loses at most ``max_loss`` of accuracy.
 
@@ -65,12 +66,14 @@ def pruned(
     model = onnx.load_from_string(contents)
     if not _prunable(model):
         raise StartError("nothing to prune: the model has no matrices of weights")
-    floor = accuracy_of(logits_of(contents, examples, output, "before"), examples.labels) - max_loss
+    known = labels_of(examples)
+    before = logits_of(contents, examples, output, "before", bound)
+    floor = accuracy_of(before, known) - max_loss
     tried, best = list[Pruning](), (contents, 0.0)
     for step, sparsity in enumerate(sorted(sparsities)):
         progress(step, len(sparsities), f"{sparsity:.0%} zeros")
         sparse = with_zeros(model, sparsity)
-        accuracy = accuracy_of(logits_of(sparse, examples, output, "pruned"), examples.labels)
+        accuracy = accuracy_of(logits_of(sparse, examples, output, "pruned", bound), known)
         tried.append(Pruning(sparsity, accuracy, compressed_bytes(sparse)))
         if accuracy < floor:
             break

@@ -35,7 +35,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from model_zoo.calibrate import accuracy_of, probabilities_of
 from model_zoo.onnx_files import serialize
 from model_zoo.policies.collect import Examples
-from model_zoo.shrink.subject import Float32s, logits_of
+from model_zoo.shrink.subject import Bound, Float32s, labels_of, logits_of
 from runtime.errors import StartError, TierwiseError
 
 NUM_RANGE_EXAMPLES = 256
@@ -97,7 +97,13 @@ class Int8:
 
 
 def quantized(
-    contents: bytes, examples: Examples, output: str, wish: Wish, progress: Progress
+    contents: bytes,
+    examples: Examples,
+    output: str,
+    wish: Wish,
+    progress: Progress,
+    *,
+    bound: Bound | None = None,
 ) -> Int8:
     """The int8 file of one member.
 
@@ -107,6 +113,7 @@ def quantized(
         output: the name of the scores.
         wish: what is wanted.
         progress: told what is tried.
+        bound: what binds the file to its manifest, where it has other tensors.
 
     Raises:
         StartError: there is nothing to quantize, or no way works; with what each said.
@@ -118,14 +125,14 @@ def quantized(
             "nothing to quantize: the model has no convolution and no matrix product "
             f"({', '.join(sorted(present)[:8])})"
         )
-    logits = logits_of(contents, examples, output, "the model as it is")
-    judge = _Judge(examples, output, logits, wish.max_loss)
+    logits = logits_of(contents, examples, output, "the model as it is", bound)
+    judge = _Judge(examples, output, logits, max_loss=wish.max_loss, bound=bound)
     results, failures = list[tuple[Try, bytes, tuple[str, ...]]](), list[str]()
     methods = [one for one in wish.methods if one != "dynamic" or present.isdisjoint({"Conv"})]
     for step, method in enumerate(methods):
         progress(step, len(wish.methods) + 1, method)
         try:
-            small = _one(model, examples, method, wish, ())
+            small = _one(model, judge.inner, method, wish, ())
             results.append((judge.tried(small, method), small, ()))
         # ONNX Runtime's quantizer raises whatever its parts do.
         except (
@@ -199,11 +206,11 @@ def _mixed(
 ) -> list[tuple[Try, bytes, tuple[str, ...]]]:
     """The same way with ever more of the layers that suffer most left as they are."""
     method, results = best[0].how, list[tuple[Try, bytes, tuple[str, ...]]]()
-    ranked = [name for name, _ in sensitivity(model, best[1], judge.examples)]
+    ranked = [name for name, _ in sensitivity(model, best[1], judge.inner)]
     num = 1
     while num <= len(ranked) // 2:
         kept = tuple(ranked[:num])
-        small = _one(model, judge.examples, method, wish, kept)
+        small = _one(model, judge.inner, method, wish, kept)
         how = f"{method}, {num} of {len(ranked)} layers float32"
         results.append((judge.tried(small, how), small, kept))
         if judge.is_good(results[-1][0]):
@@ -219,22 +226,34 @@ def _rank(result: tuple[Try, bytes, tuple[str, ...]]) -> float:
 class _Judge:
     """Compares with the float32 model on the examples that choices are made on."""
 
-    def __init__(self, examples: Examples, output: str, logits: Float32s, max_loss: float) -> None:
-        self.examples, self._output = examples, output
+    def __init__(
+        self,
+        examples: Examples,
+        output: str,
+        logits: Float32s,
+        *,
+        max_loss: float,
+        bound: Bound | None,
+    ) -> None:
+        self.examples, self._output, self._bound = examples, output, bound
+        # As the file itself takes them.
+        own = dict(examples.inputs)
+        inputs = own if bound is None else bound.file_inputs(own)
+        self.inner = Examples(inputs, examples.labels, examples.source)
         self._shares, self._labels = probabilities_of([logits]), logits.argmax(axis=1)
-        self._min_accuracy = accuracy_of(logits, examples.labels) - max_loss
+        self._min_accuracy = accuracy_of(logits, labels_of(examples)) - max_loss
         # What changes labels and loses nothing has only been lucky.
         self._min_agreement = 1 - 4 * max(max_loss, 0.0)
 
     def tried(self, contents: bytes, how: str) -> Try:
         """What a file comes to."""
-        logits = logits_of(contents, self.examples, self._output, how)
+        logits = logits_of(contents, self.examples, self._output, how, self._bound)
         shares = probabilities_of([logits])
         smallest = np.finfo(np.float64).tiny
         ratio = np.log(np.maximum(self._shares, smallest) / np.maximum(shares, smallest))
         return Try(
             how,
-            accuracy_of(logits, self.examples.labels),
+            accuracy_of(logits, labels_of(self.examples)),
             float((logits.argmax(axis=1) == self._labels).mean()),
             float((self._shares * ratio).sum(axis=1).mean()),
             len(contents),

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference, utils
 from model_zoo.calibrate import Labels
 from model_zoo.onnx_files import serialize
 from model_zoo.policies.collect import Examples
+from model_zoo.shrink.subject import labels_of
 from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.errors import StartError
 
@@ -126,7 +127,7 @@ def split(contents: bytes, cut: Cut, examples: Examples, num_classes: int) -> Sp
     _rename(head, cut.tensor, EMBEDDING)
     _rename(tail, cut.tensor, EMBEDDING)
     embeddings = _run(serialize(head), examples)
-    weights, bias = fit_exit(_pooled(embeddings), examples.labels, num_classes)
+    weights, bias = fit_exit(_pooled(embeddings), labels_of(examples), num_classes)
     _add_exit(head, weights, bias, is_picture=embeddings.ndim == _PICTURE)
     for one in (head, tail):
         onnx.checker.check_model(one)

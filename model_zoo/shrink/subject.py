@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_zoo.calibrate import (
+    Labels,
     accuracy_of,
     calibration_error,
     fit_temperature,
@@ -21,9 +22,12 @@ from model_zoo.calibrate import (
 )
 from model_zoo.policies.collect import Examples
 from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.bound_backend import BoundBackend
+from runtime.adapters.model_worker import TimedBackend
 from runtime.adapters.onnx_backend import OnnxBackend
+from runtime.core.preprocessing import prepare
 from runtime.errors import StartError
-from runtime.manifest import ModelManifest
+from runtime.manifest import Member, ModelManifest
 from runtime.messages import Tensors
 
 Float32s = npt.NDArray[np.float32]
@@ -73,6 +77,31 @@ class Subject:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A member whose file has other tensors than its manifest promises (``runtime.binding``)."""
+
+    member: Member
+    manifest: ModelManifest
+
+    def file_inputs(self, inputs: Tensors) -> Tensors:
+        """What the file itself is given."""
+        return {
+            bind.name: prepare(inputs[name], bind.steps, bind.datatype)
+            for name, bind in self.member.inputs.items()
+        }
+
+
+def bound_of(member: Member, manifest: ModelManifest) -> Bound | None:
+    """None for a file that has the tensors of its manifest."""
+    return Bound(member, manifest) if member.inputs or member.outputs else None
+
+
+def labels_of(examples: Examples) -> Labels:
+    """(n,) class indices; those of fitted examples are."""
+    return examples.labels.astype(np.int64)
+
+
 def open_subject(folder: Path, examples: Examples) -> Subject:
     """The model of a folder with its examples.
 
@@ -93,18 +122,21 @@ def open_subject(folder: Path, examples: Examples) -> Subject:
             f"{examples.source} has {len(examples.labels)} examples: at least {MIN_EXAMPLES} are "
             "needed, half to choose by and half to report on; some hundreds say more"
         )
+    examples = examples.fitted(model.manifest)
     num = int(len(examples.labels) * CHOICE_SHARE)
     return Subject(model, examples.part(0, num), examples.part(num, None))
 
 
-def logits_of(contents: bytes, examples: Examples, output: str, source: str) -> Float32s:
+def logits_of(
+    contents: bytes, examples: Examples, output: str, source: str, bound: Bound | None = None
+) -> Float32s:
     """(n, classes) of one member.
 
     Raises:
         ArtifactError: ONNX Runtime cannot run it.
         BackendError: it failed.
     """
-    backend = OnnxBackend.load(contents, source=source)
+    backend = _backend(contents, source, bound)
     try:
         parts = [
             backend.run(dict(examples.part(start, start + _BATCH).inputs))[output]
@@ -115,6 +147,11 @@ def logits_of(contents: bytes, examples: Examples, output: str, source: str) -> 
     return np.concatenate(parts).astype(np.float32)
 
 
+def _backend(contents: bytes, source: str, bound: Bound | None) -> TimedBackend:
+    engine = OnnxBackend.load(contents, source=source)
+    return engine if bound is None else BoundBackend(engine, bound.member, bound.manifest)
+
+
 def figures_of(
     subject: Subject,
     files: Mapping[str, bytes],
@@ -123,17 +160,16 @@ def figures_of(
 ) -> tuple[Figures, npt.NDArray[np.int64]]:
     """What members with these files come to, and their labels, on the part that is reported."""
     manifest, examples = subject.manifest, subject.report
-    output = manifest.outputs[0].name
-    logits = [logits_of(one, examples, output, name) for name, one in files.items()]
+    logits = all_logits(subject, files, examples)
     weights = [one.weight for one in manifest.members]
     shares = probabilities_of(logits, temperature, weights)
-    labels = shares.argmax(axis=1)
+    labels, known = shares.argmax(axis=1), labels_of(examples)
     figures = Figures(
-        accuracy=accuracy_of(shares, examples.labels),
-        log_loss=log_loss(shares, examples.labels),
-        ece=calibration_error(shares, examples.labels),
+        accuracy=accuracy_of(shares, known),
+        log_loss=log_loss(shares, known),
+        ece=calibration_error(shares, known),
         size_bytes=sum(len(one) for one in files.values()),
-        typical_ms=typical_ms(list(files.values()), examples),
+        typical_ms=typical_ms(subject, files),
         agreement=1.0 if before is None else float((labels == before).mean()),
     )
     return figures, labels
@@ -141,16 +177,29 @@ def figures_of(
 
 def temperature_of(subject: Subject, files: Mapping[str, bytes]) -> float:
     """Fitted on the part that choices are made on."""
-    output = subject.manifest.outputs[0].name
-    logits = [logits_of(one, subject.choice, output, name) for name, one in files.items()]
+    logits = all_logits(subject, files, subject.choice)
     weights = [one.weight for one in subject.manifest.members]
-    return fit_temperature(logits, subject.choice.labels, weights)
+    return fit_temperature(logits, labels_of(subject.choice), weights)
 
 
-def typical_ms(files: Sequence[bytes], examples: Examples) -> float:
+def all_logits(subject: Subject, files: Mapping[str, bytes], examples: Examples) -> list[Float32s]:
+    """(n, classes) of each member with these files."""
+    manifest = subject.manifest
+    output = manifest.outputs[0].name
+    return [
+        logits_of(files[one.name], examples, output, one.name, bound_of(one, manifest))
+        for one in manifest.members
+    ]
+
+
+def typical_ms(subject: Subject, files: Mapping[str, bytes]) -> float:
     """The median time of one example, members one after another."""
-    one: Tensors = dict(examples.part(0, 1).inputs)
-    backends = [OnnxBackend.load(contents, source="timed") for contents in files]
+    manifest = subject.manifest
+    one: Tensors = dict(subject.report.part(0, 1).inputs)
+    backends = [
+        _backend(files[member.name], "timed", bound_of(member, manifest))
+        for member in manifest.members
+    ]
     times = []
     for _ in range(_TIMED_RUNS):
         began_s = time.perf_counter()

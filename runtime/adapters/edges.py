@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.binding import InputBinding, OutputBinding
 from runtime.core.quantization import Array, dequantize, quantize, to_half
 from runtime.errors import ArtifactError, InvalidTensorError
-from runtime.manifest import INTEGERS, ModelManifest, Quantization
+from runtime.manifest import INTEGERS, Member, ModelManifest, Quantization
 from runtime.messages import Tensors, TensorSpec
 from runtime.tensors import dtype_of
 
@@ -25,16 +26,37 @@ _FLOATS = ("FP16", "FP32", "FP64")
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a manifest says of its files' tensors."""
+    """What a manifest says of its files' tensors.
+
+    ``is_bound`` says that they are the file's own, of which outputs may be left out and free axes
+    fixed.
+    """
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
     quantization: Mapping[str, Quantization]
+    is_bound: bool = False
 
     @classmethod
     def of(cls, manifest: ModelManifest) -> Promise:
         """That of a manifest."""
         return cls(manifest.inputs, manifest.outputs, manifest.quantization)
+
+    @classmethod
+    def of_member(cls, manifest: ModelManifest, member: Member) -> Promise:
+        """That of one member, whose file may have tensors of its own."""
+        if not member.inputs:
+            return cls.of(manifest)
+        inputs = [_spec_of(one) for one in member.inputs.values()]
+        outputs = [_spec_of(one) for one in member.outputs.values()]
+        names = {name: one.name for name, one in member.inputs.items()}
+        names |= {name: one.name for name, one in member.outputs.items()}
+        quantization = {names[name]: one for name, one in manifest.quantization.items()}
+        return cls(inputs, outputs, quantization, is_bound=True)
+
+    def wants(self, name: str) -> bool:
+        """Whether an output of a file is of use."""
+        return not self.is_bound or any(spec.name == name for spec in self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +186,22 @@ def match(
     sides = []
     for kind, promised, found in (
         ("input", promise.inputs, inputs),
-        ("output", promise.outputs, outputs),
+        ("output", promise.outputs, [one for one in outputs if promise.wants(one.spec.name)]),
     ):
         pairs = _pairs(promised, found, may_rename=may_rename)
-        if pairs is None or not all(_may_become(spec, one) for spec, one in pairs):
+        if pairs is None or not all(
+            _may_become(spec, one, is_bound=promise.is_bound) for spec, one in pairs
+        ):
             raise ArtifactError(
                 f"{source}: the manifest promises the {kind} {_listing(promised)}, "
                 f"the model has {_listing(one.spec for one in found)}"
             )
         sides.append(tuple(_edge(spec, one, promise, source) for spec, one in pairs))
     return Edges(*sides)
+
+
+def _spec_of(bound: InputBinding | OutputBinding) -> TensorSpec:
+    return TensorSpec(bound.name, bound.datatype, bound.shape)
 
 
 def _as_found(found: Sequence[Found]) -> tuple[Edge, ...]:
@@ -191,9 +219,11 @@ def _pairs(
     return None
 
 
-def _may_become(spec: TensorSpec, found: Found) -> bool:
+def _may_become(spec: TensorSpec, found: Found, *, is_bound: bool) -> bool:
     """Whether shapes are the same, and types too or ones that are converted."""
     shape = found.spec.shape
+    if is_bound and len(shape) == len(spec.shape):
+        shape = tuple(size if own < 0 else own for own, size in zip(shape, spec.shape, strict=True))
     if found.is_resizable and shape[:1] == (1,) and spec.shape[:1] == (-1,):
         shape = (-1, *shape[1:])
     return spec.shape == shape and (

@@ -14,6 +14,7 @@ import msgspec
 
 from runtime.adapters import onnx_backend
 from runtime.adapters.artifacts import ModelFolder
+from runtime.adapters.bound_backend import BoundBackend
 from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.fallback_backend import FallbackBackend
 from runtime.adapters.model_worker import TimedBackend
@@ -33,12 +34,19 @@ def load_member(
     """
     options = options or EngineOptions()
     member = {member.name: member for member in model.manifest.members}[member_name]
+    engine = _engine(model, member, options)
+    if not member.inputs:
+        return engine
+    return BoundBackend(engine, member, model.manifest)
+
+
+def _engine(model: ModelFolder, member: Member, options: EngineOptions) -> TimedBackend:
     load = _LOADERS[member.engine]
     first = load(model, member, options)
     if not first.report.is_accelerated:
         return first
     on_cpu = msgspec.structs.replace(options, providers=("cpu",), delegate="xnnpack")
-    return FallbackBackend(member_name, first, lambda: load(model, member, on_cpu))
+    return FallbackBackend(member.name, first, lambda: load(model, member, on_cpu))
 
 
 def load_members(

@@ -39,7 +39,11 @@ def make_golden(manifest: ModelManifest, backends: Sequence[Backend]) -> bytes:
         sizes = [1 if size < 0 else size for size in spec.shape]
         if spec.shape[:1] == (-1,):
             sizes[0] = NUM_EXAMPLES
-        inputs[spec.name] = random.random(sizes).astype(dtype_of(spec.datatype))
+        values = random.random(sizes)
+        if spec.datatype == "UINT8":
+            # Of a picture; as integers, numbers below 1 would all be 0.
+            values *= 255
+        inputs[spec.name] = values.astype(dtype_of(spec.datatype))
     arrays = {f"input/{name}": array for name, array in inputs.items()}
     outputs = _outputs(manifest, backends, inputs)
     for name, array in outputs.items():

@@ -26,6 +26,7 @@ from runtime.adapters.litert_engine import (
     is_for_edge_tpu,
     open_interpreters,
 )
+from runtime.adapters.litert_names import named_details
 from runtime.adapters.warm_up import warm_up
 from runtime.core.providers import AUTO, EngineReport, Skipped
 from runtime.core.quantization import Array
@@ -51,11 +52,15 @@ class LiteRtBackend:
         self._interpreters: Interpreters | None = interpreters
         self._lock = threading.Lock()
         first = interpreters.new()
-        inputs, outputs = _details(first)
+        inputs, outputs = named_details(first)
         self._edges = match(
             promise,
             [_found(name, one, source) for name, one in inputs.items()],
-            [_found(name, one, source) for name, one in outputs.items()],
+            [
+                _found(name, one, source)
+                for name, one in outputs.items()
+                if promise is None or promise.wants(name)
+            ],
             source,
             may_rename=True,
         )
@@ -67,6 +72,7 @@ class LiteRtBackend:
             for edge in self._edges.inputs
         )
         self._is_row_by_row = False
+        self._is_bound = promise is not None and promise.is_bound
         self.inputs = tuple(edge.spec for edge in self._edges.inputs)
         self.outputs = tuple(edge.spec for edge in self._edges.outputs)
         self.report = EngineReport("litert", taken=interpreters.runs_on)
@@ -80,6 +86,7 @@ class LiteRtBackend:
         source: str,
         expected: tuple[Sequence[TensorSpec], Sequence[TensorSpec]] | None = None,
         quantization: Mapping[str, Quantization] | None = None,
+        promise: Promise | None = None,
         threads: int = 1,
         delegate: str = AUTO,
     ) -> Self:
@@ -90,6 +97,7 @@ class LiteRtBackend:
             source: names the file in errors.
             expected: inputs and outputs that callers see, as its manifest says.
             quantization: what the manifest says of those that are integers in the file.
+            promise: all of that at once.
             threads: of one inference.
             delegate: ``auto``, ``xnnpack``, ``none``, ``edgetpu``, or the path of a library; one
                 that does not work is given up for the CPU.
@@ -97,7 +105,8 @@ class LiteRtBackend:
         Raises:
             ArtifactError: not a model that LiteRT can run, or not the expected tensors.
         """
-        promise = Promise(*expected, quantization or {}) if expected is not None else None
+        if expected is not None:
+            promise = Promise(*expected, quantization or {})
         interpreters, package, skipped = open_interpreters(contents, threads, delegate, source)
         report = EngineReport(
             f"{package.name} {package.version}", (delegate,), interpreters.runs_on, skipped
@@ -182,7 +191,9 @@ class LiteRtBackend:
     def _warm_up(self) -> None:
         if self._interpreters is not None and not self._is_free:
             self._is_row_by_row = not self._takes_two(self._interpreters)
-        self.typical_ms = warm_up(self.run, self.inputs, self.outputs, self._source)
+        # Shapes of a bound file are checked by what it is bound to.
+        outputs = () if self._is_bound else self.outputs
+        self.typical_ms = warm_up(self.run, self.inputs, outputs, self._source)
 
     def _takes_two(self, interpreters: Interpreters) -> bool:
         """Whether a file for a batch of one answers two examples as it does each of them."""
@@ -216,41 +227,21 @@ def load_member(
         KeyError: the manifest names no such member.
     """
     manifest = model.manifest
-    file = {member.name: member.file for member in manifest.members}[member_name]
+    member = {member.name: member for member in manifest.members}[member_name]
+    file = member.file
     if file is None:
         raise ArtifactError(f"the member {member_name!r} of {model.folder} is no file")
     source = str(model.folder / file)
     backend = LiteRtBackend.load(
         model.read_verified(file),
         source=source,
-        expected=(manifest.inputs, manifest.outputs),
-        quantization=manifest.quantization,
+        promise=Promise.of_member(manifest, member),
         threads=threads,
         delegate=delegate,
     )
     package, _, version = backend.report.engine.partition(" ")
     check_version(manifest, package, version, source)
     return backend
-
-
-def _details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ANN401 no types
-    """Inputs and outputs by the names of the file's signature, or else of its tensors."""
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    sides = [{one["index"]: one for one in inputs}, {one["index"]: one for one in outputs}]
-    for key in interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner(key)
-        named = (runner.get_input_details(), runner.get_output_details())
-        # A file may have more entries; they lie in other graphs.
-        if all(
-            {int(one["index"]) for one in names.values()} == side.keys()
-            for names, side in zip(named, sides, strict=True)
-        ):
-            first, last = (
-                {name: side[int(one["index"])] for name, one in names.items()}
-                for names, side in zip(named, sides, strict=True)
-            )
-            return first, last
-    return {one["name"]: one for one in inputs}, {one["name"]: one for one in outputs}
 
 
 def _found(name: str, details: Any, source: str) -> Found:  # noqa: ANN401 - no types

@@ -37,7 +37,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 _RUN_ERRORS: tuple[type[Exception], ...] = (InvalidTensorError, *_ORT_ERRORS)
 # ONNX Runtime's names of tensor types -> the Open Inference Protocol's.
-_DATATYPES = {
+DATATYPES = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
     "tensor(uint16)": "UINT16",
@@ -52,7 +52,8 @@ _DATATYPES = {
     "tensor(double)": "FP64",
 }
 _LOG_FATAL_ONLY = 4
-_ENGINE = f"onnxruntime {ort.__version__}"
+VERSION: str = ort.__version__
+_ENGINE = f"onnxruntime {VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,18 @@ class OnnxBackend:
         self._session: ort.InferenceSession | None = session
         self._source = source
         inputs = [Found(_spec(node, source)) for node in session.get_inputs()]
-        outputs = [Found(_spec(node, source)) for node in session.get_outputs()]
+        outputs = [
+            Found(_spec(node, source))
+            for node in session.get_outputs()
+            if promise is None or promise.wants(node.name)
+        ]
         edges = match(promise, inputs, outputs, source)
         self.inputs = tuple(edge.spec for edge in edges.inputs)
         self.outputs = tuple(edge.spec for edge in edges.outputs)
         self.report = report or EngineReport(_ENGINE, taken=tuple(session.get_providers()))
         # None in the usual case, which then costs one comparison.
         self._edges: Edges | None = None if edges.is_plain else edges
+        self._is_bound = promise is not None and promise.is_bound
         self._output_names = [edge.name for edge in edges.outputs]
         self.typical_ms = 0.0
 
@@ -107,6 +113,7 @@ class OnnxBackend:
         source: str,
         expected: tuple[Sequence[TensorSpec], Sequence[TensorSpec]] | None = None,
         quantization: Mapping[str, Quantization] | None = None,
+        promise: Promise | None = None,
         options: OnnxOptions | None = None,
     ) -> Self:
         """The model, warmed up and timed.
@@ -116,6 +123,7 @@ class OnnxBackend:
             source: names the file in errors.
             expected: inputs and outputs that callers see, as its manifest says.
             quantization: those of them that are integers in the file.
+            promise: all of that at once.
             options: threads and execution providers.
 
         Raises:
@@ -123,7 +131,8 @@ class OnnxBackend:
             BackendError: the warm-up failed, on the CPU too.
         """
         options = options or OnnxOptions()
-        promise = Promise(*expected, quantization or {}) if expected is not None else None
+        if expected is not None:
+            promise = Promise(*expected, quantization or {})
         session, report = _session(contents, source, options)
         backend = cls(session, source, promise, report)
         try:
@@ -168,7 +177,9 @@ class OnnxBackend:
         return edges.decode(dict(zip(self._output_names, values, strict=True)))
 
     def _warm_up(self) -> None:
-        self.typical_ms = warm_up(self.run, self.inputs, self.outputs, self._source)
+        # Shapes of a bound file are checked by what it is bound to.
+        outputs = () if self._is_bound else self.outputs
+        self.typical_ms = warm_up(self.run, self.inputs, outputs, self._source)
 
 
 def load_member(
@@ -182,15 +193,15 @@ def load_member(
         KeyError: the manifest names no such member.
     """
     manifest = model.manifest
-    file = {member.name: member.file for member in manifest.members}[member_name]
+    member = {member.name: member for member in manifest.members}[member_name]
+    file = member.file
     if file is None:
         raise ArtifactError(f"the member {member_name!r} of {model.folder} is no file")
     check_version(manifest, "onnxruntime", ort.__version__, str(model.folder / file))
     return OnnxBackend.load(
         model.read_verified(file),
         source=str(model.folder / file),
-        expected=(manifest.inputs, manifest.outputs),
-        quantization=manifest.quantization,
+        promise=Promise.of_member(manifest, member),
         options=options,
     )
 
@@ -203,6 +214,15 @@ def load_members(model: ModelFolder, options: OnnxOptions | None = None) -> tupl
         BackendError: a warm-up failed.
     """
     return tuple(load_member(model, member.name, options) for member in model.manifest.members)
+
+
+def open_session(contents: bytes, source: str) -> tuple[ort.InferenceSession, EngineReport]:
+    """A session on the CPU, for those who want to look at a file.
+
+    Raises:
+        ArtifactError: not a model that ONNX Runtime can run.
+    """
+    return _session(contents, source, OnnxOptions())
 
 
 def _on_cpu(options: OnnxOptions) -> OnnxOptions:
@@ -241,10 +261,10 @@ def _session(
 
 
 def _spec(node: Any, source: str) -> TensorSpec:  # noqa: ANN401 - onnxruntime ships no types
-    if node.type not in _DATATYPES:
+    if node.type not in DATATYPES:
         raise ArtifactError(f"{source}: {node.name!r} is a {node.type}, which is not served")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return TensorSpec(node.name, _DATATYPES[node.type], shape)
+    return TensorSpec(node.name, DATATYPES[node.type], shape)
 
 
 def _one_line(error: Exception) -> str:

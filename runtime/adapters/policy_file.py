@@ -77,6 +77,11 @@ def _check_tiers(policy: Policy, path: Path) -> None:
 
 
 def _check_model(policy: Policy, path: Path, tier: Tier, manifest: ModelManifest) -> None:
+    if manifest.task != "classification":
+        raise PolicyError(
+            f"{path}: a policy decides by the label, and {manifest.name} is a model of "
+            f"{manifest.task}; leave it out: then `accept_at` decides"
+        )
     if policy.labels != manifest.labels:
         raise PolicyError(
             f"{path} has other labels than the model {manifest.name} {manifest.version}: {REMEDY}"

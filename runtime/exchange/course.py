@@ -196,6 +196,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
             outputs=_chosen(theirs.outputs, request.outputs),
             error_code="",
             notice=theirs.notice,
+            result=theirs.result,
         )
     result, label, confidence = course.result, hop.label, hop.confidence
     outputs = course.given if result is None else result.outputs
@@ -210,6 +211,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
         label_name="" if label is None else manifest.labels[label],
         confidence=confidence,
         outputs=_chosen(outputs, request.outputs),
+        result="" if result is None else result.told,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from runtime.adapters.artifacts import ModelFolder, open_model
+from runtime.adapters.bound_backend import BoundBackend
 from runtime.adapters.breaker_signs import BreakerSigns
 from runtime.adapters.engine_options import EngineOptions
 from runtime.adapters.engines import load_members
@@ -135,8 +136,9 @@ def _tell(member: str, backend: TimedBackend, metrics: TierMetrics) -> None:
     if report.skipped and report.taken:
         _log.warning("model.engine_not_used", member=member, report=str(report))
         metrics.count_engine_fallback(member, report)
-    if isinstance(backend, FallbackBackend):
-        backend.on_fallback = metrics.count_engine_fallback
+    engine = backend.engine if isinstance(backend, BoundBackend) else backend
+    if isinstance(engine, FallbackBackend):
+        engine.on_fallback = metrics.count_engine_fallback
 
 
 def _processes(

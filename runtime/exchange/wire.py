@@ -221,6 +221,7 @@ def answer_parameters(answer: Answer) -> Parameters:
         "confidence": answer.confidence,
         "error_code": answer.error_code or None,
         "notice": answer.notice or None,
+        "result": answer.result or None,
         "latency_ms": round(answer.latency_ms, 3),
         "provenance": msgspec.json.encode(answer.hops).decode(),
     }
@@ -338,6 +339,7 @@ def parse_reply(message: Message) -> Answer:
         latency_ms=_milliseconds(said.get("latency_ms")),
         hops=_parse_hops(said.get("provenance", "[]")),
         notice=str(said.get("notice", ""))[:1024],
+        result=_result(said.get("result", "")),
     )
 
 
@@ -370,6 +372,14 @@ def _check_answers(outputs: Tensors, tier: object) -> None:
     for name, array in outputs.items():
         if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).any()):
             raise MalformedBodyError(f"the output {name[:40]!r} of the reply is empty or NaN")
+
+
+MAX_RESULT = 1 << 20
+
+
+def _result(value: object) -> str:
+    """Passed on as it is, within its limit: half of a JSON text is none."""
+    return value if isinstance(value, str) and len(value) <= MAX_RESULT else ""
 
 
 def _label(value: object) -> int | None:

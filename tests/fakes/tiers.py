@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 
 from runtime.adapters.breaker_signs import BreakerSigns
@@ -148,6 +149,7 @@ class FakeTier:
         reviews: ReviewQueue | None = None,
         live: bool = False,
         state: Path | None = None,
+        described_as: Mapping[str, Any] | None = None,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
@@ -155,7 +157,9 @@ class FakeTier:
         self.metrics = TierMetrics(tier)
         self.log = ListLog()
         self.backends = backends or (NumbersBackend(),)
-        described = manifest(tier, len(self.backends))
+        described = msgspec.structs.replace(
+            manifest(tier, len(self.backends)), **(described_as or {})
+        )
         typical_ms = 0.1 if inline else 5.0
         members = [
             LoadedMember(member.name, member.weight, backend, typical_ms)

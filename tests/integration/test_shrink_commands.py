@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from fakes.models import linear_model, manifest_of
@@ -20,8 +21,9 @@ from model_zoo.shrink.splitting import choose_cut, cuts_of, fit_exit, split
 from model_zoo.shrink.subject import logits_of, open_subject
 from runtime.adapters.artifacts import open_model, write_model
 from runtime.adapters.onnx_backend import OnnxBackend
+from runtime.binding import InputBinding, OutputBinding, Reshape
 from runtime.errors import StartError
-from runtime.messages import Tier
+from runtime.messages import TensorSpec, Tier
 from tierwise.cli import main
 
 pytestmark = pytest.mark.timeout(120)
@@ -115,6 +117,33 @@ class TestQuantize:
         found = quantized(model, examples, "logits", Wish(), lambda *_: None)
 
         assert "dynamic" in {one.how for one in found.tried}
+
+    def test_a_file_with_other_tensors_than_its_manifest_is_quantized_as_it_is(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        model, examples = two_layers()
+        manifest = manifest_of(
+            {"m.onnx": model},
+            inputs=(TensorSpec("image", "FP32", (-1, 4, 4)),),
+            outputs=(TensorSpec("logits", "FP32", (-1, 3)),),
+            labels=("a", "b", "c"),
+        )
+        bind = InputBinding("x", "FP32", (-1, 16), (Reshape((16,)),))
+        gives = {"logits": OutputBinding("logits", "FP32", (-1, 3))}
+        member = replace(manifest.members[0], inputs={"image": bind}, outputs=gives)
+        write_model(tmp_path / "m", replace(manifest, members=(member,)), {"m.onnx": model})
+        pictures = examples.inputs["x"].reshape(-1, 4, 4)
+        np.savez(tmp_path / "data.npz", image=pictures, labels=examples.labels)
+
+        code, said, err = ran(
+            capsys,
+            *("quantize", str(tmp_path / "m"), "--data", str(tmp_path / "data.npz")),
+            *("--output", str(tmp_path / "int8"), "--max-loss", "0.2"),
+        )
+
+        assert code == 0, err
+        assert said["after"]["agreement"] > 0.8  # type: ignore[index]
+        assert open_model(tmp_path / "int8").manifest.members[0].inputs == {"image": bind}
 
 
 class TestPrune:

@@ -25,10 +25,12 @@ from tierwise.cli import (
     review,
     rollout,
     tiers,
+    up,
 )
 
 ADD_PARSERS = (
     demo.add_parser,
+    up.add_parser,
     infer.add_parser,
     tiers.add_parser,
     config.add_parser,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from model_zoo import build
 from tierwise.cli.keys import add_keys
+from tierwise.cli.models_import import add_import
 from tierwise.cli.output import say_json, say_table
 from tierwise.cli.shrink import add_shrinking
 from tierwise.cli.types import add_group, add_json
@@ -23,7 +24,7 @@ _DIGEST_CHARACTERS = 12
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the commands."""
-    group = add_group(subparsers, "models", "list, build, publish and withdraw models")
+    group = add_group(subparsers, "models", "list, import, build, publish and withdraw models")
     list_text = "the bundled models, or those of a repository, verified"
     lister = group.add_parser("list", help=list_text, description=f"List {list_text}.")
     lister.add_argument(
@@ -35,6 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     builder = group.add_parser("build", help=build_text, description=f"{build_text.capitalize()}.")
     build.add_arguments(builder)
     builder.set_defaults(run=build.run)
+    add_import(group)
     add_shrinking(group)
     _add_publish(group)
     parser = _add(group, "inspect", "show what is signed for about one version", _inspect)

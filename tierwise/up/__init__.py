@@ -1,0 +1,1 @@
+"""``tierwise up``: a hierarchy on this machine, from model folders."""

@@ -1,0 +1,190 @@
+"""From the translations of two web frameworks to labelled short texts: python prepare.py.
+
+The texts are the messages of `Django` 5.2.19 and `Wagtail` 8.0.1 (both BSD-3-Clause), which people
+have translated into 28 languages here; pip fetches the wheels and nothing of them runs. Languages
+that are close to one another are in it on purpose: Danish, Norwegian and Swedish; Czech and Slovak;
+Russian, Ukrainian, Belarusian and Bulgarian; Spanish, Portuguese, Galician and Catalan.
+
+A message is in the same part in all languages, and a text that two languages share is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from model_zoo.idx import DataInvalidError
+from model_zoo.package_files import fetch_wheel, read_members
+from model_zoo.task_data import PARTS, Part, Task, checked, write_task
+from model_zoo.text_codes import DEFAULT_LENGTH, codes_of
+from runtime.errors import TierwiseError
+from runtime.messages import TensorSpec
+
+WHEELS = (
+    (
+        "django==5.2.19",
+        "django-5.2.19-py3-none-any.whl",
+        "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00",
+    ),
+    (
+        "wagtail==8.0.1",
+        "wagtail-8.0.1-py3-none-any.whl",
+        "1e6ad5c7891a54efce1400e168298b5a2cc343b642cee89c31bf5ec30c98b26c",
+    ),
+)
+# Each language with its folders in the wheels.
+LANGUAGES = {
+    "Belarusian": ("be",),
+    "Bulgarian": ("bg",),
+    "Catalan": ("ca",),
+    "Croatian": ("hr", "hr_HR"),
+    "Czech": ("cs",),
+    "Danish": ("da",),
+    "Dutch": ("nl",),
+    "Estonian": ("et",),
+    "Finnish": ("fi",),
+    "French": ("fr",),
+    "Galician": ("gl",),
+    "German": ("de",),
+    "Hungarian": ("hu",),
+    "Icelandic": ("is", "is_IS"),
+    "Italian": ("it",),
+    "Latvian": ("lv",),
+    "Lithuanian": ("lt",),
+    "Norwegian": ("nb",),
+    "Polish": ("pl",),
+    "Portuguese": ("pt", "pt_PT", "pt_BR"),
+    "Romanian": ("ro",),
+    "Russian": ("ru",),
+    "Slovak": ("sk", "sk_SK"),
+    "Slovenian": ("sl",),
+    "Spanish": ("es",),
+    "Swedish": ("sv",),
+    "Turkish": ("tr",),
+    "Ukrainian": ("uk",),
+}
+LABELS = tuple(LANGUAGES)
+SHARES = (0.62, 0.12, 0.16, 0.10)
+REDUCED_SHARE = 0.2
+MIN_LETTERS = 4
+_MO_MAGIC = 0x950412DE
+_LOCALE = re.compile(r"locale/([A-Za-z_]+)/LC_MESSAGES/[a-z]+\.mo$")
+# Placeholders, HTML and addresses are the same in all languages.
+_NOT_WORDS = re.compile(r"%\(\w+\)\w|%\w|\{[^}]*\}|<[^>]*>|&\w+;|https?://\S+|[\d_%#*=/\\|]+")
+
+
+def messages(contents: bytes) -> Iterator[tuple[str, str]]:
+    """Message and translation of every entry of a compiled catalogue (GNU gettext's `.mo`).
+
+    Raises:
+        DataInvalidError: it is none, or ends too early.
+    """
+    try:
+        magic, _, number, first, second = struct.unpack_from("<5I", contents)
+        if magic != _MO_MAGIC:
+            raise DataInvalidError("not a compiled catalogue of messages")
+        for at in range(number):
+            pair = []
+            for table in (first, second):
+                length, start = struct.unpack_from("<2I", contents, table + 8 * at)
+                if start + length > len(contents):
+                    raise DataInvalidError("the catalogue of messages ends too early")
+                pair.append(contents[start : start + length].decode())
+            # A context in front, plural forms behind: the message itself is what is between.
+            yield pair[0].rpartition("\4")[2].partition("\0")[0], pair[1].partition("\0")[0]
+    except (struct.error, UnicodeDecodeError) as error:
+        raise DataInvalidError(f"the catalogue of messages cannot be read: {error}") from error
+
+
+def texts_of(catalogues: Mapping[str, bytes]) -> list[tuple[str, str, int]]:
+    """Message, text and language of all that only one language says."""
+    language = {code: number for number, codes in enumerate(LANGUAGES.values()) for code in codes}
+    said: dict[str, set[int]] = {}
+    found: dict[tuple[int, str], str] = {}
+    for name in sorted(catalogues):
+        match = _LOCALE.search(name)
+        if match is None or match[1] not in language:
+            continue
+        label = language[match[1]]
+        for message, translation in messages(catalogues[name]):
+            text = " ".join(_NOT_WORDS.sub(" ", translation).split())
+            is_text = sum(character.isalpha() for character in text) >= MIN_LETTERS
+            if message and translation != message and is_text:
+                said.setdefault(text.lower(), set()).add(label)
+                found.setdefault((label, text), message)
+    return [
+        (message, text, label)
+        for (label, text), message in found.items()
+        if len(said[text.lower()]) == 1
+    ]
+
+
+def place_of(message: str, seed: int) -> float:
+    """Where a message lies in 0 .. 1, the same for all its translations."""
+    digest = hashlib.sha256(f"{seed} {message}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def parts_of(texts: list[tuple[str, str, int]], seed: int, share: float) -> dict[str, Part]:
+    """Parts by name; ``share`` of the messages is used."""
+    random = np.random.default_rng(seed)
+    bounds = np.cumsum(SHARES)
+    chosen: dict[str, list[tuple[str, int]]] = {name: [] for name in PARTS}
+    for message, text, label in texts:
+        place = place_of(message, seed)
+        if place_of(message, seed + 1) < share:
+            at = min(int(np.searchsorted(bounds, place, side="right")), len(PARTS) - 1)
+            chosen[PARTS[at]].append((text, label))
+    found = {}
+    for name, rows in chosen.items():
+        order = random.permutation(len(rows))
+        labels = np.asarray([rows[at][1] for at in order], np.int64)
+        found[name] = checked(codes_of([rows[at][0] for at in order]), labels, LABELS, name)
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Writes build/data; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--wheels", type=Path, help="folder with both (default: pip fetches them)")
+    parser.add_argument("--file", type=Path, help="another wheel with catalogues, for a trial")
+    parser.add_argument("--output", type=Path, default=Path("build/data"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--reduced", action="store_true", help="a fifth of the messages")
+    options = parser.parse_args(arguments)
+    catalogues: dict[str, bytes] = {}
+    if options.file is not None:
+        catalogues = read_members(options.file, ".mo")
+    else:
+        folder = options.wheels or options.output.parent / "packages"
+        for requirement, name, sha256 in WHEELS:
+            wheel = fetch_wheel(requirement, name, sha256, folder)
+            catalogues |= read_members(wheel, ".mo")
+    parts = parts_of(texts_of(catalogues), options.seed, REDUCED_SHARE if options.reduced else 1.0)
+    task = Task(
+        name="language",
+        kind="text",
+        labels=LABELS,
+        input=TensorSpec("codes", "INT32", (-1, DEFAULT_LENGTH)),
+        data_set="translated messages of Django 5.2.19 and Wagtail 8.0.1",
+        licence="BSD-3-Clause",
+        seed=options.seed,
+    )
+    write_task(options.output, task, parts)
+    for name, part in parts.items():
+        print(f"{name:<12}{len(part.labels):>6} texts")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (TierwiseError, OSError) as error:
+        sys.exit(f"prepare: {error}")

@@ -13,12 +13,12 @@ from model_zoo.task_files import Rows, rows_of
 from model_zoo.text_codes import codes_of
 
 NUM_CLASSES = 3
-_STEPS, _SIDE, _COLUMNS = 40, 10, 6
+_STEPS, _SIDE, _COLUMNS = 40, 10, 4
 _SYLLABLES = ("ka to ri mu sa ne", "ka lo ri ma sa ni", "be lo di ma fu ni")
 Names = ("one", "two", "three")
 
 
-def made_up_rows(kind: Kind, num: int = 2400, seed: int = 1) -> Rows:
+def made_up_rows(kind: Kind, num: int = 4400, seed: int = 1) -> Rows:
     """``num`` examples of three classes, the same for the same seed."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, NUM_CLASSES, num)
@@ -49,9 +49,8 @@ def _series(random: np.random.Generator, labels: npt.NDArray[np.int64]) -> npt.N
     frequency = 0.12 + 0.05 * labels + random.normal(0, 0.012, len(labels))
     phase = random.random(len(labels)) * 2 * np.pi
     angle = 2 * np.pi * frequency[:, None] * np.arange(_STEPS) + phase[:, None]
-    waves = np.stack([np.sin(angle), np.cos(angle)], axis=2)
-    noisy: npt.NDArray[np.float64] = waves + random.normal(0, 0.7, waves.shape)
-    return noisy
+    noise = random.normal(0, 0.7, (len(labels), _STEPS, 2))
+    return np.stack([np.sin(angle), np.cos(angle)], axis=2) + noise
 
 
 def _pictures(
@@ -65,15 +64,16 @@ def _pictures(
         [np.abs(columns - place), np.abs(rows - place)],
         np.abs(rows - columns + place - _SIDE // 2),
     )
-    bright = 150.0 * (distance < 1) + random.normal(60, 55, distance.shape)
-    return np.clip(bright, 0, 255)
+    bright = 120.0 * (distance < 1) + random.normal(70, 60, distance.shape)
+    found: npt.NDArray[np.float64] = np.clip(bright, 0, 255)
+    return found
 
 
 def _text(random: np.random.Generator, label: int) -> str:
     """Words of the class's syllables; two classes share half of them."""
     syllables = _SYLLABLES[label].split()
     words = [
-        "".join(random.choice(syllables, int(random.integers(1, 4))))
-        for _ in range(int(random.integers(1, 4)))
+        "".join(random.choice(syllables, int(random.integers(2, 4))))
+        for _ in range(int(random.integers(2, 4)))
     ]
     return " ".join(words)

@@ -94,7 +94,12 @@ def checked(inputs: Values, labels: Labels, names: tuple[str, ...], source: str)
 def divided(
     part: Part, seed: int, shares: tuple[float, ...] = SHARES, parts: tuple[str, ...] = PARTS
 ) -> dict[str, Part]:
-    """Disjoint parts by name, dealt by ``seed``, each with about its share of every class."""
+    """Disjoint parts by name, dealt by ``seed``, each with about its share of every class.
+
+    Of examples with equal inputs only the first is taken: in two parts, one would be judged on what
+    it was chosen on.
+    """
+    part = without_repeats(part)
     random = np.random.default_rng(seed)
     order = random.permutation(len(part.labels))
     order = order[np.argsort(part.labels[order], kind="stable")]
@@ -110,6 +115,14 @@ def divided(
         rows = random.permutation(np.flatnonzero(place == number))
         found[name] = Part(part.inputs[rows], part.labels[rows])
     return found
+
+
+def without_repeats(part: Part) -> Part:
+    """The first of all examples with the same inputs."""
+    flat = np.ascontiguousarray(part.inputs.reshape(len(part.inputs), -1))
+    first = {row.tobytes(): at for at, row in reversed(list(enumerate(flat)))}
+    rows = np.asarray(sorted(first.values()), np.int64)
+    return Part(part.inputs[rows], part.labels[rows])
 
 
 def windows_of(series: npt.NDArray[np.floating], width: int, step: int) -> npt.NDArray[np.float32]:

@@ -81,9 +81,9 @@ _KINDS = {
         "A `.csv` with the column `label` and columns of numbers, or an `.npz` with `values`, "
         "(n, columns), and\n`labels` (n,).",
         "mlp",
-        "epochs=25",
-        "mlp(part, classes, (8,))",
-        "mlp(part, classes, (32, 32))",
+        "epochs=60",
+        "mlp(part, classes, (16,))",
+        "mlp(part, classes, (48, 32))",
         ("mlp(part, classes, (128, 64))", "mlp(part, classes, (96, 96, 48))"),
     ),
 }  # fmt: skip

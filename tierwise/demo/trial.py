@@ -126,9 +126,10 @@ async def run_trial(trial: Trial) -> Summary:
     examples = read_examples(str(trial.data)).part(0, trial.requests)
     policy = None if trial.policy is None else read_policy(trial.policy).policy
     tally = Tally(trial.budget_ms)
-    for labels, tier in ((tally.edge_only, Tier.EDGE), (tally.cloud_only, Tier.CLOUD)):
-        alone = collect({tier.value: trial.models / tier}, examples, {tier.value: 1.0})
-        labels.update(enumerate(alone.predicted[0].tolist()))
+    both = {tier.value: trial.models / tier for tier in (Tier.EDGE, Tier.CLOUD)}
+    alone = collect(both, examples, dict.fromkeys(both, 1.0)).predicted.tolist()
+    tally.edge_only.update(enumerate(alone[0]))
+    tally.cloud_only.update(enumerate(alone[1]))
     began_s = time.monotonic()
     async with _tiers(trial) as base, aiohttp.ClientSession() as session:
         ready_s = time.monotonic() - began_s

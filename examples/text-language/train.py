@@ -30,9 +30,9 @@ def recipe(task: Task, part: Part) -> Recipe:
             "regional": Student(ngrams(classes, (1, 2, 3), 8192, hidden=48), middle, 0.5)
         },
         Tier.CLOUD: {
-            "short": Student(ngrams(classes, (1, 2, 3), 16384, hidden=64), long),
-            "middle": Student(ngrams(classes, (2, 3, 4), 16384, hidden=64), long),
-            "long": Student(ngrams(classes, (3, 4, 5), 16384, hidden=64), long),
+            "short": Student(ngrams(classes, (1, 2, 3), 8192, hidden=64), long),
+            "middle": Student(ngrams(classes, (2, 3, 4), 8192, hidden=64), long),
+            "long": Student(ngrams(classes, (3, 4, 5), 8192, hidden=64), long),
         },
     }
 

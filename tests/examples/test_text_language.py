@@ -47,7 +47,7 @@ def wheel_of(path: Path, num_messages: int) -> Path:
 
 @pytest.mark.timeout(240)
 def test_catalogues_become_a_hierarchy_that_answers(tmp_path: Path) -> None:
-    wheel = wheel_of(tmp_path / "some.whl", 500)
+    wheel = wheel_of(tmp_path / "some.whl", 200)
 
     summary = hierarchy_of(EXAMPLE, tmp_path, "--file", wheel, max_loss=0.05, requests=150)
 
@@ -57,7 +57,7 @@ def test_catalogues_become_a_hierarchy_that_answers(tmp_path: Path) -> None:
     assert summary["accuracy"]["cloud_only"] > 0.2, "28 languages: one in 28 is chance"
 
 
-def test_a_message_is_in_one_part_in_all_languages(tmp_path: Path) -> None:
+def test_no_message_is_asked_about_that_networks_learn_from(tmp_path: Path) -> None:
     wheel = wheel_of(tmp_path / "some.whl", 120)
     texts = PREPARE.texts_of(PREPARE.read_members(wheel, ".mo"))
     message_of = {text.codes.tobytes(): text.message for text in texts}
@@ -65,8 +65,10 @@ def test_a_message_is_in_one_part_in_all_languages(tmp_path: Path) -> None:
     parts = PREPARE.parts_of(texts, 1, 1.0)
 
     found = [{message_of[row.tobytes()] for row in part.inputs} for part in parts.values()]
-    assert sum(map(len, found)) == len(set.union(*found)) == 120
+    assert not found[0] & set.union(*found[1:])
+    assert len(set.union(*found)) == 120
     assert sum(len(part.labels) for part in parts.values()) == len(texts)
+    assert sum(len(part.labels) for part in PREPARE.parts_of(texts, 1, 0.2).values()) < 1000
 
 
 def test_what_two_languages_share_and_what_is_not_translated_is_left_out() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_zoo.baselines import cnn, mlp, ngrams
+from model_zoo.baselines import Make, cnn, mlp, ngrams
 from model_zoo.small_layers import Dense
 from model_zoo.small_nets import SmallNet
 from model_zoo.small_onnx import to_onnx
@@ -17,7 +17,7 @@ from runtime.messages import TensorSpec
 TEXTS = ("Hej, hvordan går det?", "", "a", "Zażółć gęślą jaźń", "Привіт " * 20, "🙂 日本")
 SERIES = np.random.default_rng(0).normal(3, 2, (9, 30, 4)).astype(np.float32)
 PART = Part(SERIES, np.zeros(9, np.int64))
-NETS = {
+NETS: dict[str, Make] = {
     "cnn": cnn(PART, 3, (5, 6, 7), width=3),
     "mlp": mlp(PART, 3, (8, 7)),
     "without pooling": lambda random: SmallNet([Dense(4, 3, random)]),

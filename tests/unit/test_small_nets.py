@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from model_zoo.baselines import cnn, mlp, ngrams
+from model_zoo.baselines import Make, cnn, mlp, ngrams
 from model_zoo.small_layers import (
     HASH_PRIME,
     MAX_CODE,
@@ -24,7 +24,7 @@ from model_zoo.small_layers import (
     Relu,
     Standardize,
 )
-from model_zoo.small_nets import Lesson, SmallNet, fit, loss_and_gradient, targets_of
+from model_zoo.small_nets import Inputs, Lesson, SmallNet, fit, loss_and_gradient, targets_of
 from model_zoo.task_data import Part
 
 STEP = 1e-2
@@ -116,7 +116,7 @@ def test_the_gradient_of_the_loss_is_that_of_differences() -> None:
     assert np.allclose(gradient, expected, atol=1e-3)
 
 
-@given(st.integers(0, MAX_CODE), st.integers(0, 2**32 - 1))
+@drawn(st.integers(0, MAX_CODE), st.integers(0, 2**32 - 1))
 def test_no_hash_leaves_the_table_nor_64_bits(code: int, seed: int) -> None:
     layer = NgramBag((1, 5), 13, 2, np.random.default_rng(seed))
     codes = np.full((1, 6), code, np.float64)
@@ -154,11 +154,12 @@ def test_an_easy_task_is_learned_and_the_same_seed_gives_the_same_weights(kind: 
     inputs, labels = easy()
     part = Part(inputs, labels)
     codes = (inputs[:, :, 0] * 3 + 20).clip(1, 60).astype(np.int32)
-    make, given = {
+    tasks: dict[str, tuple[Make, Inputs]] = {
         "cnn": (cnn(part, 3, (6, 6), width=3, stride=1), inputs),
         "mlp": (mlp(part, 3, (12,)), inputs),
         "ngrams": (ngrams(3, (1, 2), 64, hidden=8), codes),
-    }[kind]
+    }
+    make, given = tasks[kind]
     nets = [make(np.random.default_rng(1)) for _ in range(2)]
 
     lesson = Lesson(12, batch=32, rate=1e-2)
@@ -186,7 +187,7 @@ def test_a_teacher_is_trusted_as_far_as_said() -> None:
 
     targets = targets_of(labels, 2, teacher, trust=0.25)
 
-    assert np.allclose(targets, [[0.75, 0.25], [0, 1]])
+    assert np.allclose(targets, np.asarray([[0.75, 0.25], [0, 1]]))
 
 
 def test_augmentation_changes_what_is_seen_not_what_is_kept() -> None:

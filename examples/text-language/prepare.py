@@ -5,8 +5,8 @@ have translated into 28 languages here; pip fetches the wheels and nothing of th
 that are close to one another are in it on purpose: Danish, Norwegian and Swedish; Czech and Slovak;
 Russian, Ukrainian, Belarusian and Bulgarian; Spanish, Portuguese, Galician and Catalan.
 
-Networks learn from the translations of some messages; those of all others are dealt by chance to the
-parts that choose, certify and judge. A text that two languages share is left out.
+Networks learn from the translations of some messages; those of all others are dealt by chance to
+the parts that choose, certify and judge. A text that two languages share is left out.
 """
 
 from __future__ import annotations

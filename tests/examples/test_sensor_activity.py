@@ -52,6 +52,12 @@ def test_recordings_become_a_hierarchy_that_answers(tmp_path: Path) -> None:
     assert sum(summary["answered_by"].values()) == 120
     assert summary["accuracy"]["cloud_only"] > 0.3, "seven exercises: one in seven is chance"
 
+    # Without a policy the thresholds of the manifests decide.
+    (tmp_path / "build/policy.json").unlink()
+    said = done(tmp_path, EXAMPLE / "run.py", "--build", "build", "--requests", "20")
+    assert "failed 0" in said
+    assert "predicted" not in said
+
 
 def test_nobody_whom_networks_learn_from_is_asked_about(tmp_path: Path) -> None:
     file = tmp_path / "recordings.npy"

@@ -43,7 +43,8 @@ def test_an_example_is_small_and_whole(example: Path) -> None:
     files = [
         path
         for path in example.parent.rglob("*")
-        if path.is_file() and not {"build", "__pycache__"} & set(path.parts)
+        if path.is_file()
+        and not {"build", "__pycache__"} & set(path.relative_to(example.parent).parts)
     ]
 
     names = {str(path.relative_to(example.parent)) for path in files}

@@ -11,7 +11,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*')
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help demo check test format golden chaos images arm64 bench docs clean
+.PHONY: help demo check test format golden chaos nightly images arm64 bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -44,6 +44,12 @@ golden: .venv-dev/stamp ## write the frozen wire schema and the example settings
 
 chaos: .venv-dev/stamp ## bad links, killed and frozen processes: needs root, 30 minutes (ARGS="--ci": 5)
 	PYTHONPATH=tests .venv-dev/bin/python -m chaos.run $(ARGS)
+
+nightly: .venv-dev/stamp ## what takes long: examples in full, other engines (half an hour)
+	PYTHONSAFEPATH=1 .venv-dev/bin/pytest -m nightly tests
+	for folder in examples/*/; do \
+		test ! -e $$folder/run.sh || (cd $$folder && PATH="$(CURDIR)/.venv-dev/bin:$$PATH" sh run.sh) || exit 1; \
+	done
 
 images: .venv-dev/stamp ## the steps of the Dockerfile and the installer in a Debian root: needs root, debootstrap
 	.venv-dev/bin/python deploy/check/images.py $(ARGS)

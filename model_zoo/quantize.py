@@ -65,22 +65,26 @@ class Quantized:
 
 def quantize(
     model: bytes,
-    pixels: Float32s,
+    inputs: Float32s,
     labels: Labels,
     choices: tuple[QuantizationChoice, ...] = CHOICES,
+    *,
+    input_name: str = INPUT_NAME,
 ) -> Quantized:
-    """The int8 model that does best on calibration pictures.
+    """The int8 model that does best on calibration examples.
 
     Args:
-        model: float32 ONNX file with the input ``image``.
-        pixels: ``(n, 28, 28)`` float32 in 0..1; the first 512 set the ranges of activations.
+        model: float32 ONNX file with one input.
+        inputs: ``(n, ...)`` float32, such as pixels in 0..1; the first 512 set the ranges of
+            activations.
         labels: ``(n,)`` class indices.
         choices: what to try.
+        input_name: of the file's input.
     """
     results: list[tuple[Candidate, bytes]] = []
     for choice in _different(choices, onnx.load_from_string(model)):
-        small = _quantized(model, pixels[:NUM_RANGE_PICTURES], choice)
-        logits = logits_of_file(small, pixels)
+        small = _quantized(model, {input_name: inputs[:NUM_RANGE_PICTURES]}, choice)
+        logits = logits_of_file(small, inputs, input_name)
         candidate = Candidate(
             choice=choice.name,
             accuracy=accuracy_of(logits, labels),
@@ -105,7 +109,7 @@ def _different(
     return list(reversed(different.values()))
 
 
-def _quantized(model: bytes, pixels: Float32s, choice: QuantizationChoice) -> bytes:
+def _quantized(model: bytes, inputs: dict[str, Float32s], choice: QuantizationChoice) -> bytes:
     # It advises a pre-processing that the export has done already, and prints what it does.
     logging.getLogger().addFilter(_drop_advice)
     try:
@@ -117,7 +121,7 @@ def _quantized(model: bytes, pixels: Float32s, choice: QuantizationChoice) -> by
             quantize_static(
                 onnx.load_from_string(model),
                 path,
-                _Pictures(pixels),
+                _Examples(inputs),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(choice.op_types),
                 per_channel=True,
@@ -137,15 +141,20 @@ def _drop_advice(record: logging.LogRecord) -> bool:
     return "pre-processing" not in record.getMessage()
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc] # onnxruntime ships no types
-    """Hands batches of pictures to the range finder."""
+class _Examples(CalibrationDataReader):  # type: ignore[misc] # onnxruntime ships no types
+    """Hands batches of the one input to the range finder."""
 
-    def __init__(self, pixels: Float32s) -> None:
-        self._batches: Iterator[Float32s] = iter(
-            [pixels[start : start + _RANGE_BATCH] for start in range(0, len(pixels), _RANGE_BATCH)]
+    def __init__(self, inputs: dict[str, Float32s]) -> None:
+        ((name, values),) = inputs.items()
+        # The finder of percentiles takes batches of one size only; the last one may be shorter.
+        whole = len(values) - len(values) % _RANGE_BATCH or len(values)
+        self._batches: Iterator[dict[str, Float32s]] = iter(
+            [
+                {name: values[start : start + _RANGE_BATCH]}
+                for start in range(0, whole, _RANGE_BATCH)
+            ]
         )
 
     def get_next(self) -> dict[str, Float32s] | None:
         """The next batch, or None when there is none."""
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT_NAME: batch}
+        return next(self._batches, None)

@@ -17,7 +17,7 @@ import torch
 
 from model_zoo import calibrate
 from model_zoo.architectures import NETWORKS
-from model_zoo.bundle import BuiltTier, HeldOut, build_tier, manifest_of, measure, scores_of_tiers
+from model_zoo.bundle import SIGNATURE, HeldOut, build_tier
 from model_zoo.export import export_network
 from model_zoo.fashion_training import LESSONS, load_task
 from model_zoo.idx import to_pixels
@@ -35,6 +35,7 @@ from model_zoo.retrain_data import (
     repeated,
     taught_logits,
 )
+from model_zoo.tier_folders import BuiltTier, manifest_of, measure, scores_of_tiers
 from model_zoo.train import train
 from runtime.adapters.artifacts import ModelFolder, open_model, write_model
 from runtime.core.confidence import softmax
@@ -215,6 +216,7 @@ def _described(
         built,
         measured,
         held.test.labels,
+        signature=SIGNATURE,
         name=served[tier].manifest.name,
         version=options.version,
         tier=tier,

@@ -22,7 +22,8 @@ else
     # Values in, values out: these may share the machine.
     "$bin/pytest" --cov --cov-report= -n auto --maxprocesses 4 tests/unit tests/properties
     # One process: tests with deadlines would disturb one another.
-    "$bin/pytest" --cov --cov-append --cov-report= \
+    # What takes long, or fetches packages, is for the night (make nightly).
+    "$bin/pytest" --cov --cov-append --cov-report= -m "not nightly" \
         --ignore=tests/unit --ignore=tests/properties tests
 fi
 

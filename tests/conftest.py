@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 MARKER_OF_FOLDER = {
+    "examples": "e2e",
     "unit": "unit",
     "properties": "unit",
     "contract": "integration",

@@ -15,6 +15,7 @@ import pytest
 import tierwise
 from hardware_profiles.registry import load_profiles
 from tierwise.doctor import PRODUCT
+from tierwise.new_task import FILES
 
 SUFFIXES = {".py", ".typed", ".json", ".onnx", ".tflite", ".npz", ".txt", ".toml"}
 MAX_BYTES = 16 * 1024 * 1024
@@ -73,6 +74,12 @@ def test_hardware_profiles_are_in_it(wheel: zipfile.ZipFile) -> None:
     held = {PurePosixPath(name).stem for name in wheel.namelist() if name.endswith(".toml")}
 
     assert held == load_profiles().keys()
+
+
+def test_templates_of_new_tasks_are_in_it(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+
+    assert {f"tierwise/templates/task/{name}" for name in FILES.values()} <= names
 
 
 def test_licences_are_in_it(wheel: zipfile.ZipFile) -> None:

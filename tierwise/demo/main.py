@@ -16,7 +16,6 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import structlog
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
@@ -34,7 +33,7 @@ from tierwise.demo.baseline import labels_of
 from tierwise.demo.processes import Children, Roster
 from tierwise.demo.rollout import run_rollout_demo
 from tierwise.demo.tally import Seen, Summary, Tally
-from tierwise.demo.traffic import Caller, Question, stream
+from tierwise.demo.traffic import Caller, Question, stream, uplink
 from tierwise.demo.view import View
 
 OUTAGE_S = 4.0
@@ -43,7 +42,6 @@ REFRESH_PER_S = 8
 # Beyond these, the single tiers judge the rest after the stream, so that answers come at once.
 JUDGED_FIRST = 1_000
 INTERRUPTED = 130
-SENT_BY = ("tierwise_edge_escalations_total", "tierwise_edge_audits_total")
 
 
 @dataclass
@@ -93,7 +91,7 @@ async def _run(arguments: argparse.Namespace, console: Console, folder: Path) ->
         await _judge(tally, questions[:JUDGED_FIRST], lambda n: view.progress.advance(first, n))
         async with _stage(arguments, folder, view) as stage:
             first_answer_s = await _stream(arguments, stage, questions, view, began_s)
-            uplink_bytes, num_sent = await _uplink(stage.agent_bases)
+            uplink_bytes, num_sent = await uplink(stage.agent_bases)
             view.uplink_bytes = uplink_bytes
             await _judge(tally, questions[JUDGED_FIRST:], lambda _: None)
             view.note = "done"
@@ -238,24 +236,8 @@ async def _outage(proxy: StallingProxy, view: View, length_s: float) -> None:
 async def _meter(agent_bases: list[str], view: View) -> None:
     """Keeps the bytes sent up current in the view."""
     while True:
-        view.uplink_bytes, _ = await _uplink(agent_bases)
+        view.uplink_bytes, _ = await uplink(agent_bases)
         await asyncio.sleep(1.0)
-
-
-async def _uplink(agent_bases: list[str]) -> tuple[int, int]:
-    """Bytes from agents to the gateway, with MQTT framing, and for how many requests and audits."""
-    num_bytes = num_sent = 0.0
-    async with aiohttp.ClientSession() as session:
-        for base in agent_bases:
-            async with session.get(f"{base}/metrics") as response:
-                text = await response.text()
-            for family in text_string_to_metric_families(text):
-                for sample in family.samples:
-                    if sample.name == "tierwise_edge_uplink_bytes_total":
-                        num_bytes += sample.value
-                    elif sample.name in SENT_BY and sample.labels.get("result") != "skipped":
-                        num_sent += sample.value
-    return round(num_bytes), round(num_sent)
 
 
 def _finish(arguments: argparse.Namespace, view: View, summary: Summary, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,8 @@ class Children:
         self._folder = folder
         self._children: list[Child] = []
 
-    async def start(self, name: str, module: str, config: Path) -> None:
-        """Starts ``python -m module`` with a settings file."""
+    async def start(self, name: str, module: str, config: Path, flags: Sequence[str] = ()) -> None:
+        """Starts ``python -m module`` with a settings file; ``flags`` are settings over it."""
         log = self._folder / f"{name}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
@@ -49,6 +50,7 @@ class Children:
                 str(config),
                 "--die-with-parent",
                 str(os.getpid()),
+                *(word for flag in flags for word in ("--set", flag)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -121,15 +121,7 @@ def quantized(
         try:
             small = _one(model, examples, method, wish, ())
             results.append((_tried(small, method, examples, output), small, ()))
-        # ONNX Runtime's quantizer raises whatever its parts do.
-        except (
-            ValueError,
-            RuntimeError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            TierwiseError,
-        ) as error:
+        except _QUANTIZER_ERRORS as error:
             failures.append(f"{method}: {' '.join(str(error).split())[:200]}")
     if not results:
         raise StartError(f"no way to quantize it works: {'; '.join(failures)}")

@@ -4,6 +4,8 @@
 # Run again, it upgrades: the new version is installed beside the old one, checked, and taken into use by
 # the exchange of one link; `--back` takes the one before into use again. Settings, once written, are never touched.
 set -eu
+# The service is another user: a strict mask of root's shell would keep it out.
+umask 022
 
 usage() {
     cat <<'TEXT'

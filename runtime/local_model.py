@@ -109,6 +109,7 @@ class LocalModel:
         self._is_spread = any(one.residency is not Residency.DEVICE for one in self._members)
         self._guard = MemberGuard(self._by_name, on_breaker)
         self._clock = clock
+        self._is_closed = False
         self._num_runs = 0
         self._ran_at_s = -math.inf
         self._service_ms = max(member.typical_ms for member in self._members)
@@ -138,10 +139,12 @@ class LocalModel:
         """Runs all members on inputs that fit the manifest, and may go as far as they are.
 
         Raises:
-            BackendError: no member gave a usable answer.
+            BackendError: no member gave a usable answer, or the model is closed.
             LeftOutError: no member may run for now.
             TooLateError: no member was done by the deadline.
         """
+        if self._is_closed:
+            raise BackendError(f"{self.manifest.name} {self.manifest.version} is closed")
         asked_s = self._clock.monotonic_s()
         passes = self._guard.enter(asked_s)
         if self._is_spread:
@@ -348,6 +351,7 @@ class LocalModel:
 
     def close(self) -> None:
         """Frees the models and the threads; work in progress ends by itself, or with its model."""
+        self._is_closed = True
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
         for member in self._members:

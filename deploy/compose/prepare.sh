@@ -29,8 +29,11 @@ if [ ! -e "$secrets/tiers.env" ]; then
     chown 1883:1883 "$secrets/tierwise.passwords" 2>/dev/null || chmod 0644 "$secrets/tierwise.passwords"
 fi
 [ -e "$secrets/grafana.password" ] || new_password >"$secrets/grafana.password"
-if ! ls "$here"/../../dist/tierwise-*.whl >/dev/null 2>&1; then
-    python3 -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$here/../../dist" "$here/../.."
-fi
+# Mounted as it is, for a user of Grafana's image; nobody else on this machine gets into the folder.
+chmod 0644 "$secrets/grafana.password"
+# One wheel, of what is here now: images are built from whatever lies there.
+dist=$here/../../dist
+rm -f "$dist"/tierwise-*.whl
+python3 -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$dist" "$here/../.."
 echo "prepare: passwords are in $secrets; agents elsewhere need one of their own:"
 echo "  mosquitto_passwd $secrets/tierwise.passwords camera-2"

@@ -134,15 +134,7 @@ def quantized(
         try:
             small = _one(model, judge.inner, method, wish, ())
             results.append((judge.tried(small, method), small, ()))
-        # ONNX Runtime's quantizer raises whatever its parts do.
-        except (
-            ValueError,
-            RuntimeError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            TierwiseError,
-        ) as error:
+        except _QUANTIZER_ERRORS as error:
             failures.append(f"{method}: {' '.join(str(error).split())[:200]}")
     if not results:
         raise StartError(f"no way to quantize it works: {'; '.join(failures)}")

@@ -3,7 +3,7 @@
 Rules of this file:
   * a run that fails is tried on the CPU. Where it works there, the accelerator is given up, once
     and for good, and that is told; where it fails too, its inputs are to blame, nothing changes;
-  * the model is loaded on the CPU once, however often runs fail.
+  * the model is loaded on the CPU once, however often runs fail, and whether that works or not.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class FallbackBackend:
         self._serving = self._accelerated = accelerated
         self._load_on_cpu = load_on_cpu
         self._on_cpu: TimedBackend | None = None
+        self._not_on_cpu: ArtifactError | None = None
         self._is_closed = False
         self._lock = threading.Lock()
         self.report = accelerated.report
@@ -85,11 +86,13 @@ class FallbackBackend:
         with self._lock:
             if self._is_closed:
                 raise error
-            if self._on_cpu is None:
+            if self._on_cpu is None and self._not_on_cpu is None:
                 try:
                     self._on_cpu = self._load_on_cpu()
                 except ArtifactError as cause:
-                    raise BackendError(f"{error}; and not on the CPU: {cause}") from error
+                    self._not_on_cpu = cause
+            if self._on_cpu is None:
+                raise BackendError(f"{error}; and not on the CPU: {self._not_on_cpu}") from error
             return self._on_cpu
 
     def _give_up(self, error: BackendError) -> None:

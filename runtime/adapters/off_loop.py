@@ -24,6 +24,21 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise
 
 
+async def made_in_thread(make: Callable[[], T], close: Callable[[T], object]) -> T:
+    """What ``make`` gives; where the caller is cancelled meanwhile, it is closed, in a thread too.
+
+    For what holds processes or memory: nobody else could give it back.
+    """
+    made: list[T] = []
+    try:
+        await in_thread(lambda: made.append(make()))
+    except asyncio.CancelledError:
+        for one in made:
+            await in_thread(close, one)
+        raise
+    return made[0]
+
+
 async def _ended(running: asyncio.Future[T]) -> None:
     while not running.done():
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -127,15 +128,23 @@ class _Connection:
     def __init__(self, host: str, port: int | None, *, is_tls: bool) -> None:
         kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
         self._http = kind(host, port)
+        self._tls = ssl.create_default_context() if is_tls else None
         self._socket: _BoundedSocket | None = None
 
     def ask(
         self, path: str, until_s: float, max_bytes: int, body: bytes | None, headers: dict[str, str]
     ) -> Reply:
         if self._socket is None:
-            self._http.timeout = min(CONNECT_TIMEOUT_S, _left_s(until_s))
-            self._http.connect()
-            self._socket = _BoundedSocket(self._http.sock)
+            connect_until_s = min(until_s, time.monotonic() + CONNECT_TIMEOUT_S)
+            connected = _connected(self._http.host, self._http.port, connect_until_s)
+            try:
+                if self._tls is not None:
+                    connected.settimeout(_left_s(connect_until_s))
+                    connected = self._tls.wrap_socket(connected, server_hostname=self._http.host)
+            except BaseException:
+                connected.close()
+                raise
+            self._socket = _BoundedSocket(connected)
             # It is asked for what sockets are asked for by http.client, and for no more.
             self._http.sock = self._socket
         self._socket.until_s = until_s
@@ -166,6 +175,30 @@ class _Connection:
         if self._socket is not None:
             self._socket.end()
             self._socket = None
+
+
+def _connected(host: str, port: int, until_s: float) -> socket.socket:
+    """A connection to one of the host's addresses; what time there is, they share.
+
+    Looking the name up is the system's, and takes as long as that lets it.
+
+    Raises:
+        OSError: none of them answers (TimeoutError: in time).
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure = OSError(f"{host} has no address")
+    for number, (family, kind, protocol, _, where) in enumerate(found):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(_left_s(until_s) / (len(found) - number))
+            connected.connect(where)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connected.close()
+            failure = error
+        else:
+            return connected
+    raise failure
 
 
 class _BoundedSocket:

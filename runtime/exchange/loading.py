@@ -18,6 +18,7 @@ from runtime.adapters.fallback_backend import FallbackBackend
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.model_process import ProcessOptions, start_members
 from runtime.adapters.model_worker import TimedBackend
+from runtime.adapters.off_loop import made_in_thread
 from runtime.adapters.policy_file import open_gearbox
 from runtime.common_settings import ModelSettings
 from runtime.core.gearbox import Gearbox
@@ -73,7 +74,9 @@ async def load_model_as(
     kind: type[AnyModel], settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics
 ) -> AnyModel:
     """The same as another kind of model; the errors of ``load_model``."""
-    return await asyncio.to_thread(_load_model, settings, tier, clock, metrics, kind)
+    return await made_in_thread(
+        lambda: _load_model(settings, tier, clock, metrics, kind), LocalModel.close
+    )
 
 
 def _load_model(

@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.adapters.artifacts import read_manifest
 from runtime.adapters.metrics import TierMetrics
+from runtime.adapters.off_loop import in_thread
 from runtime.core.gearbox import Gearbox
 from runtime.errors import ArtifactError, BackendError, PolicyError, StartError
 from runtime.exchange.assembly import Assembly
@@ -52,12 +53,7 @@ class EarlyModel:
         settings = self._place.model
         began_s = self._clock.monotonic_s()
         try:
-            model = await load_model(
-                settings, self._place.identity.tier, self._clock, self._metrics
-            )
-            gearbox = await load_gearbox(
-                self._place.escalation.policy, settings, self._place.identity.tier, model.manifest
-            )
+            model, gearbox = await self._large()
         except (ArtifactError, BackendError, PolicyError, StartError) as error:
             self._log.error("model.not_loaded", error=str(error), serves=settings.early_folder)
             return
@@ -69,6 +65,16 @@ class EarlyModel:
             after_s=round(self._clock.monotonic_s() - began_s, 3),
         )
         await old.close()
+
+    async def _large(self) -> tuple[LocalModel, Gearbox]:
+        settings, tier = self._place.model, self._place.identity.tier
+        model = await load_model(settings, tier, self._clock, self._metrics)
+        try:
+            policy = self._place.escalation.policy
+            return model, await load_gearbox(policy, settings, tier, model.manifest)
+        except BaseException:
+            await in_thread(model.close)
+            raise
 
     def _check_same(self) -> None:
         settings, tier = self._place.model, self._place.identity.tier

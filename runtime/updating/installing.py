@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from runtime.adapters.engine_version import installed_engines
-from runtime.adapters.off_loop import in_thread
+from runtime.adapters.off_loop import in_thread, made_in_thread
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.assignments import Assignment, Do
 from runtime.core.activation import assign
@@ -203,7 +203,9 @@ class Installer:
         store = self._shelf.store
         folder = await self._patiently(assignment, lambda: in_thread(store.folder, release))
         serves = self._exchange.serving.current.model.manifest
-        candidate = await in_thread(self._open_candidate, release, folder, serves)
+        candidate = await made_in_thread(
+            lambda: self._open_candidate(release, folder, serves), Candidate.close
+        )
         seen: Window | None = None
         try:
             self._teller.tell(Execution.VERIFIED, seq=seq)

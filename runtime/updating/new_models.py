@@ -99,7 +99,7 @@ class NewModels:
         """Ends it."""
         if self._following is not None:
             self._following.cancel()
-            # A model that is just being loaded is freed with its thread.
+            # A model that is just being loaded is closed as soon as it is there.
             await asyncio.wait([self._following])
         if self.updater is not None:
             await self.updater.close()

@@ -87,6 +87,7 @@ class Updater:
         self._main: asyncio.Task[None] | None = None
         self._trial: asyncio.Task[None] | None = None
         self._split: tuple[int, asyncio.Task[None]] | None = None
+        self._going_back: set[asyncio.Task[None]] = set()
 
     @property
     def watches(self) -> list[Watch]:
@@ -115,17 +116,34 @@ class Updater:
         await self._stop_work()
         await _ended(self._trial)
         await _ended(self._split[1] if self._split else None)
+        if self._going_back:
+            # Half of it would be undone by the next start.
+            await asyncio.wait(self._going_back)
         self.teller.report()
         await self._exchange.close()
 
     async def roll_back(self, why: str) -> None:
         """Somebody at the device goes back to what served before; needs no network.
 
+        It is carried out to its end, also where whoever asked does not wait for that.
+
         Raises:
             ReleaseError: nothing is there to go back to.
             StorageError: it could not be written down; what served before answers, until the next
                 start.
         """
+        going_back = asyncio.create_task(self._go_back(why), name="updates.go_back")
+        self._going_back.add(going_back)
+        going_back.add_done_callback(self._on_back)
+        await asyncio.shield(going_back)
+
+    def _on_back(self, task: asyncio.Task[None]) -> None:
+        self._going_back.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Nobody may have waited for it.
+            self._log.error("update.not_taken_back", error=str(error))
+
+    async def _go_back(self, why: str) -> None:
         await self._stop_work()
         name = self._shelf.name
         # At once: the record may have to wait for a mirror that does not answer.

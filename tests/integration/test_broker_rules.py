@@ -66,6 +66,15 @@ class Broker:
             await bus.close()
 
 
+def placed(file: Path, places: dict[str, str]) -> str:
+    """The text of a file with other places in it."""
+    text = file.read_text()
+    for name, place in places.items():
+        assert name in text
+        text = text.replace(name, place)
+    return text
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """A mosquitto with the files of deploy/; only the folders are others."""
@@ -76,16 +85,22 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         pytest.skip("there is no mosquitto")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
-    text = (DEPLOY / "mosquitto.conf").read_text()
-    for name, place in (
-        ("listener 1883", f"listener {port} 127.0.0.1"),
-        ("/etc/mosquitto/", f"{tmp_path}/"),
-        ("/var/lib/mosquitto/", f"{tmp_path}/"),
-    ):
-        assert name in text
-        text = text.replace(name, place)
+    rules = placed(
+        DEPLOY / "mosquitto.conf",
+        {
+            "listener 1883": f"listener {port} 127.0.0.1",
+            "/etc/mosquitto/": f"{tmp_path}/",
+        },
+    )
+    # The file that includes it, as on Debian: what is said in both is an error.
+    main = placed(
+        DEPLOY.parent / "compose" / "mosquitto.conf",
+        {"/mosquitto/data/": f"{tmp_path}/", "/mosquitto/config/": f"{tmp_path}/"},
+    )
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "tierwise.conf").write_text(rules)
     settings = tmp_path / "mosquitto.conf"
-    settings.write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+    settings.write_text(main + ("user root\n" if os.geteuid() == 0 else ""))
     shutil.copy(DEPLOY / "tierwise.acl", tmp_path)
     known = tmp_path / "tierwise.passwords"
     known.touch()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
@@ -23,6 +25,7 @@ from runtime.updating.settings import UpdateSettings
 
 # So wide that verifying and loading it takes longer than an answer.
 WIDE = 4096
+MODULE = "runtime.adapters.model_worker"
 
 
 def large_model() -> bytes:
@@ -68,6 +71,15 @@ def agent_of(settings: EdgeSettings) -> Agent:
     return Agent(settings, bus=MemoryBus(MemoryBroker(), client_id="camera-1"))
 
 
+def model_processes() -> list[int]:
+    """Processes of this one in which models run."""
+    return [
+        one.pid
+        for one in psutil.process_iter(["ppid", "cmdline"])
+        if one.info["ppid"] == os.getpid() and MODULE in (one.info["cmdline"] or ())
+    ]
+
+
 async def test_the_small_one_answers_at_once_and_the_large_one_takes_over(tmp_path: Path) -> None:
     async with agent_of(settings(tmp_path)) as agent:
         first = await agent.infer(example(), budget_ms=5000)
@@ -91,9 +103,27 @@ async def test_a_large_one_that_cannot_be_used_leaves_the_small_one(tmp_path: Pa
     assert answer.model_version == "small"
 
 
-async def test_an_agent_that_ends_meanwhile_ends(tmp_path: Path) -> None:
-    async with agent_of(settings(tmp_path)) as agent:
+async def test_without_its_policy_the_large_one_is_not_kept_in_memory(tmp_path: Path) -> None:
+    stated = settings(tmp_path, isolation="process")
+    policy = tmp_path / "policy.json"
+    policy.write_text("{}")
+    stated = replace(stated, escalation=replace(stated.escalation, policy=str(policy)))
+    async with agent_of(stated) as agent:
+        following = agent._models._following
+        assert following is not None
+        await eventually(following.done, 20)
+
         assert agent.flow.model.manifest.version == "small"
+        assert model_processes() == []
+
+
+async def test_an_agent_that_ends_meanwhile_ends_and_leaves_nothing(tmp_path: Path) -> None:
+    async with agent_of(settings(tmp_path, isolation="process")) as agent:
+        assert agent.flow.model.manifest.version == "small"
+        await eventually(lambda: model_processes() != [], 20)
+        assert agent.flow.model.manifest.version == "small"
+
+    assert model_processes() == []
 
 
 async def test_models_of_two_tasks_are_refused(tmp_path: Path) -> None:

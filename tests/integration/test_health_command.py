@@ -49,6 +49,19 @@ async def test_one_that_an_operator_has_stopped_is_ready_and_says_so() -> None:
     assert json.loads(said)["stopped"] == "abstain"
 
 
+@pytest.mark.parametrize("body", ['{"mode": "abs', "{}", "{" * 9000])
+async def test_what_it_says_beside_that_is_no_matter_of_health(body: str) -> None:
+    async with answering(200, body) as url:
+        assert await health("--url", url) == (0, "ready\n", "")
+
+
+async def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with answering(200) as url:
+        assert await health("--url", url) == (0, "ready\n", "")
+
+
 async def test_one_that_is_not_ready() -> None:
     async with answering(503) as url:
         code, _, complained = await health("--url", url)

@@ -18,6 +18,7 @@ from fakes.tiers import (
 from fakes.waiting import eventually
 from runtime.adapters.memory_bus import MemoryBroker
 from runtime.deadline import Deadline
+from runtime.errors import BackendError
 from runtime.messages import (
     Outcome,
     Reason,
@@ -38,6 +39,15 @@ async def test_an_ensemble_answers_with_the_members_that_are_there() -> None:
     assert (answer.outcome, answer.reason) == (Outcome.DEGRADED, Reason.PARTIAL_ENSEMBLE)
     assert (answer.tier, answer.label) == (Tier.CLOUD, 0)
     assert took_ms < 1000
+
+
+async def test_one_that_was_closed_meanwhile_fails_as_a_model_does() -> None:
+    # Two members: they run in threads, which a closed model has no more.
+    async with cloud(MemoryBroker(), NumbersBackend(SURE), NumbersBackend(SURE)) as top:
+        await asyncio.to_thread(top.flow.model.close)
+        inputs = request().inputs
+        with pytest.raises(BackendError, match="is closed"):
+            await top.flow.model.infer(inputs, Deadline.after(time.monotonic(), 1000))
 
 
 async def test_a_stuck_member_holds_up_no_request_but_its_own_part() -> None:

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +220,35 @@ def test_https_is_spoken_to_servers_whose_certificate_is_trusted(
             said = _asked(server)
             server.close()
             assert said == "ok" if trusted else "certificate verify failed" in said
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def good(connection: socket.socket, _: threading.Event) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with raw_server(good) as url, ExitStack() as sockets:
+        port = int(url.rpartition(":")[2])
+        silent = sockets.enter_context(socket.socket())
+        silent.bind(("127.0.0.2", port))
+        silent.listen(0)
+        # Nobody accepts: beyond these, a connection is not even refused.
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", port))
+        both = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in ("127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        server = HttpServer(f"http://two.example:{port}")
+        reply = server.ask("/", until_s=time.monotonic() + 1.5, max_bytes=100)
+        server.close()
+
+    assert reply.body == b"ok"
 
 
 def _asked(server: HttpServer) -> str:

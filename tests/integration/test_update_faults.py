@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from fakes.updating import (
     reports_of,
     serves,
 )
+from fakes.waiting import eventually
 from runtime.adapters.golden import make_golden
+from runtime.adapters.model_process import ProcessBackend
 from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.core.rollout_states import Execution
 from runtime.messages import Tensors
+from runtime.updating.candidate import Candidate
 
 OTHER = np.ascontiguousarray(WEIGHTS[:, ::-1])
 NO_NUMBERS = np.full_like(WEIGHTS, np.nan)
@@ -161,3 +165,35 @@ async def test_what_was_given_up_is_taken_again_only_if_told(plant: Plant) -> No
         plant.assign(3, path, clears_bad=True)
         await comes_to(agent, Execution.ROLLED_BACK)
         assert fault_of(agent) == "golden_mismatch"
+
+
+async def test_a_model_that_is_not_wanted_any_more_when_it_has_loaded_is_closed(
+    plant: Plant,
+) -> None:
+    one, two = plant.publish(1), plant.publish(2)
+    loaded: list[Candidate] = []
+    may_go_on = threading.Event()
+
+    def sees(candidate: Candidate) -> None:
+        loaded.append(candidate)
+        may_go_on.wait(10)
+
+    def pid_of(candidate: Candidate) -> int | None:
+        (member,) = candidate.model._members
+        assert isinstance(member.backend, ProcessBackend)
+        return member.backend.pid
+
+    async with plant.agent(sees=sees) as agent, Load(agent):
+        plant.assign(1, one)
+        await eventually(lambda: len(loaded) == 1)
+        assert pid_of(loaded[0]) is not None
+        assert agent.updater is not None
+        first = agent.updater._work
+        assert first is not None
+        plant.assign(2, two)
+        await eventually(lambda: bool(first.cancelling()))
+        may_go_on.set()
+        await comes_to(agent, Execution.CONFIRMED)
+
+        assert serves(agent) == "v2"
+        assert [pid_of(candidate) for candidate in loaded] == [None, None]

@@ -227,6 +227,25 @@ async def test_nobody_waits_for_a_mirror_that_does_not_answer_to_go_back(plant: 
         assert (state_of(agent), load.failed) == ("rolled_back", [])
 
 
+async def test_who_goes_back_may_leave_before_it_is_written_down(plant: Plant) -> None:
+    path = plant.publish(1)
+    async with plant.agent() as agent:
+        async with Load(agent):
+            plant.assign(1, path)
+            await comes_to(agent, Execution.CONFIRMED)
+        assert agent.updater is not None
+        async with agent.updater._exchange.turn:
+            going_back = asyncio.create_task(agent.updater.roll_back("now"))
+            await eventually(lambda: serves(agent) == "factory")
+            # As an HTTP handler is when its caller hangs up.
+            going_back.cancel()
+            await asyncio.wait([going_back])
+        assert going_back.cancelled()
+        await comes_to(agent, Execution.ROLLED_BACK)
+    async with plant.agent() as agent:
+        assert serves(agent) == "factory"
+
+
 async def test_told_to_go_back_a_device_does_and_a_withdrawn_model_never_answers(
     plant: Plant,
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,42 @@ def test_whatever_the_compose_file_mounts_is_there(composed: dict[str, Any]) -> 
     ]
     assert len(binds) >= 5
     assert not [path for path in binds if not path.exists()]
+
+
+def test_what_compose_needs_is_made_anew_and_secrets_stay_secret(tmp_path: Path) -> None:
+    compose = tmp_path / "deploy" / "compose"
+    shutil.copytree(DEPLOY / "compose", compose, ignore=shutil.ignore_patterns("secrets"))
+    (tmp_path / "dist").mkdir()
+    stale = tmp_path / "dist" / "tierwise-0.0.1-py3-none-any.whl"
+    stale.touch()
+    # Builds nothing, and says what it was to build.
+    python = f'[ "$1" = -c ] && exec {sys.executable} "$@"; echo "$@" >{tmp_path}/built'
+    for name, body in (("python3", python), ("mosquitto_passwd", ":")):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    secrets = compose / "secrets"
+
+    found: list[str] = []
+    for _ in range(2):
+        subprocess.run(
+            ["sh", compose / "prepare.sh"],
+            env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+            capture_output=True,
+            check=True,
+        )
+        found.append((secrets / "tiers.env").read_text())
+
+    assert not stale.exists()
+    assert "wheel --quiet --no-deps" in (tmp_path / "built").read_text()
+    assert found[0] == found[1] != ""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (secrets, *secrets.iterdir())}
+    assert (modes["secrets"], modes["tiers.env"], modes["gateways.env"]) == (0o700, 0o600, 0o600)
+    # Read by a user of its image; the folder keeps everybody else out.
+    assert modes["grafana.password"] == 0o644
+    ignored = (DEPLOY.parent / ".gitignore").read_text().splitlines()
+    assert "/deploy/compose/secrets/" in ignored
 
 
 @pytest.fixture

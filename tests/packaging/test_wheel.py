@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.parser import BytesParser
 from pathlib import Path, PurePosixPath
@@ -28,13 +29,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(given or built(tmp_path_factory.mktemp("dist")))
 
 
-def built(folder: Path) -> Path:
+def built(folder: Path, kind: str = "wheel") -> Path:
     pytest.importorskip("hatchling", reason="`make test` brings a wheel; else hatchling builds one")
     repository = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
     subprocess.run(command, cwd=repository, check=True, capture_output=True, timeout=60)
-    (path,) = folder.glob("*.whl")
+    (path,) = folder.iterdir()
     return path
+
+
+def test_a_source_distribution_has_what_its_makefile_and_tests_read(tmp_path: Path) -> None:
+    with tarfile.open(built(tmp_path, "sdist")) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert {"scripts/test.sh", "deploy/install.sh", "deploy/check/images.py", "tests"} <= held | {
+        PurePosixPath(name).parts[0] for name in held if name
+    }
+    assert [name for name in held if name.startswith("deploy/compose/secrets")] == []
 
 
 def test_it_holds_our_packages_and_its_metadata_only(wheel: zipfile.ZipFile) -> None:

@@ -55,6 +55,7 @@ def test_the_usual_case_is_usable() -> None:
         (link(loss_share=1.5), "loss or availability"),
         (load(requests_per_s=()), "requests_per_s is empty"),
         (load(requests_per_s=(0.0, 0.0)), "requests_per_s is 0"),
+        (load(requests_per_s=(1e-300,)), "mean of requests_per_s: 1e-300 is outside 1e-09"),
         (load(requests_per_s=(-1.0, 5.0)), "requests_per_s: -1 is outside"),
         (load(requests_per_s=(NAN,)), "requests_per_s: nan"),
         (load(request_bytes=math.inf), "request_bytes: inf"),

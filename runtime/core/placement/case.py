@@ -195,6 +195,8 @@ def _check_numbers(case: Case) -> None:
     _in_range("requests_per_s", load.requests_per_s, 0.0, 1e9)
     if not load.mean_per_s > 0:
         raise SettingsError("requests_per_s is 0: without requests nothing needs a place")
+    # One in thirty years: what is shared out among fewer is no number any more.
+    _in_range("mean of requests_per_s", [load.mean_per_s], 1e-9, 1e9)
     _in_range("request_bytes", [load.request_bytes, load.reply_bytes], 0.0, 1e12)
     _in_range("updates_per_day", [load.updates_per_day], 0.0, 1e5)
     _in_range("budget_ms", [limits.budget_ms], 1e-6, 1e9)

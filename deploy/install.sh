@@ -70,7 +70,7 @@ systemd() { if has_systemd; then run systemctl "$@"; fi; }
 
 if [ "$wanted" = uninstall ]; then
     systemd disable --now "$unit"
-    run rm -f "$units/$unit"
+    run rm -f "$units/$unit" "$units/multi-user.target.wants/$unit"
     systemd daemon-reload
     # Other roles may use the same program.
     if [ "$is_dry" = 1 ] || ! ls "$units"/tierwise-*.service >/dev/null 2>&1; then run rm -rf "$programs"; fi
@@ -157,12 +157,12 @@ run cp "$here/systemd/$unit" "$units/$unit"
 if [ -L "$programs/current" ]; then run ln -sfn "$(readlink "$programs/current")" "$programs/previous"; fi
 run ln -sfn "$(basename "$place")" "$programs/current.new"
 run mv -T "$programs/current.new" "$programs/current"
-# The latest two stay.
+# The latest two stay, and what another role still runs from.
 if [ "$is_dry" = 0 ]; then
     for old in "$programs"/2*Z; do
         name=$(basename "$old")
         [ "$name" = "$(readlink "$programs/current")" ] || [ "$name" = "$(readlink "$programs/previous" || :)" ] ||
-            rm -rf "$old"
+            grep -qsF "$old/" /proc/[0-9]*/cmdline || rm -rf "$old"
     done
 fi
 

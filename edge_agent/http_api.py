@@ -14,6 +14,7 @@ from aiohttp import web
 
 from edge_agent.agent import Agent
 from edge_agent.corrections_api import CorrectionsApi
+from runtime.adapters.dial import is_loopback
 from runtime.adapters.http_server import errors_as_json, operations_app
 from runtime.codec import (
     HTTP_HEADER_LENGTH,
@@ -75,7 +76,8 @@ class InferenceApi:
             app.router.add_post(f"{base}/infer", self.infer)
         CorrectionsApi(self._agent).add_to(app)
         if self._agent.updater is not None:
-            UpdatesApi(self._agent.updater).add_to(app)
+            host = self._agent.settings.http.host
+            UpdatesApi(self._agent.updater).add_to(app, may_roll_back=is_loopback(host))
         return app
 
     async def server_metadata(self, _: web.Request) -> web.Response:

@@ -45,6 +45,7 @@ def run_quantize(arguments: argparse.Namespace) -> int:
             )
         files[name] = found.contents
         notes.append(f"{name}: {found.how}")
+        notes += [f"{name}: did not work: {one}" for one in found.failures]
         tried[name] = [msgspec.to_builtins(one) for one in found.tried]
         if found.kept_float:
             notes.append(f"{name}: float32 are {', '.join(found.kept_float)}")
@@ -58,6 +59,57 @@ def run_quantize(arguments: argparse.Namespace) -> int:
         numeric_format=f"int8, weights in {bits}; {'; '.join(notes)}",
     )
     return _tell(arguments, shrunk, notes, tried, len(subject.report.labels))
+
+
+def run_distill(arguments: argparse.Namespace) -> int:
+    """Writes a student."""
+    _check_installed()
+    from model_zoo.shrink.distilling import (  # noqa: PLC0415 - an extra
+        Pupil,
+        distilled,
+        kind_of,
+        open_teacher,
+        opinions_of,
+    )
+    from model_zoo.shrink.folder import write_student  # noqa: PLC0415
+
+    folder = _output(arguments, "distill")
+    examples = _part(read_examples(arguments.data), arguments.part)
+    teacher, lessons, held = open_teacher(arguments.folder, examples)
+    kind = kind_of(teacher.manifest) if arguments.kind == "auto" else arguments.kind
+    pupil = Pupil(kind, arguments.hidden, arguments.epochs, arguments.trust, arguments.seed)
+    with progress_bar("teacher") as show:
+        opinions = opinions_of(teacher, lessons, show)
+        about_held = opinions_of(teacher, held, show)
+    with progress_bar("student") as show:
+        student = distilled(teacher.manifest, lessons, opinions, pupil, show)
+    found = write_student(
+        teacher,
+        about_held,
+        held,
+        student,
+        folder,
+        tier=Tier(arguments.tier),
+        version=str(arguments.version or teacher.manifest.version),
+        command=_command(),
+    )
+    if arguments.json:
+        say_json({**msgspec.to_builtins(found), "kind": kind, "num_lessons": len(lessons.labels)})
+        return 0
+    rows = [
+        ("teacher", f"{found.accuracy_teacher:.2%}", f"{teacher.manifest.size_bytes}", "", ""),
+        (
+            "student",
+            f"{found.student.accuracy:.2%}",
+            f"{found.student.size_bytes}",
+            f"{found.student.typical_ms:.3f}",
+            f"{found.student.agreement:.2%}",
+        ),
+    ]
+    say_table(("", "ACCURACY", "BYTES", "MS", "SAME LABEL"), rows, right=4)
+    say(f"{kind}, {found.num_parameters} parameters, {len(lessons.labels)} examples learned from")
+    say(f"written: {found.folder}")
+    return 0
 
 
 def run_prune(arguments: argparse.Namespace) -> int:

@@ -13,9 +13,11 @@ import onnxruntime as ort
 from model_zoo.calibrate import probabilities_of, scores_of
 from model_zoo.onnx_files import count_parameters
 from model_zoo.policies.collect import Examples
+from model_zoo.shrink.distilling import Distilled
 from model_zoo.shrink.splitting import EMBEDDING, LOGITS, Split
 from model_zoo.shrink.subject import (
     Figures,
+    Float32s,
     Subject,
     all_logits,
     figures_of,
@@ -73,6 +75,80 @@ def write_shrunk(
     by_file = {one.file: files[one.name] for one in manifest.members if one.file is not None}
     write_model(folder, manifest, by_file)
     return Shrunk(str(folder), before, after)
+
+
+class Taught(msgspec.Struct, frozen=True):
+    """A student beside its teacher, on examples that it has not learned from."""
+
+    folder: str
+    num_parameters: int
+    accuracy_teacher: float
+    student: Figures
+
+
+def write_student(
+    teacher: ModelFolder,
+    opinions: Float32s,
+    held: Examples,
+    found: Distilled,
+    folder: Path,
+    *,
+    tier: Tier,
+    version: str,
+    command: str,
+) -> Taught:
+    """Writes a student's folder.
+
+    Args:
+        teacher: whose classes and input it has.
+        opinions: of the teacher about the held examples.
+        held: not learned from; the first half fits the temperature, the other is reported on.
+        found: the student.
+        folder: to be made; it must not be there.
+        tier: of the student.
+        version: of the student.
+        command: what made it.
+
+    Raises:
+        ArtifactError: the folder is there, or cannot be written.
+    """
+    if folder.exists():
+        raise ArtifactError(f"{folder} is there already: name another with --output")
+    old, half = teacher.manifest, len(held.labels) // 2
+    manifest = msgspec.structs.replace(
+        old,
+        tier=tier,
+        version=version,
+        files={"student.onnx": describe_file(found.contents)},
+        members=(Member("student", "student.onnx"),),
+        outputs=(TensorSpec(LOGITS, "FP32", (-1, len(old.labels))),),
+        quantization={},
+        measured=None,
+        min_runtime={},
+    )
+    subject = Subject(ModelFolder(folder, manifest), held.part(0, half), held.part(half, None))
+    files = {"student": found.contents}
+    temperature = temperature_of(subject, files)
+    labels = opinions[half:].argmax(axis=1)
+    figures, _ = figures_of(subject, files, temperature, labels)
+    known = labels_of(subject.report)
+    manifest = msgspec.structs.replace(
+        manifest,
+        temperature=temperature,
+        measured=Measured(
+            accuracy=figures.accuracy,
+            num_examples=len(known),
+            ece_before=figures.ece,
+            ece_after=figures.ece,
+            parameters=found.num_parameters,
+            size_bytes=len(found.contents),
+        ),
+        provenance=_provenance(
+            Subject(teacher, subject.choice, subject.report), command, "float32, distilled"
+        ),
+    )
+    write_model(folder, manifest, {"student.onnx": found.contents})
+    return Taught(str(folder), found.num_parameters, float((labels == known).mean()), figures)
 
 
 class Halves(msgspec.Struct, frozen=True):

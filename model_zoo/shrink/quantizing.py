@@ -88,12 +88,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Int8:
-    """The best file, how it was made, the layers that stayed float32, and all that was tried."""
+    """The best file, how it was made, its float32 layers, what was tried and what failed."""
 
     contents: bytes
     how: str
     kept_float: tuple[str, ...]
     tried: tuple[Try, ...]
+    failures: tuple[str, ...] = ()
 
 
 def quantized(
@@ -142,12 +143,16 @@ def quantized(
     best = results[0]
     if not judge.is_good(best[0]) and best[0].how != "dynamic":
         progress(len(wish.methods), len(wish.methods) + 1, "which layers suffer")
-        results += _mixed(model, best, judge, wish)
+        try:
+            results += _mixed(model, best, judge, wish)
+        except _QUANTIZER_ERRORS as error:
+            # What was found before is still the nearest.
+            failures.append(f"mixed: {' '.join(str(error).split())[:200]}")
         good = [one for one in results if judge.is_good(one[0])]
         # The one with the fewest float32 layers that is good enough, else the nearest.
         best = min(good, key=lambda one: len(one[2])) if good else min(results, key=_rank)
     tried = tuple(one for one, _, _ in sorted(results, key=_rank))
-    return Int8(best[1], best[0].how, best[2], tried)
+    return Int8(best[1], best[0].how, best[2], tried, tuple(failures))
 
 
 def sensitivity(

@@ -273,7 +273,10 @@ def given_up(slot: Slot, release: Release, fault: Fault) -> Slot:
     """The slot without the release, in any place but that of the last resort."""
     bad = Bad(release.name, release.model, release.version, fault, slot.seq)
     trial, current, previous = slot.trial, slot.current, slot.previous
-    split = slot.split
+    split, wanted = slot.split, slot.wanted
+    if wanted and wanted.name == release.name:
+        # Assigned anew while it answered a share.
+        wanted = None
     if split and split.release.name == release.name:
         split = None
     if trial and trial.release.name == release.name:
@@ -287,6 +290,7 @@ def given_up(slot: Slot, release: Release, fault: Fault) -> Slot:
         slot,
         trial=trial,
         split=split,
+        wanted=wanted,
         current=current,
         previous=previous,
         bad=(*others, bad)[-MAX_BAD:],

@@ -146,6 +146,53 @@ class TestQuantize:
         assert open_model(tmp_path / "int8").manifest.members[0].inputs == {"image": bind}
 
 
+class TestDistill:
+    def test_a_student_learns_from_an_ensemble_and_is_a_model_of_the_device(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        code, said, err = ran(
+            capsys,
+            *("distill", str(bundled_model("cloud")), "--data", "bundled:test", "--part", "0:900"),
+            *("--output", str(tmp_path / "student"), "--epochs", "8", "--version", "7"),
+        )
+
+        model = open_model(tmp_path / "student")
+        fresh = read_examples("bundled:test").part(1000, 1400)
+        assert code == 0, err
+        assert (model.manifest.tier, model.manifest.version) == (Tier.EDGE, "7")
+        assert model.manifest.labels == open_model(bundled_model("cloud")).manifest.labels
+        assert (said["kind"], said["num_lessons"]) == ("dense", 630)
+        # Ten classes.
+        assert accuracy_of(tmp_path / "student", fresh) > 0.6
+
+    @pytest.mark.parametrize(
+        ("words", "code", "told"),
+        [
+            (("--part", "0:50"), 3, "at least 100 are needed"),
+            (("--kind", "series", "--hidden", "8,8,8,8,8,8,8,8"), 3, "too short"),
+            (("--hidden", "0"), 2, "no list of 1 to 8 widths"),
+            (("--epochs", "0"), 2, "no number from 1"),
+        ],
+    )
+    def test_what_cannot_be_learned_is_told(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        words: tuple[str, ...],
+        code: int,
+        told: str,
+    ) -> None:
+        part = () if "--part" in words else ("--part", "0:200")
+        found, _, err = ran(
+            capsys,
+            *("distill", str(bundled_model("edge")), "--data", "bundled:test", *part),
+            *("--output", str(tmp_path / "student"), *words),
+        )
+
+        assert (found, told in err) == (code, True), err
+        assert not (tmp_path / "student").exists()
+
+
 class TestPrune:
     def test_as_many_zeros_as_accuracy_allows(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -237,6 +237,16 @@ def test_runs_that_last_and_clean_ends_are_no_attempts() -> None:
         assert split.trial.attempts == 0
 
 
+def test_what_is_lost_is_not_wanted_any_more_though_it_was_assigned_meanwhile() -> None:
+    record = divide(serving(), "m", split_of(), seq=2)
+    record = assign(record, "m", TWO, seq=3)
+
+    slot = select_at_start(record, "m", everything(record) - digests(TWO), 0.0).record.slot("m")
+
+    assert slot.is_bad(TWO)
+    assert (slot.split, slot.wanted) == (None, None)
+
+
 def test_a_split_whose_files_are_lost_is_over() -> None:
     record = divided()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers
 
 METHODS = ("auto", "minmax", "percentile", "entropy", "dynamic")
+MAX_WIDTH, MAX_LAYERS, MAX_EPOCHS = 4096, 8, 10_000
 UPPER_TIERS = ("regional", "regional-2", "regional-3", "regional-4", "cloud")
 
 
@@ -30,6 +31,31 @@ def add_shrinking(group: Subparsers) -> None:
         help="hardware profile that it is for; weights take 8 bits where its processors have "
         "integer products for that (default: 7 of 8 bits, right everywhere)",
     )  # fmt: skip
+    parser = _add(group, "distill", "teach a small model what a large one says", "run_distill")
+    parser.add_argument(
+        "--tier", choices=("edge", *UPPER_TIERS), default="edge",
+        help="tier of the student (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kind", choices=("auto", "dense", "series", "text"), default="auto",
+        help="its network: dense layers, convolutions over steps, hashed n-grams of codes "
+        "(default: by the input: text or dense)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hidden", type=widths, default=(64, 32), metavar="N,N",
+        help="widths of its layers, or filters (default: 64,32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--epochs", type=at_least_one, default=30, metavar="N",
+        help="how often it sees all examples (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trust", type=share, default=0.7, metavar="SHARE",
+        help="how much the teacher counts beside the labels (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=20, help="of the first weights (default: %(default)s)"
+    )
     parser = _add(group, "prune", "set the smallest weights of a model to zero", "run_prune")
     _add_max_loss(parser, 0.005)
     parser.add_argument(
@@ -49,6 +75,31 @@ def add_shrinking(group: Subparsers) -> None:
         "--tail-tier", choices=UPPER_TIERS, default="regional",
         help="tier of the tail (default: %(default)s)",
     )  # fmt: skip
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Argparse's type of widths with commas between them.
+
+    Raises:
+        argparse.ArgumentTypeError: they are none.
+    """
+    found = tuple(int(one) if one.isdigit() else 0 for one in text.split(","))
+    if not all(0 < one <= MAX_WIDTH for one in found) or len(found) > MAX_LAYERS:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no list of 1 to {MAX_LAYERS} widths of at most {MAX_WIDTH}"
+        )
+    return found
+
+
+def at_least_one(text: str) -> int:
+    """Argparse's type of a whole number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdigit() or not 0 < int(text) <= MAX_EPOCHS:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number from 1 to {MAX_EPOCHS}")
+    return int(text)
 
 
 def share(text: str) -> float:

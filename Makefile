@@ -15,7 +15,7 @@ PIP := -m pip --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/stamp ## install into .venv and run three tiers on this machine
 	.venv/bin/tierwise demo $(ARGS)

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def tool(name: str, package: str) -> str:
-    found = shutil.which(name)
+    # What comes as a wheel is beside Python, whether that is on the path or not.
+    beside = Path(sys.executable).parent
+    found = shutil.which(name, path=str(beside)) or shutil.which(name)
     if found is None:
         assert os.environ.get("CI") != "true", f"{name} is missing: {package}"
         pytest.skip(f"there is no {name}: {package}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tierwise.cli.types import add_group, add_json
+from tierwise.cli.types import add_group, add_json, positive, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,36 +38,6 @@ def add_parser(subparsers: Subparsers) -> None:
     )  # fmt: skip
     _add_bench(group)
     _add_fit(group)
-
-
-def positive(text: str) -> float:
-    """A number above 0.
-
-    Raises:
-        ArgumentTypeError: another one, or none.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return number
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1.
-
-    Raises:
-        ArgumentTypeError: another one, or none.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
-    return number
 
 
 def counts(most: int) -> Callable[[str], tuple[int, ...]]:

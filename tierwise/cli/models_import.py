@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tierwise.cli.types import add_json
+from tierwise.cli.types import add_json, positive, share
 
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers
@@ -88,30 +88,6 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--normalise", type=mean_and_std, metavar="MEAN,STD",
         help="then subtract and divide; of channels with colons: .485:.456:.406,.229:.224:.225",
     )  # fmt: skip
-
-
-def share(text: str) -> float:
-    """A number of 0 to 1.
-
-    Raises:
-        ArgumentTypeError: it is not.
-    """
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not in 0 .. 1")
-    return value
-
-
-def positive(text: str) -> float:
-    """A finite number above 0.
-
-    Raises:
-        ArgumentTypeError: it is not.
-    """
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
 
 
 def sizes(text: str) -> tuple[int, ...]:

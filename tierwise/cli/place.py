@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tierwise.cli.hardware import positive
 from tierwise.cli.metrics import duration_s
-from tierwise.cli.types import add_json, http_url
+from tierwise.cli.types import add_json, http_url, positive
 
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,3 +48,33 @@ def http_url(text: str) -> str:
     if not text.startswith(("http://", "https://")) or not text.partition("://")[2]:
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no http:// or https:// URL")
     return text
+
+
+def positive(text: str) -> float:
+    """A number above 0.
+
+    Raises:
+        ArgumentTypeError: another one, or none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        ArgumentTypeError: another one, or none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return number

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tierwise.cli.models_import import positive
-from tierwise.cli.types import add_json
+from tierwise.cli.types import add_json, positive
 
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers

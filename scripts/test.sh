@@ -19,12 +19,14 @@ rm -f .coverage .coverage.*
 if [ $# -gt 0 ]; then
     "$bin/pytest" --cov --cov-report= "$@"
 else
-    # Values in, values out: these may share the machine.
-    "$bin/pytest" --cov --cov-report= -n auto --maxprocesses 4 tests/unit tests/properties
-    # One process: tests with deadlines would disturb one another.
-    # What takes long, or fetches packages, is for the night (make nightly).
+    # These may share the machine: more at once than it has processors, as many of them wait.
+    "$bin/pytest" --cov --cov-report= -n 4 --dist worksteal -m "not nightly and not alone" \
+        tests/unit tests/properties tests/integration tests/contract tests/golden
+    # One at a time: tests with deadlines of their own, which others would disturb.
+    "$bin/pytest" --cov --cov-append --cov-report= -m "alone and not nightly" tests/integration
+    # Whole programs; what takes long, or fetches packages, is for the night (make nightly).
     "$bin/pytest" --cov --cov-append --cov-report= -m "not nightly" \
-        --ignore=tests/unit --ignore=tests/properties tests
+        tests/e2e tests/docs tests/examples tests/packaging
 fi
 
 "$bin/coverage" report --fail-under=90

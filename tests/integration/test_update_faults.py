@@ -116,6 +116,7 @@ async def test_what_went_wrong_on_trial_is_in_the_reports(plant: Plant) -> None:
     assert sum(one.invalid for one in counts) >= 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("what", "fault", "told"),
     [(EXIT, "load_failed", "load_failed"), (LEAK, "out_of_memory", "out_of_memory")],

@@ -16,6 +16,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import msgspec
@@ -108,7 +109,7 @@ class AuditRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Which rows of whose decision log a rollup covers: numbers ``first`` to ``last``.
+    """Which rows of whose decision log a rollup covers: numbers ``first`` to ``last``, or none.
 
     ``log`` names the file: another one, after the old was lost, counts from 1 again. ``unread`` of
     them were deleted by the log's quota before they were counted. ``dropped`` is how many decisions
@@ -149,15 +150,28 @@ def decode_rollup(body: bytes) -> Rollup:
         raise MalformedBodyError(f"not a rollup: {str(error)[:200]}") from None
     if rollup.v != VERSION:
         raise MalformedBodyError(f"a rollup of version {rollup.v}, which is not known here")
-    covered = 0
-    for source in rollup.sources:
-        if source.last < source.first or source.first < 1:
-            raise MalformedBodyError(f"{source.site} covers rows {source.first} to {source.last}")
-        covered += source.last - source.first + 1 - source.unread
-    counted = sum(row.count for row in rollup.rows)
-    if counted != covered:
-        raise MalformedBodyError(f"a rollup counts {counted} decisions, and covers {covered}")
+    _check_counts(rollup)
     return rollup
+
+
+def _check_counts(rollup: Rollup) -> None:
+    covered: Counter[tuple[str, str, str]] = Counter()
+    for source in rollup.sources:
+        num_rows = source.last - source.first + 1
+        if source.first < 1 or num_rows < source.unread:
+            raise MalformedBodyError(
+                f"{source.site[:40]!r} covers rows {source.first} to {source.last}, "
+                f"{source.unread} of them unread"
+            )
+        covered[source.region, source.site, source.tier] += num_rows - source.unread
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for row in rollup.rows:
+        counted[row.region, row.site, row.tier] += row.count
+    if counted != covered:
+        raise MalformedBodyError("a rollup counts other decisions than its sources cover")
+    places = {(source.region, source.site) for source in rollup.sources}
+    if any((audit.region, audit.site) not in places for audit in rollup.audits):
+        raise MalformedBodyError("a rollup tells of audits of a place that is none of its sources")
 
 
 def encode_rollup(rollup: Rollup) -> bytes:

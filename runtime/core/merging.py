@@ -1,0 +1,166 @@
+"""Many rollups as few: what gateways do with those of their devices.
+
+Rules of this file:
+  * whole rollups are merged, so that what is lost later is lost with what it covers;
+  * rows are merged only if they are alike in every dimension and of the same minute;
+  * nobody tells of decisions that are not theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from runtime.core.rollup import (
+    AUDIT_FIELDS,
+    MOST,
+    MOST_AMOUNT,
+    MOST_MINUTES,
+    ROW_FIELDS,
+    audit_row_of,
+    minutes_of,
+    row_of,
+)
+from runtime.core.sketch import added
+from runtime.messages import Tier
+from runtime.telemetry import (
+    AUDIT_DIMENSIONS,
+    DIMENSIONS,
+    MAX_ROWS,
+    MAX_SOURCES,
+    AuditRow,
+    Rollup,
+    RollupRow,
+    Source,
+)
+
+# Decisions that one rollup of a device may cover: many of them can still be added up.
+MAX_COVERED = 1_000_000_000
+_NUM_KEY, _NUM_AUDIT_KEY = len(DIMENSIONS) + 1, len(AUDIT_DIMENSIONS) + 1
+
+
+@dataclass(slots=True)
+class _Merging:
+    """A rollup that others are added to as a whole."""
+
+    sources: dict[tuple[str, str, str, str], Source] = field(default_factory=dict)
+    rows: dict[tuple[object, ...], RollupRow] = field(default_factory=dict)
+    audits: dict[tuple[object, ...], AuditRow] = field(default_factory=dict)
+
+    def takes(self, rollup: Rollup) -> bool:
+        """Whether it stays within its bounds, and a log in one piece."""
+        rows = sum(_place(row) not in self.rows for row in rollup.rows)
+        audits = sum(_audit_place(row) not in self.audits for row in rollup.audits)
+        fits = all(
+            len(held) + new <= limit
+            for held, new, limit in (
+                (self.rows, rows, MAX_ROWS),
+                (self.audits, audits, MAX_ROWS),
+                (self.sources, len(rollup.sources), MAX_SOURCES),
+            )
+        )
+        return fits and all(
+            _log(source) not in self.sources or self.sources[_log(source)].last + 1 == source.first
+            for source in rollup.sources
+        )
+
+    def add(self, rollup: Rollup) -> None:
+        """Adds one; it has been asked whether it takes it."""
+        for source in rollup.sources:
+            before = self.sources.get(_log(source))
+            self.sources[_log(source)] = source if before is None else _joined(before, source)
+        for row in rollup.rows:
+            held = self.rows.get(_place(row))
+            self.rows[_place(row)] = row if held is None else _sum(held, row)
+        for audit in rollup.audits:
+            found = self.audits.get(_audit_place(audit))
+            self.audits[_audit_place(audit)] = audit if found is None else _audit_sum(found, audit)
+
+    def whole(self) -> Rollup:
+        """What has come together."""
+        return Rollup(
+            tuple(self.sources.values()), tuple(self.rows.values()), tuple(self.audits.values())
+        )
+
+
+def merged(rollups: Iterable[tuple[float, Rollup]]) -> list[Rollup]:
+    """Rollups with their ages in s as few of the age 0, each of them within its bounds.
+
+    Where those of one log do not come in the order of their rows, they stay apart.
+    """
+    done: list[Rollup] = []
+    now = _Merging()
+    for age_s, rollup in rollups:
+        aged = _aged(rollup, age_s)
+        if not now.takes(aged):
+            done.append(now.whole())
+            now = _Merging()
+        now.add(aged)
+    if now.sources:
+        done.append(now.whole())
+    return done
+
+
+def speaks_for(tier: Tier, region: str, agent: str, source: Source) -> bool:
+    """Whether an agent below a tier may tell of this source.
+
+    A device speaks for itself alone. Above the first gateways, those who ask are gateways, and
+    speak for all that is below them.
+    """
+    if tier is not Tier.REGIONAL:
+        return source.site == agent or source.region != region
+    is_its_own = (source.region, source.site) == (region, agent)
+    return is_its_own and source.last - source.first < MAX_COVERED
+
+
+def _log(source: Source) -> tuple[str, str, str, str]:
+    return source.region, source.site, source.tier, source.log
+
+
+def _joined(before: Source, after: Source) -> Source:
+    return Source(
+        after.region, after.site, after.tier, after.log, before.first, after.last,
+        before.unread + after.unread, max(before.dropped, after.dropped),
+    )  # fmt: skip
+
+
+def _place(row: RollupRow) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in ROW_FIELDS[:_NUM_KEY])
+
+
+def _audit_place(row: AuditRow) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in AUDIT_FIELDS[:_NUM_AUDIT_KEY])
+
+
+def _sum(one: RollupRow, other: RollupRow) -> RollupRow:
+    numbers = [_both(one, other, name) for name in ROW_FIELDS[_NUM_KEY:-2]]
+    sketches = added((one.confidences, other.confidences)), added((one.latency, other.latency))
+    return row_of(*_place(one), *numbers, *sketches)
+
+
+def _audit_sum(one: AuditRow, other: AuditRow) -> AuditRow:
+    numbers = [_both(one, other, name) for name in AUDIT_FIELDS[_NUM_AUDIT_KEY:]]
+    return audit_row_of(*_audit_place(one), *numbers)
+
+
+def _both(one: object, other: object, name: str) -> float:
+    """What both have, within what a rollup may say."""
+    total: int | float = getattr(one, name) + getattr(other, name)
+    return min(total, MOST if isinstance(total, int) else MOST_AMOUNT)
+
+
+def _aged(rollup: Rollup, age_s: float) -> Rollup:
+    minutes = minutes_of(age_s)
+    if not minutes:
+        return rollup
+
+    def shifted(ago: int) -> int:
+        return min(MOST_MINUTES, ago + minutes)
+
+    return Rollup(
+        rollup.sources,
+        tuple(replace(row, minutes_ago=shifted(row.minutes_ago)) for row in rollup.rows),
+        tuple(replace(row, minutes_ago=shifted(row.minutes_ago)) for row in rollup.audits),
+    )

@@ -17,7 +17,7 @@ from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
 from runtime.exchange.serving import Served, Serving
 from runtime.exchange.station import bus_of, station, switch_of
-from runtime.messages import Tier
+from runtime.messages import ItemKind, Tier
 
 
 async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
@@ -69,5 +69,5 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 request=settings.request,
                 http=settings.http,
                 add_routes=add_routes,
-                on_update=rollouts.hear if rollouts else None,
+                appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
             )

@@ -123,6 +123,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             http=settings.http,
             dedupe_window=settings.dedupe_window,
             sends_on=uplink is not None,
+            merge_interval_s=settings.state.rollup_interval_s,
             add_routes=partial(_add_routes, updates, models.updater, settings.http),
         )
 

@@ -127,11 +127,12 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     rollup_interval_s: Annotated[
         float,
         Meta(
-            description="How often counts of answers are sent up through the outbox, in s, also "
-            "while there is no connection.",
+            description="How often counts of decisions are sent up through the outbox, in s, also "
+            "while there is no connection. A gateway sends on those of its devices together, this "
+            "often.",
             gt=0,
         ),
-    ] = 300.0
+    ] = 60.0
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,8 @@ Rules of this file:
     is kept and tried again; the trouble is logged once, and its end is logged once.
   * A file of an earlier version is brought up to date in place when it is opened.
   * Audits have a table of their own: what is counted from decisions never counts them.
+  * Decisions are numbered from 1 without gaps, so that others can say which of them they have
+    counted. The file has a name of its own (``log``), and says how many it could not take.
   * The file has a quota of bytes; over it, the oldest decisions are deleted with their audits, and
     how many were is written into the file. Its journal comes on top, about ``_JOURNAL_BYTES``.
 """
@@ -20,12 +22,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from runtime.adapters.decision_log_schema import SCHEMA, SCHEMA_VERSION, STEPS
 from runtime.errors import StartError
 from runtime.logs import get_logger
 from runtime.ports import AuditRecord, DecisionRecord
 
 FILE_NAME = "decisions.sqlite"
-SCHEMA_VERSION = 4
 
 _PAGE_BYTES = 4096
 _JOURNAL_BYTES = 1_048_576
@@ -33,93 +35,6 @@ _JOURNAL_BYTES = 1_048_576
 _DELETED_SHARE = 0.1
 _NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
-_SCHEMA = """
-BEGIN;
-CREATE TABLE IF NOT EXISTS decisions (
-    wall_s REAL NOT NULL,
-    request_id TEXT NOT NULL,
-    tier TEXT NOT NULL,
-    site TEXT NOT NULL,
-    region TEXT NOT NULL,
-    hop INTEGER NOT NULL,
-    model TEXT NOT NULL,
-    model_version TEXT NOT NULL,
-    action TEXT NOT NULL,
-    decided_because TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    answered_by TEXT NOT NULL,
-    label INTEGER,
-    confidence REAL,
-    remaining_ms REAL,
-    latency_ms REAL,
-    service_us INTEGER NOT NULL,
-    sent_bytes INTEGER NOT NULL,
-    propensity REAL,
-    policy TEXT NOT NULL DEFAULT '',
-    gear TEXT NOT NULL DEFAULT '',
-    score REAL,
-    route TEXT NOT NULL DEFAULT '',
-    gain REAL,
-    cost REAL,
-    chance REAL,
-    guarantee TEXT NOT NULL DEFAULT 'none',
-    seen TEXT NOT NULL DEFAULT '',
-    budget_ms REAL,
-    audit_chance REAL NOT NULL DEFAULT 0.0,
-    residency TEXT NOT NULL DEFAULT '',
-    rule TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE IF NOT EXISTS audits (
-    wall_s REAL NOT NULL,
-    request_id TEXT NOT NULL,
-    site TEXT NOT NULL,
-    policy TEXT NOT NULL,
-    gear TEXT NOT NULL,
-    chance REAL NOT NULL,
-    seen TEXT NOT NULL,
-    agrees INTEGER
-);
-CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO totals VALUES ('deleted', 0);
-PRAGMA user_version = 4;
-COMMIT;
-"""
-# What each version added to the one before; each step is one transaction, so that a crash leaves a
-# file of one version or of the next.
-_STEPS = {
-    # The rows of version 1 followed no policy, and nothing was promised for them.
-    1: """
-BEGIN IMMEDIATE;
-ALTER TABLE decisions ADD COLUMN policy TEXT NOT NULL DEFAULT '';
-ALTER TABLE decisions ADD COLUMN gear TEXT NOT NULL DEFAULT '';
-ALTER TABLE decisions ADD COLUMN score REAL;
-ALTER TABLE decisions ADD COLUMN route TEXT NOT NULL DEFAULT '';
-ALTER TABLE decisions ADD COLUMN gain REAL;
-ALTER TABLE decisions ADD COLUMN cost REAL;
-ALTER TABLE decisions ADD COLUMN chance REAL;
-ALTER TABLE decisions ADD COLUMN guarantee TEXT NOT NULL DEFAULT 'none';
-PRAGMA user_version = 2;
-COMMIT;
-""",
-    # Those of version 2 do not say what other tiers answered: they cannot be replayed.
-    2: """
-BEGIN IMMEDIATE;
-ALTER TABLE decisions ADD COLUMN seen TEXT NOT NULL DEFAULT '';
-ALTER TABLE decisions ADD COLUMN budget_ms REAL;
-ALTER TABLE decisions ADD COLUMN audit_chance REAL NOT NULL DEFAULT 0.0;
-ALTER TABLE decisions ADD COLUMN residency TEXT NOT NULL DEFAULT '';
-PRAGMA user_version = 3;
-COMMIT;
-""",
-    # No rule decided what version 3 has logged.
-    3: """
-BEGIN IMMEDIATE;
-ALTER TABLE decisions ADD COLUMN rule TEXT NOT NULL DEFAULT '';
-PRAGMA user_version = 4;
-COMMIT;
-""",
-}
 _Record = DecisionRecord | AuditRecord
 _TABLES: dict[type[_Record], str] = {DecisionRecord: "decisions", AuditRecord: "audits"}
 _COLUMNS = {kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _TABLES}
@@ -128,9 +43,11 @@ _INSERTS = {
     f"VALUES ({', '.join('?' * len(_COLUMNS[kind]))})"
     for kind, table in _TABLES.items()
 }
-# An audit has the instant of its decision, so these are audits of decisions that are gone.
+# An audit has the instant of its decision, so these are audits of decisions that are gone. The last
+# one keeps its number from being given again.
 _FORGET_AUDITS = (
-    "DELETE FROM audits WHERE NOT wall_s >= (SELECT coalesce(min(wall_s), 9e999) FROM decisions)"
+    "DELETE FROM audits WHERE NOT wall_s >= (SELECT coalesce(min(wall_s), 9e999) FROM decisions) "
+    "AND rowid < (SELECT max(rowid) FROM audits)"
 )
 
 
@@ -165,7 +82,7 @@ class SqliteDecisionLog:
         self._changed = threading.Condition()
         self._queue: list[_Record] = []
         self._is_closing = threading.Event()
-        self._num_dropped = 0
+        self._num_dropped = self._decisions_dropped = self._num_told = 0
         self._num_in_hand = 0
         self._has_failed = False
         self._log = get_logger(path=str(self.path))
@@ -186,7 +103,7 @@ class SqliteDecisionLog:
         """Takes a record to be written soon; never blocks, never raises."""
         with self._changed:
             if self._is_closing.is_set() or len(self._queue) >= self._max_queued:
-                self._num_dropped += 1
+                self._count_dropped([record])
                 return
             self._queue.append(record)
             self._changed.notify_all()
@@ -257,7 +174,26 @@ class SqliteDecisionLog:
                     self._recovered()
             self._done_with(batch)
         if connection is not None:
+            self._tell_dropped(connection)
             connection.close()
+
+    def _tell_dropped(self, connection: sqlite3.Connection) -> None:
+        """At the end, what has been dropped since the last batch."""
+        try:
+            with connection:
+                self._note_dropped(connection)
+        except sqlite3.Error as error:
+            self._give_up(None, error)
+
+    def _note_dropped(self, connection: sqlite3.Connection) -> int:
+        """Writes how many decisions could not be taken; those, for when it is committed."""
+        dropped = self._decisions_dropped
+        if dropped > self._num_told:
+            connection.execute(
+                "UPDATE totals SET value = value + ? WHERE name = 'dropped'",
+                (dropped - self._num_told,),
+            )
+        return dropped
 
     def _next_batch(self) -> list[_Record]:
         """Waits for records; empty when there will be none any more."""
@@ -271,9 +207,13 @@ class SqliteDecisionLog:
 
     def _done_with(self, unwritten: list[_Record]) -> None:
         with self._changed:
-            self._num_dropped += len(unwritten)
+            self._count_dropped(unwritten)
             self._num_in_hand = 0
             self._changed.notify_all()
+
+    def _count_dropped(self, records: list[_Record]) -> None:
+        self._num_dropped += len(records)
+        self._decisions_dropped += sum(type(one) is DecisionRecord for one in records)
 
     def _store(self, connection: sqlite3.Connection, batch: list[_Record]) -> None:
         with connection:
@@ -285,6 +225,8 @@ class SqliteDecisionLog:
                 ]
                 connection.executemany(_INSERTS[kind], rows)
             self._keep_quota(connection)
+            told = self._note_dropped(connection)
+        self._num_told = told
         if _bytes_of_pages(connection, "page_count") > self._max_bytes:
             # Freed pages go back to the disk; a script, because execute() would stop at the first.
             connection.executescript("PRAGMA incremental_vacuum")
@@ -294,7 +236,8 @@ class SqliteDecisionLog:
             oldest, newest = connection.execute(
                 "SELECT min(rowid), max(rowid) FROM decisions"
             ).fetchone()
-            if oldest is None:
+            if oldest == newest:
+                # The last one keeps its number from being given again.
                 connection.execute(_FORGET_AUDITS)
                 return
             until = oldest + int((newest - oldest) * _DELETED_SHARE)
@@ -342,9 +285,9 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_BYTES // _PAGE_BYTES}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-        while step := _STEPS.get(connection.execute("PRAGMA user_version").fetchone()[0]):
+        while step := STEPS.get(connection.execute("PRAGMA user_version").fetchone()[0]):
             connection.executescript(step)
-        connection.executescript(_SCHEMA)
+        connection.executescript(SCHEMA)
     except sqlite3.Error:
         connection.close()
         raise

@@ -1,8 +1,9 @@
 """The tables of ``outbox.sqlite``: one file a tier, so that what belongs together is committed so.
 
 ``items``: what waits to be sent. ``seen``: what was taken over from others, so that it is applied
-once. ``received``: what ended its way here. ``corrections``: requests that were answered without
-those above, and what they said later. ``totals``: what was dropped, and the last event's number.
+once. ``received``: what ended its way here. ``merging``: rollups from below that go on as one.
+``corrections``: requests that were answered without those above, and what they said later.
+``totals``: what was dropped, and the last event's number.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ CREATE TABLE IF NOT EXISTS received (
     num_bytes INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS received_bytes ON received (num_bytes);
+CREATE TABLE IF NOT EXISTS merging (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    created_s REAL NOT NULL,
+    body BLOB NOT NULL
+);
 CREATE TABLE IF NOT EXISTS corrections (
     request_id TEXT PRIMARY KEY,
     item TEXT NOT NULL,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
+from runtime.adapters.merging_rollups import MergingRollups
 from runtime.adapters.outbox import ROW_BYTES, SqliteOutbox
+from runtime.messages import ItemKind
 from runtime.ports import Clock, OutboxItem, PutResult
 
 # Ids that are remembered; an item that is older than so many others is not sent again.
@@ -14,8 +16,8 @@ MAX_SEEN = 200_000
 class SqliteReceived:
     """Takes items over; every method raises ``StorageError``.
 
-    With ``sends_on`` they wait in the outbox; else this is the end of their way, and they are kept
-    in ``received``, the oldest dropped over ``max_bytes``.
+    With ``sends_on`` they wait in the outbox, rollups to be merged first; else this is the end of
+    their way, and they are kept in ``received``, the oldest dropped over ``max_bytes``.
     """
 
     def __init__(
@@ -23,6 +25,7 @@ class SqliteReceived:
     ) -> None:
         self._outbox, self._file, self._clock = store, store.file, clock
         self._max_bytes, self._sends_on = max_bytes, sends_on
+        self.rollups = MergingRollups(store, clock)
 
     async def is_known(self, item_id: str) -> bool:
         """Whether an item has been taken over."""
@@ -45,7 +48,8 @@ class SqliteReceived:
         if _is_known(connection, item.id):
             return "known"
         if self._sends_on:
-            result = self._outbox.add(connection, item)
+            onward = self.rollups if item.kind is ItemKind.METRICS else self._outbox
+            result = onward.add(connection, item)
             if result == "full":
                 return result
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 import structlog
@@ -19,10 +19,11 @@ from runtime.common_settings import (
 from runtime.exchange.forwarding import taking_over
 from runtime.exchange.ingress import Ingress, IngressLimits
 from runtime.exchange.presence import Presence
+from runtime.exchange.receiving import Applier
 from runtime.exchange.serving import Serving
 from runtime.exchange.station import Station, birth_of
-from runtime.messages import Birth
-from runtime.ports import MessageBus, OutboxItem
+from runtime.messages import Birth, ItemKind
+from runtime.ports import MessageBus
 
 DRAIN_S = 5.0
 _log = structlog.get_logger()
@@ -39,12 +40,13 @@ async def answer_until(
     dedupe_window: int = 4096,
     sends_on: bool = False,
     add_routes: Callable[[web.Application], None] | None = None,
-    on_update: Callable[[OutboxItem], Awaitable[None]] | None = None,
+    appliers: Mapping[ItemKind, Applier] | None = None,
+    merge_interval_s: float = 60.0,
 ) -> None:
     """Serves until ``stop`` is set, then drains, says goodbye and closes the bus.
 
     ``sends_on`` says that what comes late from below goes on to the tier above. ``add_routes`` adds
-    what else the HTTP port serves, ``on_update`` takes what devices say of their models.
+    what else the HTTP port serves, ``appliers`` take items that end their way here.
 
     Raises:
         StartError: the HTTP port cannot be listened on.
@@ -93,7 +95,12 @@ async def answer_until(
             )
         )
         receiver.is_busy = lambda: ingress.queue_len > 0
-        receiver.on_update = on_update
+        receiver.appliers = appliers or {}
+        if sends_on:
+            merging = asyncio.create_task(
+                receiver.send_rollups_on(merge_interval_s), name="rollups.merge"
+            )
+            stack.callback(merging.cancel)
         # Whatever ends this: the bus closes without the will, and a birth would stay forever.
         stack.callback(presence.offline)
         refresh = asyncio.create_task(presence.refresh(), name="presence.refresh")

@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -21,9 +21,11 @@ import structlog
 from runtime import topics
 from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.adapters.received import SqliteReceived
+from runtime.core.merging import speaks_for
 from runtime.core.outbox import is_unanswered
 from runtime.deadline import Deadline
 from runtime.errors import (
+    MalformedBodyError,
     NotConnectedError,
     PayloadTooLargeError,
     RequestError,
@@ -50,6 +52,7 @@ from runtime.messages import (
     encode_control,
 )
 from runtime.ports import Clock, Message, MessageBus, OutboxItem, PutResult
+from runtime.telemetry import decode_rollup
 
 # Escalations that wait for their turn, and those that are worked on.
 MAX_WAITING = 64
@@ -59,6 +62,11 @@ LATE_PRIORITY = 3
 _MAX_PAUSE_S = 5.0
 _POLL_S = 0.02
 _log = structlog.get_logger()
+
+
+Applier = Callable[[OutboxItem], Awaitable[object]]
+# Everything else is also kept, for whoever looks into the files.
+_ENDS_WITH_APPLYING = (ItemKind.UPDATE, ItemKind.METRICS)
 
 
 def _is_never_busy() -> bool:
@@ -100,9 +108,9 @@ class Receiver:
         self.is_busy: Callable[[], bool] = _is_never_busy
         # Told who has been heard of.
         self.on_heard: Callable[[str], None] = lambda _: None
-        # Takes over what devices say of their models, durably and once; it raises ``RequestError``
-        # about what is never to come again. None: it is kept, or sent on, as everything else.
-        self.on_update: Callable[[OutboxItem], Awaitable[None]] | None = None
+        # Who takes items of a kind over, durably and once; they raise ``RequestError`` about what
+        # is never to come again. Other kinds are kept, or sent on.
+        self.appliers: Mapping[ItemKind, Applier] = {}
 
     def open(self) -> None:
         """Takes turns with the other gateways of the region."""
@@ -164,14 +172,35 @@ class Receiver:
             self._defer(arrived)
 
     async def _taken(self, arrived: _Arrived) -> PutResult:
-        item = arrived.item
-        if item.kind is not ItemKind.UPDATE or self.on_update is None:
+        item, apply = arrived.item, self.appliers.get(arrived.item.kind)
+        if item.kind is ItemKind.METRICS:
+            self._check_rollup(arrived)
+        if apply is None:
             return await self._received.take_over(item, arrived.agent)
         if await self._received.is_known(item.id):
             return "known"
-        await self.on_update(item)
+        await apply(item)
+        if item.kind not in _ENDS_WITH_APPLYING:
+            return await self._received.take_over(item, arrived.agent)
         await self._received.remember(item.id)
         return "stored"
+
+    def _check_rollup(self, arrived: _Arrived) -> None:
+        tier, region = self._identity.tier, self._identity.region
+        for source in decode_rollup(arrived.item.body).sources:
+            if not speaks_for(tier, region, arrived.agent, source):
+                raise MalformedBodyError(
+                    f"{arrived.agent} tells of decisions of {source.region}/{source.site}"
+                )
+
+    async def send_rollups_on(self, interval_s: float) -> None:
+        """Sends what has been merged upwards, this often, until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._received.rollups.send_on()
+            except StorageError as error:
+                _log.warning("rollup.put_off", error=str(error))
 
     async def _work(self) -> None:
         while True:

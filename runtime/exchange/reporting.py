@@ -1,18 +1,26 @@
 """Sends small reports up through the outbox: what was decided, and what audits and reviews found.
 
-A report holds counts since the one before it, never a request. Reports are numbered within a life
-of the process (``epoch``), so that whoever adds them up sees when one is missing.
+Counts come from the decision log (``runtime.adapters.rollup_reader``); how far it has been counted
+is kept with the rollup itself, so that a decision is counted once whatever ends the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import Counter
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runtime.exchange.items import json_item
+import structlog
+
+from runtime.adapters.outbox import SqliteOutbox
+from runtime.adapters.rollup_reader import Counted, Cursor, Place, count_on
+from runtime.errors import MalformedBodyError, StorageError
+from runtime.exchange.items import derived_id, json_item
 from runtime.messages import ItemKind
 from runtime.ports import (
     AuditRecord,
@@ -20,21 +28,25 @@ from runtime.ports import (
     DecisionLog,
     DecisionRecord,
     Outbox,
+    OutboxItem,
+    PutResult,
     ReviewItem,
     ReviewQueue,
     ReviewResult,
 )
+from runtime.telemetry import encode_rollup
+
+# Rollups that may wait to be sent; the log itself holds what comes after them.
+MAX_WAITING = 1000
+_CURSOR = {"log": "rollup:log", "decisions": "rollup:decisions", "audits": "rollup:audits"}
+_log = structlog.get_logger()
 
 
 class ReportingLog:
-    """A ``DecisionLog`` that also counts what goes by; audits are sent up one by one."""
+    """A ``DecisionLog`` that sends audits up, one by one."""
 
-    def __init__(self, log: DecisionLog, outbox: Outbox, clock: Clock, *, epoch: int) -> None:
-        self._log, self._outbox, self._clock, self._epoch = log, outbox, clock, epoch
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._latency_ms = 0.0
-        self._number = 0
-        self._since_s = clock.wall_s()
+    def __init__(self, log: DecisionLog, outbox: Outbox, clock: Clock) -> None:
+        self._log, self._outbox, self._clock = log, outbox, clock
 
     @property
     def num_dropped(self) -> int:
@@ -47,37 +59,6 @@ class ReportingLog:
         if isinstance(record, AuditRecord):
             body = dataclasses.asdict(record)
             self._outbox.post(json_item(ItemKind.AUDIT, body, self._clock))
-            return
-        self._counts[record.outcome, record.reason, record.answered_by] += 1
-        self._latency_ms += record.latency_ms
-
-    def report(self) -> None:
-        """Puts the counts since the last report into the outbox, where there are any."""
-        now_s = self._clock.wall_s()
-        counts, self._counts = self._counts, Counter()
-        latency_ms, self._latency_ms = self._latency_ms, 0.0
-        over_s, self._since_s = max(0.0, now_s - self._since_s), now_s
-        if not counts:
-            return
-        self._number += 1
-        report = {
-            "epoch": self._epoch,
-            "number": self._number,
-            "over_s": round(over_s, 3),
-            "latency_ms_sum": round(latency_ms, 3),
-            "decision_log_dropped": self._log.num_dropped,
-            "answers": [
-                {"outcome": outcome, "reason": reason, "answered_by": tier, "count": count}
-                for (outcome, reason, tier), count in sorted(counts.items())
-            ],
-        }
-        self._outbox.post(json_item(ItemKind.METRICS, report, self._clock))
-
-    async def run(self, interval_s: float) -> None:
-        """Reports this often, connected or not, until cancelled."""
-        while True:
-            await asyncio.sleep(interval_s)
-            self.report()
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +69,145 @@ class ReportingLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """The log is closed by whoever opened it; what was counted is not lost."""
-        self.report()
+        """The log is closed by whoever opened it."""
+
+
+class Rollups:
+    """Makes rollups of a decision log and puts them into the outbox.
+
+    Args:
+        path: of the log.
+        settle: has the log write what it has been told, within a time in s.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        outbox: SqliteOutbox,
+        place: Place,
+        clock: Clock,
+        *,
+        settle: Callable[[float], bool] = lambda _: True,
+    ) -> None:
+        self._path, self._outbox, self._place, self._clock = path, outbox, place, clock
+        self._settle = settle
+
+    async def run(self, interval_s: float) -> None:
+        """Counts this often, connected or not, until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.count()
+
+    async def count(self) -> None:
+        """Counts all that has been decided so far, as far as the outbox takes it."""
+        try:
+            while await asyncio.to_thread(self._count_some):
+                pass
+        except StorageError as error:
+            # The log holds it, and the next round counts it.
+            _log.warning("rollup.put_off", error=str(error))
+
+    async def close(self) -> None:
+        """Counts once more, with what has been decided last."""
+        await asyncio.to_thread(self._settle, 2.0)
+        await self.count()
+
+    def _count_some(self) -> bool:
+        """Whether there is more to count, and room for it."""
+        file = self._outbox.file
+        if file.submit(_num_waiting).result() >= MAX_WAITING:
+            return False
+        cursor = file.submit(_cursor).result()
+        now_s = self._clock.wall_s()
+        counted = count_on(self._path, cursor, self._place, now_s)
+        if counted is None:
+            return False
+        result = file.submit(
+            lambda connection: self._put(connection, cursor, counted, now_s)
+        ).result()
+        return result == "known" or (result == "stored" and counted.has_more)
+
+    def _put(
+        self, connection: sqlite3.Connection, since: Cursor, counted: Counted, now_s: float
+    ) -> PutResult:
+        """The rollup and how far it goes, or neither; ``known`` where others have counted on."""
+        if _cursor(connection) != since:
+            return "known"
+        to = counted.cursor
+        item_id = derived_id("rollup", to.log, str(to.decisions), str(to.audits))
+        body = encode_rollup(counted.rollup)
+        result = self._outbox.add(connection, OutboxItem(item_id, ItemKind.METRICS, now_s, body))
+        if result == "full":
+            return result
+        values = {"log": int(to.log, 16), "decisions": to.decisions, "audits": to.audits}
+        connection.executemany(
+            "INSERT OR REPLACE INTO totals VALUES (?, ?)",
+            [(_CURSOR[name], value) for name, value in values.items()],
+        )
+        return result
+
+
+@asynccontextmanager
+async def rolling_up(rollups: Rollups, interval_s: float) -> AsyncIterator[None]:
+    """Counts now and then, and once more at the end."""
+    task = asyncio.create_task(rollups.run(interval_s), name="rollups")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await rollups.close()
+
+
+def _num_waiting(connection: sqlite3.Connection) -> int:
+    query = "SELECT count(*) FROM items WHERE kind = ?"
+    return int(connection.execute(query, (ItemKind.METRICS.value,)).fetchone()[0])
+
+
+def _cursor(connection: sqlite3.Connection) -> Cursor:
+    """How far the log has been counted."""
+    found = dict(
+        connection.execute("SELECT name, value FROM totals WHERE name LIKE 'rollup:%'").fetchall()
+    )
+    if _CURSOR["log"] not in found:
+        return Cursor()
+    return Cursor(
+        f"{found[_CURSOR['log']]:x}", found[_CURSOR["decisions"]], found[_CURSOR["audits"]]
+    )
+
+
+async def keep_here(
+    outbox: SqliteOutbox, keep: Callable[[OutboxItem], Awaitable[object]], interval_s: float
+) -> None:
+    """Takes a tier's own rollups out of its outbox where they end, until cancelled."""
+    while True:
+        try:
+            for item in await outbox.file.run(_own_rollups):
+                await _keep(outbox, keep, item)
+        except StorageError as error:
+            _log.warning("rollup.put_off", error=str(error))
+        await asyncio.sleep(interval_s)
+
+
+async def _keep(
+    outbox: SqliteOutbox, keep: Callable[[OutboxItem], Awaitable[object]], item: OutboxItem
+) -> None:
+    try:
+        await keep(item)
+    except MalformedBodyError as error:
+        _log.error("rollup.refused", item=item.id, error=str(error))
+        await outbox.refused(item.id, error.code)
+    else:
+        await outbox.applied([item.id])
+
+
+def _own_rollups(connection: sqlite3.Connection) -> list[OutboxItem]:
+    rows = connection.execute(
+        "SELECT id, created_s, body FROM items WHERE kind = ? AND target = '' AND parked = '' "
+        "ORDER BY seq LIMIT 64",
+        (ItemKind.METRICS.value,),
+    )
+    return [OutboxItem(item_id, ItemKind.METRICS, at_s, body) for item_id, at_s, body in rows]
 
 
 class ReportingQueue:

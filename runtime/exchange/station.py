@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.paho_bus import BrokerAddress, PahoBus, TlsFiles
+from runtime.adapters.rollup_reader import Place
 from runtime.common_settings import (
     BrokerSettings,
     EscalationSettings,
@@ -30,7 +30,7 @@ from runtime.exchange.forwarding import Storage, open_storage
 from runtime.exchange.loading import load_gearbox, load_model
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.presence import next_epoch, will_of
-from runtime.exchange.reporting import ReportingLog
+from runtime.exchange.reporting import ReportingLog, Rollups, rolling_up
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.reviews import Reviews
 from runtime.exchange.stopping import StopSwitch
@@ -58,7 +58,7 @@ class Station:
     storage: Storage
     reviews: Reviews | None = None
     reviewer: Reviewer | None = None
-    reports: ReportingLog | None = None
+    rollups: Rollups | None = None
 
 
 @asynccontextmanager
@@ -94,17 +94,18 @@ async def station(
             model, gearbox = await load()
             stack.callback(model.close)
         folder = Path(state.folder)
-        log: DecisionLog = stack.enter_context(
+        file = stack.enter_context(
             SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes)
         )
+        log: DecisionLog = file
         storage = stack.enter_context(open_storage(folder, state, clock, metrics))
-        epoch, reports = next_epoch(folder, clock), None
+        epoch = next_epoch(folder, clock)
+        place = Place(identity.region, identity.site, identity.tier.value)
+        rollups = Rollups(file.path, storage.outbox, place, clock, settle=file.flush)
         if identity.tier is not Tier.CLOUD:
             # Nobody is above the cloud tier to report to.
-            log = reports = ReportingLog(log, storage.outbox, clock, epoch=epoch)
-            stack.enter_context(reports)
-            reporting = asyncio.create_task(reports.run(state.rollup_interval_s), name="reports")
-            stack.callback(reporting.cancel)
+            log = ReportingLog(log, storage.outbox, clock)
+            await stack.enter_async_context(rolling_up(rollups, state.rollup_interval_s))
         reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
         reviewer = reviews.reviewer(gearbox, model.manifest)
         yield Station(
@@ -118,7 +119,7 @@ async def station(
             storage,
             reviews,
             reviewer,
-            reports,
+            rollups,
         )
 
 

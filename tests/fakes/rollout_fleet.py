@@ -227,7 +227,7 @@ class Fleet:
         )
         self._exits.callback(service.file.close)
         assert self.tier.receiver is not None
-        self.tier.receiver.on_update = service.controller.hear
+        self.tier.receiver.appliers = {ItemKind.UPDATE: service.controller.hear}
         return service
 
     async def __aexit__(

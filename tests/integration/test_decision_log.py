@@ -21,7 +21,8 @@ from fakes.decisions import (
     write_log_of_version_3,
 )
 from fakes.waiting import eventually_sync
-from runtime.adapters.decision_log import FILE_NAME, SCHEMA_VERSION, SqliteDecisionLog
+from runtime.adapters.decision_log import FILE_NAME, SqliteDecisionLog
+from runtime.adapters.decision_log_schema import SCHEMA_VERSION
 from runtime.adapters.decision_query import query_escalations
 from runtime.errors import StartError
 
@@ -177,11 +178,33 @@ def test_a_lower_quota_makes_the_file_smaller(tmp_path: Path) -> None:
     assert path.stat().st_size <= 100_000
 
 
-def test_a_quota_below_an_empty_file_keeps_nothing_and_still_ends(tmp_path: Path) -> None:
-    with SqliteDecisionLog(tmp_path, max_bytes=1, gather_s=0) as log:
-        log.append(decision())
+def test_a_quota_below_an_empty_file_keeps_the_last_one_and_still_ends(tmp_path: Path) -> None:
+    for number in range(2):
+        with SqliteDecisionLog(tmp_path, max_bytes=1, gather_s=0) as log:
+            log.append(decision(f"r{number}"))
 
-    assert count(log.path) == 0
+    with closing(sqlite3.connect(log.path)) as connection:
+        # Whose number shows that there was one before.
+        rows = connection.execute("SELECT rowid, request_id FROM decisions").fetchall()
+    assert rows == [(2, "r1")]
+
+
+def test_a_file_has_a_name_of_its_own_and_tells_what_it_could_not_take(tmp_path: Path) -> None:
+    def totals(folder: Path) -> dict[str, int]:
+        with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+            return dict(connection.execute("SELECT name, value FROM totals").fetchall())
+
+    with SqliteDecisionLog(tmp_path / "one", max_queued=0, gather_s=0) as log:
+        log.append(decision())
+        log.append(audit(decision()))
+    name = totals(tmp_path / "one")["log"]
+    assert (totals(tmp_path / "one")["dropped"], log.num_dropped) == (1, 2)
+    with SqliteDecisionLog(tmp_path / "one", max_queued=0, gather_s=0) as log:
+        log.append(decision())
+    write_log(tmp_path / "two", decision())
+
+    assert totals(tmp_path / "one") == {"deleted": 0, "dropped": 2, "log": name}
+    assert totals(tmp_path / "two")["log"] != name > 0
 
 
 @pytest.mark.parametrize(
@@ -202,7 +225,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, contents: bytes) -> None:
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = write_log(tmp_path, decision())
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 5")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
     with pytest.raises(StartError, match="later version"):
         SqliteDecisionLog(tmp_path)

@@ -16,6 +16,7 @@ from fakes.waiting import eventually
 from runtime.core.rollout import conflicts
 from runtime.core.rollout_states import Execution, Phase
 from runtime.errors import RolloutConflictError
+from runtime.messages import ItemKind
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ async def test_controllers_with_stores_of_their_own_are_told_apart_by_numbers(
     assert [len(one.obeyed) for one in canaries] == [2, 2, 2]
     first_hears = fleet.tier.receiver
     assert first_hears is not None
-    first_hears.on_update = first.controller.hear
+    first_hears.appliers = {ItemKind.UPDATE: first.controller.hear}
     await fleet.report_all()
     await first.controller.tick()
     lost = (await first.store.get("r1")).rollout

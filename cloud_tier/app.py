@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from aiohttp import web
-
+from cloud_tier.operators.listener import operators_listening
 from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
 from cloud_tier.updates import published
@@ -54,20 +53,17 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             switch=switch,
         )
         async with rolling_out(settings, parts, bus) as rollouts:
-            adders = [add_updates, rollouts.add_routes if rollouts else None]
-
-            def add_routes(app: web.Application) -> None:
-                for add in adders:
-                    if add is not None:
-                        add(app)
-
-            await answer_until(
-                stop,
-                parts,
-                bus,
-                Serving(Served(parts.model, flow), switch),
-                request=settings.request,
-                http=settings.http,
-                add_routes=add_routes,
-                appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
-            )
+            adders = [rollouts.add_routes] if rollouts else []
+            async with operators_listening(
+                Path(settings.state.folder), settings.operators.port, parts.clock, adders
+            ):
+                await answer_until(
+                    stop,
+                    parts,
+                    bus,
+                    Serving(Served(parts.model, flow), switch),
+                    request=settings.request,
+                    http=settings.http,
+                    add_routes=add_updates,
+                    appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
+                )

@@ -69,6 +69,20 @@ class RolloutSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = 60.0
 
 
+class OperatorsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port of those who operate Tierwise: dashboard, rollouts, metrics. On loopback alone."""
+
+    port: Annotated[
+        int,
+        Meta(
+            description="TCP port on 127.0.0.1; 0: any free one. The tier writes address and token "
+            "into operator.json in its state folder.",
+            ge=0,
+            le=65535,
+        ),
+    ] = 8473
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud tier: the top of the hierarchy."""
 
@@ -87,6 +101,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     escalation: TopSettings = TopSettings()
     updates: RepositorySettings = RepositorySettings()
     rollouts: RolloutSettings = RolloutSettings()
+    operators: OperatorsSettings = OperatorsSettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

@@ -7,7 +7,9 @@
     |  |- UnknownModelError        no such model or version here
     |  |- PayloadTooLargeError     over the stated limit of bytes
     |  |- ResidencyError           the payload has come further than it may
-    |  `- InvalidBudgetError       budget <= 0, not a number, or over the limit
+    |  |- InvalidBudgetError       budget <= 0, not a number, or over the limit
+    |  |- UnauthorizedError        no token, or another one
+    |  `- ForbiddenError           asked for by a name, or from a page, that is not ours
     |- RefusedError            a healthy tier declined; the answer in hand stands
     |  |- TooLateError             the remaining budget is over, or too short to finish in
     |  |- OverloadedError          queues are full; carries ``retry_after_ms``
@@ -83,6 +85,18 @@ class InvalidBudgetError(RequestError):
     """The latency budget is not a number of milliseconds in the allowed range."""
 
     code = "invalid_budget"
+
+
+class UnauthorizedError(RequestError):
+    """Whoever asks has not shown that they may."""
+
+    code = "unauthorized"
+
+
+class ForbiddenError(RequestError):
+    """It may not be asked for like this, whoever asks."""
+
+    code = "forbidden"
 
 
 class ResidencyError(RequestError):
@@ -268,6 +282,8 @@ CATALOGUE: dict[str, Public] = {
     "invalid_tensor": Public(400, "A tensor does not fit the model"),
     "unknown_model": Public(404, "No such model or version is served here"),
     "payload_too_large": Public(413, "The request is over the limit of bytes"),
+    "unauthorized": Public(401, "Whoever asks has not shown that they may"),
+    "forbidden": Public(403, "It may not be asked for like this"),
     "residency": Public(403, "The payload may not be worked on here"),
     "invalid_budget": Public(400, "The latency budget is not usable"),
     "refused": Public(503, "The work was declined"),

@@ -1,4 +1,4 @@
-"""Asks the cloud tier's service of rollouts: JSON over HTTP, and its stream of events."""
+"""Asks the operators' port of the cloud tier: JSON over HTTP, and its streams of events."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ class Happened(NamedTuple):
 
 
 class CloudClient:
-    """An asynchronous context manager; ``url`` is the base of the cloud tier's HTTP port."""
+    """An asynchronous context manager; ``url`` is the base of the port, ``token`` opens it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
-        self._session = aiohttp.ClientSession(read_bufsize=_MAX_LINE_BYTES)
+        self._session = aiohttp.ClientSession(
+            read_bufsize=_MAX_LINE_BYTES, headers={"Authorization": f"Bearer {token}"}
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,12 +133,12 @@ class CloudClient:
 
     def _nobody(self, error: Exception) -> StartError:
         return StartError(
-            f"no answer from the cloud tier at {self._url}: {error or type(error).__name__}; --url "
-            "says where it is"
+            f"no answer from the cloud tier at {self._url}: {error or type(error).__name__}; is it "
+            "running? --operator names the file in its state folder that says where it is"
         )
 
     def _stranger(self) -> StartError:
         return StartError(
-            f"{self._url} has no rollouts: is it the cloud tier, and is rollouts.key_file set "
-            "there?"
+            f"{self._url} has no such thing: is it the operators' port of the cloud tier, and for "
+            "rollouts and experiments, is rollouts.key_file set there?"
         )

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from runtime.core.reasons import plain
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.cli.parser import UsageError
-from tierwise.cloud_client import CloudClient
+from tierwise.operator_access import client_of
 from tierwise.rollout_command import login
 from tierwise.rollout_view import clock_time
 
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    async with CloudClient(arguments.url) as client:
+    async with client_of(arguments) as client:
         if arguments.what == "list":
             _tell_list(arguments, (await client.get("/experiments"))["experiments"])
             return 0

@@ -15,6 +15,7 @@ from runtime.core.reasons import plain
 from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.cli.parser import UsageError
 from tierwise.cloud_client import CloudClient
+from tierwise.operator_access import client_of
 from tierwise.rollout_view import clock_time, report, told_line
 from tierwise.rollout_watch import watch
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    async with CloudClient(arguments.url) as client:
+    async with client_of(arguments) as client:
         if arguments.what == "list":
             _tell_list(arguments, (await client.get("/rollouts"))["rollouts"])
         elif arguments.what == "history":

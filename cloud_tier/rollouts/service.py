@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from cloud_tier.operators.access import Door
 from cloud_tier.rollouts.catalogue import CatalogueReader
 from cloud_tier.rollouts.controller import Controller
 from cloud_tier.rollouts.desk import Desk
@@ -37,19 +38,15 @@ class Rollouts:
     """What the tier's composition takes: routes, and who hears what devices report."""
 
     def __init__(self, controller: Controller, retention_s: float) -> None:
-        desk = Desk(controller)
+        self._desk = desk = Desk(controller)
         self.controller = controller
         self.experiments = Experiments(controller, desk, retention_s=retention_s)
         self.hear = controller.hear
-        self._apis = (
-            RolloutApi(controller, desk),
-            ExperimentApi(controller, self.experiments),
-        )
 
-    def add_routes(self, app: web.Application) -> None:
-        """Serves both from this application."""
-        for api in self._apis:
-            api.add_routes(app)
+    def add_routes(self, app: web.Application, door: Door) -> None:
+        """Serves both from this application, to those whom the door lets pass."""
+        RolloutApi(self.controller, self._desk, door.check).add_routes(app)
+        ExperimentApi(self.controller, self.experiments, door.check).add_routes(app)
 
 
 @asynccontextmanager

@@ -52,8 +52,10 @@ def operations_app(
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Serves until left; gives the base URL.
+async def serving(
+    app: web.Application, host: str, port: int, *, setting: str = "http.port"
+) -> AsyncIterator[str]:
+    """Serves until left; gives the base URL. ``setting`` is where the port comes from.
 
     A caller that disconnects cancels its handler, which frees the work.
 
@@ -69,7 +71,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
         except OSError as error:
             raise StartError(
                 f"cannot listen on {host}:{port}: {error.strerror}; "
-                "choose another port (http.port), or 0 for any free one"
+                f"choose another port ({setting}), or 0 for any free one"
             ) from error
         bound = runner.addresses[0]
         yield f"http://{bound[0]}:{bound[1]}"

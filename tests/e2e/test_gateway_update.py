@@ -25,11 +25,11 @@ from runtime.common_settings import (
     StateSettings,
 )
 from runtime.messages import Outcome, Tier
-from tierwise.cloud_client import CloudClient
 from tierwise.demo import plan, rollout_plan
 from tierwise.demo.processes import Children, Roster
 from tierwise.demo.rollout_stage import run_tierwise, start
 from tierwise.demo.variations import AS_GOOD, write_variation
+from tierwise.operator_access import client_in
 
 pytestmark = pytest.mark.timeout(180)
 MODEL = "fashion-regional"
@@ -42,7 +42,7 @@ PLAN = rollout_plan.ROLLOUT | {"shares": [1.0], "baseline_s": 2.0}
 class Region:
     """Cloud and gateway as processes, and a device that is never sure."""
 
-    cloud_url: str
+    cloud_state: Path
     gateway_url: str
     agent: Agent
     session: aiohttp.ClientSession
@@ -116,13 +116,13 @@ async def region(folder: Path) -> AsyncIterator[Region]:
         )
         agent = await stack.enter_async_context(Agent(settings))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Region(cloud_url, roster.http_base(plan.GATEWAY), agent, session)
+        yield Region(folder / plan.CLOUD, roster.http_base(plan.GATEWAY), agent, session)
 
 
 async def test_a_gateway_takes_a_version_and_brings_it_back_without_a_failed_request(
     tmp_path: Path,
 ) -> None:
-    async with region(tmp_path) as here, CloudClient(here.cloud_url) as client:
+    async with region(tmp_path) as here, client_in(here.cloud_state) as client:
         asking = asyncio.create_task(here.ask())
         before = await here.serving()
         # So long it is watched before anything changes.

@@ -11,11 +11,11 @@ import pytest
 
 from fakes.brokers import launch
 from fakes.waiting import rollout_is
-from tierwise.cloud_client import CloudClient
 from tierwise.demo import plan, rollout_plan
 from tierwise.demo.rollout import Load
 from tierwise.demo.rollout_stage import rollout_stage
 from tierwise.demo.variations import AS_GOOD
+from tierwise.operator_access import client_in
 
 pytestmark = pytest.mark.timeout(180)
 # Too few devices to compare: the gate asks, and an operator goes on.
@@ -33,7 +33,7 @@ async def test_devices_take_a_version_over_the_air_and_bring_it_back_without_a_f
         load = Load(stage, 500.0, 40.0)
         asking = asyncio.create_task(load.run())
         await asyncio.sleep(PLAN["baseline_s"])
-        async with CloudClient(stage.cloud_url) as client, aiohttp.ClientSession() as session:
+        async with client_in(stage.cloud_state) as client, aiohttp.ClientSession() as session:
             before = [await _serving(session, url) for url in stage.agent_urls]
             await client.post(
                 "/rollouts",

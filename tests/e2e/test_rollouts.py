@@ -85,9 +85,11 @@ async def cloud(
     await bus.close()
 
 
-async def said(capsys: pytest.CaptureFixture[str], url: str, *words: str, code: int = 0) -> Any:
+async def said(
+    capsys: pytest.CaptureFixture[str], program: TierProgram, *words: str, code: int = 0
+) -> Any:
     capsys.readouterr()
-    argv = ["rollout", *words, "--url", url, "--json"]
+    argv = ["rollout", *words, "--operator", program.operator_file, "--json"]
     assert await asyncio.to_thread(main, argv) == code, capsys.readouterr()
     return json.loads(capsys.readouterr().out)
 
@@ -105,21 +107,21 @@ async def test_a_rollout_outlives_the_tier_that_drives_it(
     # A baseline to compare with.
     await eventually(lambda: devices.all[0].number >= 8, 60)
     words = ("--model", "m", "--no-shadow", "--plan", str(plan), "--why", "better", "--id", "r1")
-    await said(capsys, program.url, "start", *words)
+    await said(capsys, program, "start", *words)
     await eventually(lambda: sum(bool(one.obeyed) for one in devices.all) == 4, 60)
 
     program.kill()
     program.restart()
     await asker.ready(program)
     status = await until(
-        lambda: said(capsys, program.url, "status", "r1"),
+        lambda: said(capsys, program, "status", "r1"),
         lambda status: status["is_ended"] or status["asked"],
         60,
     )
 
     # Judged by two looks of seconds, the second wave may ask; nobody has gone back.
     if not status["is_ended"]:
-        status = await said(capsys, program.url, "promote", "r1", "--why", "seen")
+        status = await said(capsys, program, "promote", "r1", "--why", "seen")
     await eventually(lambda: all(one.serving == digest(2) for one in devices.all), 60)
     assert {len(one.obeyed) for one in devices.all} == {1}
     assert status["holder"].startswith("cloud-1-")
@@ -136,7 +138,7 @@ async def test_an_experiment_by_key_is_begun_and_withdrawn_over_the_broker(
 
     async def experiment(*words: str) -> Any:
         capsys.readouterr()
-        argv = ["experiment", *words, "--url", program.url, "--json"]
+        argv = ["experiment", *words, "--operator", program.operator_file, "--json"]
         assert await asyncio.to_thread(main, argv) == 0, capsys.readouterr()
         return json.loads(capsys.readouterr().out)
 

@@ -41,6 +41,8 @@ def settings_text(kind: str, name: str, folder: Path, broker: BrokerAddress, htt
     lines.append(f"[broker]\n{at}")
     if kind == "gateway":
         lines.append(f"[upstream.broker]\n{at}")
+    if kind == "cloud":
+        lines.append("[operators]\nport = 0")
     lines.append(f"[http]\nport = {http}")
     lines.append(f'[state]\nfolder = "{folder / name}"')
     return "\n".join(lines) + "\n"
@@ -85,6 +87,11 @@ class TierProgram:
     def log(self) -> str:
         """What it wrote."""
         return self._log.read_text()
+
+    @property
+    def operator_file(self) -> str:
+        """Of a cloud tier: where its operators' port is, and what opens it."""
+        return str(self.state / "operator.json")
 
     def kill(self) -> None:
         """Ends it as a power cut does."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_tier.operators.access import write_operator_file
 from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from edge_agent.settings import EdgeSettings
@@ -58,3 +59,11 @@ def device(cloud: Cloud, mirror: LyingMirror, tmp_path: Path) -> Iterator[Device
     device = Device(tmp_path / "device", mirror, cloud.root)
     yield device
     device.store.close()
+
+
+@pytest.fixture
+def operator_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As a cloud tier writes it; where the service really is, commands say themselves."""
+    path = write_operator_file(tmp_path, "http://127.0.0.1:1", "t" * 43)
+    monkeypatch.setenv("TIERWISE_OPERATOR", str(path))
+    return path

@@ -36,6 +36,8 @@ from runtime.core.rollout_states import Phase
 from runtime.errors import RequestError, RolloutConflictError, RolloutError, UnknownRolloutError
 from tierwise.cli import main
 
+pytestmark = pytest.mark.usefixtures("operator_file")
+
 DAY_S = 86_400.0
 ASKED = CommandRequest(by="anna", why="seen enough")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from tierwise.cli.types import add_group, add_json
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers
 
-DEFAULT_URL = "http://127.0.0.1:8472"
 COMMANDS = {
     "approve": "begin a rollout that somebody else has drafted",
     "pause": "tell no further device; what is on its way goes on and stays watched",
@@ -87,7 +87,14 @@ def add_service(
 ) -> None:
     """Where the cloud tier is, and what is run."""
     parser.add_argument(
-        "--url", default=DEFAULT_URL, metavar="URL", help="the cloud tier (default: %(default)s)"
+        "--operator",
+        default=os.environ.get("TIERWISE_OPERATOR", ""),
+        metavar="FILE",
+        help="operator.json of the cloud tier's state folder: where its operators' port is, and "
+        "what opens it (default: $TIERWISE_OPERATOR, else that of state/cloud or state/cloud-1)",
+    )
+    parser.add_argument(
+        "--url", default="", metavar="URL", help="the port, if it is reached by another address"
     )
     add_json(parser)
     parser.set_defaults(run=run, what=what)

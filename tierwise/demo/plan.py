@@ -11,6 +11,7 @@ REGION = "demo"
 CLOUD_REGION = "cloud"
 GATEWAY = "gateway-1"
 CLOUD = "cloud-1"
+OPERATORS = "[operators]\nport = 0\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def write_settings(
     request = f"[request]\ndefault_budget_ms = {budget_ms}\n"
     texts = {
         CLOUD: f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n\n'
-        + "\n".join((broker_section("broker", broker), http_and_state(folder, CLOUD))),
+        + "\n".join((broker_section("broker", broker), http_and_state(folder, CLOUD), OPERATORS)),
         GATEWAY: f'gateway = "{GATEWAY}"\nregion = "{REGION}"\n\n'
         + "\n".join(
             (

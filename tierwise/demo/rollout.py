@@ -30,6 +30,7 @@ from tierwise.demo.rollout_view import RolloutView
 from tierwise.demo.tally import Seen
 from tierwise.demo.traffic import Caller, Question
 from tierwise.demo.variations import AS_GOOD, QUIETLY_WORSE, Variation
+from tierwise.operator_access import client_in
 
 NUM_AGENTS = 16
 RATE_PER_S = 100.0
@@ -124,7 +125,7 @@ async def run_rollout_demo(arguments: argparse.Namespace, console: Console, fold
             try:
                 view.say(f"watching the fleet as it is, {rollout_plan.BASELINE_S:g} s")
                 await asyncio.sleep(rollout_plan.BASELINE_S)
-                async with CloudClient(stage.cloud_url) as client:
+                async with client_in(stage.cloud_state) as client:
                     good = await _roll_out(client, AS_GOOD, view, "as good as the one before")
                     view.say(f"watching the fleet again, {rollout_plan.BASELINE_S:g} s")
                     await asyncio.sleep(rollout_plan.BASELINE_S)

@@ -14,6 +14,7 @@ from tierwise.demo.plan import (
     CLOUD,
     CLOUD_REGION,
     GATEWAY,
+    OPERATORS,
     REGION,
     Address,
     broker_section,
@@ -70,6 +71,7 @@ def cloud_settings(folder: Path, broker: Address, repository: Path, key: Path) -
             f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n',
             broker_section("broker", broker),
             http_and_state(folder, CLOUD),
+            OPERATORS,
             f'[updates]\nrepository = "{repository}"\n',
             f'[rollouts]\nkey_file = "{key}"\n{_CONTROLLER}',
         )

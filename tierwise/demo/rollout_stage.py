@@ -29,7 +29,7 @@ Note = Callable[[str], None]
 class RolloutStage:
     """Where everybody is."""
 
-    cloud_url: str
+    cloud_state: Path
     gateway_url: str
     agent_urls: tuple[str, ...]
 
@@ -80,7 +80,7 @@ async def rollout_stage(
         listed.write_text("".join(f"{file}\n" for file in files))
         await children.start(_FLEET, "tierwise.demo.fleet", listed)
         await roster.wait_for(set(agents), children, READY_S)
-        yield RolloutStage(cloud_url, gateway_url, tuple(map(roster.http_base, agents)))
+        yield RolloutStage(folder / plan.CLOUD, gateway_url, tuple(map(roster.http_base, agents)))
     finally:
         await bus.close()
         await children.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from cloud_tier.operators.listener import operators_listening
@@ -38,7 +39,9 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)
         switch.listen(bus)
-        ControlRelay(switch, bus, region=settings.region, metrics=parts.metrics)
+        relay = ControlRelay(
+            switch, bus, region=settings.region, metrics=parts.metrics, clock=parts.clock
+        )
         flow = RequestFlow(
             identity,
             model=parts.model,
@@ -52,18 +55,23 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             reviewer=parts.reviewer,
             switch=switch,
         )
-        async with rolling_out(settings, parts, bus) as rollouts:
+        async with AsyncExitStack() as stack:
+            ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")
+            stack.callback(ending.cancel)
+            rollouts = await stack.enter_async_context(rolling_out(settings, parts, bus))
             adders = [rollouts.add_routes] if rollouts else []
-            async with operators_listening(
-                Path(settings.state.folder), settings.operators.port, parts.clock, adders
-            ):
-                await answer_until(
-                    stop,
-                    parts,
-                    bus,
-                    Serving(Served(parts.model, flow), switch),
-                    request=settings.request,
-                    http=settings.http,
-                    add_routes=add_updates,
-                    appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
+            await stack.enter_async_context(
+                operators_listening(
+                    Path(settings.state.folder), settings.operators.port, parts.clock, adders
                 )
+            )
+            await answer_until(
+                stop,
+                parts,
+                bus,
+                Serving(Served(parts.model, flow), switch),
+                request=settings.request,
+                http=settings.http,
+                add_routes=add_updates,
+                appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
+            )

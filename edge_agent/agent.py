@@ -209,6 +209,7 @@ class Agent(LateAnswers):
                 )
             ),
         )
+        switch.watch(presence.look)
         sender = upward(
             parts.storage,
             bus,

@@ -82,7 +82,11 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)
         switch.listen(bus)
-        relay = ControlRelay(switch, bus, region=settings.region, metrics=parts.metrics)
+        relay = ControlRelay(
+            switch, bus, region=settings.region, metrics=parts.metrics, clock=clock
+        )
+        ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")
+        stack.callback(ending.cancel)
         assignments = AssignmentRelay(
             switch,
             bus,

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runtime.core.breaker import Change, Pass
-from runtime.core.confidence import Confidence, softmax
+from runtime.core.confidence import Confidence, Floats, softmax
 from runtime.core.ensemble import MemberVote, combine, is_decided, is_usable
 from runtime.deadline import Deadline
 from runtime.errors import BackendError, LeftOutError, TooLateError
@@ -40,7 +40,8 @@ class LocalResult:
 
     ``averaged`` says that outputs and confidence are of an average with tiers below. ``said_by`` is
     the model that has answered where it is not the one that was asked. ``told`` is what a task
-    without a single label says (``Answer.result``).
+    without a single label says (``Answer.result``). ``overrides`` are the ids of those that have
+    changed it.
     """
 
     outputs: Tensors
@@ -51,6 +52,7 @@ class LocalResult:
     averaged: bool = False
     said_by: ModelManifest | None = None
     told: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ class LocalModel:
     def label_names(self) -> tuple[str, ...]:
         """The classes, in the order of the scores."""
         return self.manifest.labels
+
+    def confidence(self, scores: Floats, agreement: float) -> Confidence:
+        """How sure the model is with these scores."""
+        return self._rule.confidence(scores, agreement)
 
     def expected_ms(self, inputs: Tensors) -> float:
         """How long a run that was asked for now would take, with those that are before it.

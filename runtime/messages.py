@@ -13,6 +13,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from runtime.control_state import (
+    ControlState,
+    Override,
+    OverrideKind,
+    Stop,
+    StopMode,
+    StopScope,
+)
+
+# What is defined elsewhere, and belongs to the messages all the same.
+__all__ = ["ControlState", "Override", "OverrideKind", "Stop", "StopMode", "StopScope"]
+
 Tensors = dict[str, npt.NDArray[np.generic]]
 # What a caller may say about a request, beside its inputs.
 ContextValue = str | float | bool
@@ -103,6 +115,7 @@ class Reason(enum.StrEnum):
     REVIEW = "review"
     FALLBACK = "fallback"
     STOPPED = "stopped"
+    OVERRIDE = "override"
 
 
 class Guarantee(enum.StrEnum):
@@ -141,7 +154,8 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     what its table looks up, where that is not the confidence. Times are in microseconds:
     ``service_us`` in the model, ``queue_us`` waiting for it. ``rule`` names the rule of the policy
     that decided here before the model was asked. ``averaged`` says that the answer is an average of
-    the tier's own with those of tiers below.
+    the tier's own with those of tiers below. ``overrides`` are the ids of operators' overrides that
+    have changed the answer here.
     """
 
     tier: Tier
@@ -157,6 +171,7 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     score: float | None = None
     rule: str = ""
     averaged: bool = False
+    overrides: tuple[str, ...] = ()
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
@@ -199,9 +214,9 @@ class Answer(msgspec.Struct, frozen=True):
 
     ``tier`` is the tier whose model gave ``outputs``; it is missing when nobody answered. ``hops``
     are in the order in which tiers worked. ``explanation`` is the story of the answer as JSON
-    (``runtime.core.story``), where the request asked for it. ``notice`` says who has stopped what,
-    since when and why, where the answer is what it is because of that. ``result`` is what a task
-    without a single label says, as JSON: labels, or a value and its interval.
+    (``runtime.core.story``), where the request asked for it. ``notice`` says who has stopped or
+    overridden what, since when and why, where the answer is what it is because of that. ``result``
+    is what a task without a single label says, as JSON: labels, or a value and its interval.
     """
 
     request_id: str
@@ -281,59 +296,6 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="kind"):
     """The asker no longer waits for this request."""
 
     request_id: str
-
-
-class StopScope(enum.StrEnum):
-    """What a stop is about, the widest first; all but ``all`` name a target."""
-
-    ALL = "all"
-    REGION = "region"
-    MODEL = "model"
-    DEVICE = "device"
-
-
-class StopMode(enum.StrEnum):
-    """``fallback``: nothing climbs, local models answer alone. ``stop``: nobody answers."""
-
-    FALLBACK = "fallback"
-    STOP = "stop"
-
-
-_ShortText = Annotated[str, msgspec.Meta(max_length=128)]
-_Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
-
-
-class Stop(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that was stopped: by whom, why, and when by the wall clock of whoever did it.
-
-    ``target`` is empty for ``all``, else the name of a region, a model (or ``model@version``), or
-    of any process (a device, a gateway, the cloud; or ``region/process``).
-    """
-
-    scope: StopScope
-    mode: StopMode
-    why: _Reason
-    by: _ShortText
-    wall_s: float
-    target: _ShortText = ""
-
-
-class ControlState(msgspec.Struct, frozen=True, tag="control", tag_field="kind"):
-    """Retained: all that is stopped in a region and below it; nothing stopped is a state, too.
-
-    ``sequence`` only grows; what is not above the last one is ignored. ``by`` and ``why`` are of
-    the latest change. ``roles``, ``key_id`` and ``signature`` are for who may stop what, and are
-    not looked at yet.
-    """
-
-    region: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-    stops: Annotated[tuple[Stop, ...], msgspec.Meta(max_length=256)] = ()
-    by: _ShortText = ""
-    why: Annotated[str, msgspec.Meta(max_length=500)] = ""
-    roles: tuple[str, ...] = ()
-    key_id: str = ""
-    signature: str = ""
 
 
 class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="kind"):

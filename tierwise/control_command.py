@@ -1,142 +1,23 @@
-"""``tierwise control``: reads what a region retains, changes it, and looks who has heard.
-
-Two operators at once: the last sequence wins. Whoever finds that the state in force does not hold
-what he said is told so, with exit code 1.
-"""
+"""``tierwise control``: what is stopped in a region, and who has heard of it."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
-import os
-import socket
 import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
-from runtime import topics
-from runtime.adapters.dial import BrokerAddress, TlsFiles
-from runtime.adapters.paho_bus import PahoBus
 from runtime.common_settings import LogSettings
-from runtime.core.control import (
-    is_usable,
-    next_sequence,
-    supersedes,
-    told,
-    with_stop,
-    without_stops,
-)
-from runtime.core.reasons import plain
-from runtime.errors import StartError
+from runtime.core.control import next_sequence, told, with_stop, without_stops
 from runtime.logs import configure_logs
-from runtime.messages import (
-    Birth,
-    ControlState,
-    Draining,
-    Offline,
-    Stop,
-    StopMode,
-    StopScope,
-    decode_control,
-    encode_control,
-)
-from runtime.ports import Message, MessageBus
-from tierwise.cli.output import note, say, say_json
+from runtime.messages import ControlState, Stop, StopMode, StopScope
+from tierwise.cli.output import say, say_json
 from tierwise.cli.parser import UsageError
+from tierwise.control_desk import check_regions, in_all, login, tell_known
 
-CONNECT_S = 5.0
 NOT_STOPPED = "nothing of that kind is stopped"
-PASSWORD = "TIERWISE_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
-
-
-class Desk:
-    """One operator's connection, looking at one region; at none, it finds out which there are."""
-
-    def __init__(self, bus: MessageBus, region: str, name: str) -> None:
-        self.region, self._bus = region, bus
-        self.retained: ControlState | None = None
-        self.is_readable = True
-        # Of everybody who has ever said on this broker how he is.
-        self.regions: set[str] = set()
-        self._changed = asyncio.Event()
-        self._online: dict[tuple[str, str], Birth] = {}
-        self._sync = topics.agent_sync(region or name, name)
-        self._synced: dict[bytes, asyncio.Event] = {}
-        if region:
-            bus.subscribe(topics.control(region), self._on_control, qos=1)
-        # Those below this region, too, where they are on the same broker; at QoS 0, because of a
-        # large fleet a broker would queue no more than its limit, and drop what comes after it.
-        bus.subscribe(topics.agent_state("+"), self._on_state)
-        bus.subscribe(topics.gateway_state("+"), self._on_state)
-        bus.subscribe(self._sync, self._on_sync, qos=1)
-
-    async def sync(self) -> None:
-        """Waits until everything that the broker had for us before has been heard.
-
-        Raises:
-            StartError: the broker does not give us back what we say to ourselves.
-        """
-        token = uuid.uuid4().bytes
-        heard = self._synced[token] = asyncio.Event()
-        self._bus.publish(Message(self._sync, token, qos=1))
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                await heard.wait()
-        except TimeoutError:
-            raise StartError(f"the broker does not let us hear {self._sync}") from None
-
-    def publish(self, state: ControlState) -> None:
-        """States what is stopped from now on."""
-        topic = topics.control(self.region)
-        self._bus.publish(Message(topic, encode_control(state), qos=1, retain=True))
-
-    def online(self) -> dict[str, bool]:
-        """Who is online in the region, or has heard of it from below: whether it knows the latest.
-
-        One that is below and has never heard of this region is not known to be below.
-        """
-        sequence = self.retained.sequence if self.retained else 0
-        return {
-            f"{plain(birth.region)}/{plain(birth.site)}": birth.controls.get(self.region, 0)
-            >= sequence
-            for birth in self._online.values()
-            if birth.region == self.region or self.region in birth.controls
-        }
-
-    async def wait_known(self, wait_s: float) -> None:
-        """Waits, so long at most, until all that are online know."""
-        try:
-            async with asyncio.timeout(wait_s):
-                while not all(self.online().values()):
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return
-
-    def _on_control(self, message: Message) -> None:
-        state = decode_control(message.payload)
-        is_state = isinstance(state, ControlState) and is_usable(state)
-        self.is_readable = is_state or not message.payload
-        self.retained = state if is_state and isinstance(state, ControlState) else None
-
-    def _on_state(self, message: Message) -> None:
-        state = decode_control(message.payload)
-        if isinstance(state, Birth | Offline | Draining):
-            self.regions.add(topics.region_of_state(message.topic))
-        if isinstance(state, Birth):
-            self._online[state.region, state.site] = state
-        elif isinstance(state, Offline | Draining):
-            self._online.pop((state.region, state.site), None)
-        self._changed.set()
-
-    def _on_sync(self, message: Message) -> None:
-        if (heard := self._synced.pop(message.payload, None)) is not None:
-            heard.set()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -144,7 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     # What the connection logs itself, the result says better.
     configure_logs(LogSettings(level="error", format="console"))
-    results = asyncio.run(_in_all(arguments))
+
+    def wanted(region: str, before: ControlState | None) -> ControlState | None:
+        return _wanted(arguments, region, before)
+
+    results = asyncio.run(in_all(arguments, wanted, NOT_STOPPED))
     if arguments.json:
         say_json({"regions": results})
     else:
@@ -154,11 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for region in arguments.region or ():
-        try:
-            topics.check_name(region)
-        except ValueError as error:
-            raise UsageError(f"--region: {error}") from None
+    check_regions(arguments)
     if arguments.what == "status":
         return
     if not arguments.why.strip():
@@ -173,89 +54,13 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
-async def _in_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    address = _address(arguments)
-    regions = arguments.region or await _regions(address)
-    results = []
-    for region in regions:
-        async with _desk(address, region) as desk:
-            results.append(await _change(desk, arguments))
-    changed = [result for result in results if result["problem"] != NOT_STOPPED]
-    # Where all regions are meant, those in which there was nothing to resume need no word.
-    return results if arguments.region else changed or results
-
-
-async def _regions(address: BrokerAddress) -> list[str]:
-    """All regions that have ever had a process at this broker, by name.
-
-    Raises:
-        StartError: there is none.
-    """
-    async with _desk(address, "") as desk:
-        if not desk.regions:
-            raise StartError(
-                f"nobody has ever been online at the broker at {address}: name the region whose "
-                "stops are meant with --region, or another broker with --broker"
-            )
-        return sorted(desk.regions)
-
-
-@asynccontextmanager
-async def _desk(address: BrokerAddress, region: str) -> AsyncIterator[Desk]:
-    """A connection that has heard all that is retained."""
-    name = f"control-{uuid.uuid4().hex[:12]}"
-    bus = PahoBus(address, client_id=name)
-    desk = Desk(bus, region, name)
-    try:
-        await bus.start()
-        if not await bus.wait_connected(CONNECT_S):
-            raise StartError(f"no connection to the broker at {address} within {CONNECT_S:g} s")
-        await desk.sync()
-        yield desk
-    finally:
-        await bus.close()
-
-
-async def _change(desk: Desk, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One change of one region, and how it stands after it."""
-    problem, wanted, before = "", None, desk.retained
-    if arguments.what != "status":
-        if not desk.is_readable:
-            raise StartError(
-                f"what {topics.control(desk.region)} retains is not understood by this version: "
-                "use the one that wrote it"
-            )
-        wanted = _wanted(arguments, desk.region, before)
-        if wanted is None:
-            problem = NOT_STOPPED
-    if wanted is not None:
-        desk.publish(wanted)
-        await desk.sync()
-    await desk.wait_known(arguments.wait)
-    # Whoever has published meanwhile has the last word; this is what is retained now.
-    await desk.sync()
-    if wanted is not None and not _holds(desk.retained, before, wanted):
-        problem = "somebody else has changed it at the same time: look, and say it again"
-    online = desk.online()
-    missing = sorted(site for site, knows in online.items() if not knows)
-    return {
-        "region": desk.region,
-        "sequence": desk.retained.sequence if desk.retained else 0,
-        "stops": msgspec.to_builtins(desk.retained.stops) if desk.retained else [],
-        "online": sorted(online),
-        "missing": missing,
-        "problem": problem,
-        "is_done": not problem and not missing,
-    }
-
-
 def _wanted(
     arguments: argparse.Namespace, region: str, before: ControlState | None
 ) -> ControlState | None:
     """The state that is to be; None where there is nothing to resume."""
     now_s = time.time()
     sequence = next_sequence(before, now_s)
-    by = (arguments.by or _login())[:128]
+    by = (arguments.by or login())[:128]
     if arguments.what == "kill":
         scope, mode = StopScope(arguments.scope), StopMode(arguments.mode)
         stop = Stop(scope, mode, arguments.why[:500], by, now_s, arguments.target[:128])
@@ -271,49 +76,10 @@ def _wanted(
     return without_stops(before, stops, sequence=sequence, by=by, why=arguments.why[:500])
 
 
-def _holds(now: ControlState | None, before: ControlState | None, wanted: ControlState) -> bool:
-    """Whether what we have changed is so, whatever else has been changed since."""
-    if now is None or supersedes(wanted, now):
-        return False
-    was, is_to_be, is_now = set(before.stops if before else ()), set(wanted.stops), set(now.stops)
-    return is_to_be - was <= is_now and is_now.isdisjoint(was - is_to_be)
-
-
-def _address(arguments: argparse.Namespace) -> BrokerAddress:
-    host, _, port = arguments.broker.rpartition(":")
-    if not host:
-        host, port = arguments.broker, "1883"
-    try:
-        return BrokerAddress(
-            host=host.strip("[]"),
-            port=int(port),
-            username=arguments.username,
-            password=os.environ.get(PASSWORD, ""),
-            tls=TlsFiles(arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
-            if arguments.tls_ca
-            else None,
-        )
-    except ValueError:
-        raise UsageError(f"--broker {arguments.broker!r} is not HOST[:PORT]") from None
-
-
-def _login() -> str:
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # no entry for this user, as in a container
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
-
-
 def _tell(result: dict[str, Any]) -> None:
-    region, online, missing = result["region"], result["online"], result["missing"]
     stops = msgspec.convert(result["stops"], tuple[Stop, ...])
     if not stops:
-        say(f"{region}: nothing is stopped")
+        say(f"{result['region']}: nothing is stopped")
     for stop in stops:
-        say(f"{region}: {told(stop)}")
-    say(f"{region}: known to {len(online) - len(missing)} of {len(online)} that are online")
-    for site in missing:
-        note(f"tierwise: {site} has not said that it knows")
-    if result["problem"]:
-        note(f"tierwise: {region}: {result['problem']}")
+        say(f"{result['region']}: {told(stop)}")
+    tell_known(result)

@@ -14,17 +14,22 @@ import msgspec
 
 from runtime.adapters.artifacts import write_artifact
 from runtime.core.control import Known, is_usable
+from runtime.core.overrides import Heard
 from runtime.messages import ControlState
 
 FILE_NAME = "control.json"
 MAX_BYTES = 16 * 1024 * 1024
 
 
-class _Latched(msgspec.Struct, frozen=True):
-    """The contents of the file; ``region`` is where the process was when it wrote it."""
+class _Latched(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The contents of the file; ``region`` is where the process was when it wrote it.
+
+    ``heard``: region, id and instant of an override, and when it was heard of here first.
+    """
 
     region: str
     states: tuple[ControlState, ...]
+    heard: tuple[tuple[str, str, float, float], ...] = ()
 
 
 _DECODER = msgspec.json.Decoder(_Latched)
@@ -38,11 +43,23 @@ class ControlLatch:
 
     def read(self) -> Known | None:
         """What was latched, nothing where there never was anything; None when it is damaged."""
+        latched = self._read()
+        return None if latched is None else {state.region: state for state in latched.states}
+
+    def read_heard(self) -> Heard:
+        """When what was latched had been heard of first, in the wall clock of this machine."""
+        latched = self._read()
+        if latched is None:
+            return {}
+        return {(region, one, wall_s): at_s for region, one, wall_s, at_s in latched.heard}
+
+    def _read(self) -> _Latched | None:
+        nothing = _Latched(self._region, ())
         try:
             with self.path.open("rb") as file:
                 contents = file.read(MAX_BYTES)
         except FileNotFoundError:
-            return {}
+            return nothing
         except OSError:
             return None
         text, _, digest = contents.partition(b"\n")
@@ -54,16 +71,16 @@ class ControlLatch:
             return None
         if not all(map(is_usable, latched.states)):
             return None
-        is_moved = latched.region != self._region
-        return {} if is_moved else {state.region: state for state in latched.states}
+        return latched if latched.region == self._region else nothing
 
-    def write(self, known: Known) -> None:
+    def write(self, known: Known, heard: Heard | None = None) -> None:
         """Puts what is known in place of what was; after a crash there is one of the two.
 
         Raises:
             ArtifactError: it could not be written; what was there stays.
         """
-        text = msgspec.json.encode(_Latched(self._region, tuple(known.values())))
+        rows = tuple((*key, at_s) for key, at_s in (heard or {}).items())
+        text = msgspec.json.encode(_Latched(self._region, tuple(known.values()), rows))
         write_artifact(self.path, text + b"\n" + _digest(text) + b"\n")
 
 

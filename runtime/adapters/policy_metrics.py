@@ -69,6 +69,17 @@ class PolicyMetrics:
             registry=registry,
         )
 
+        self._overrides = Counter(
+            f"{name}_overrides_total",
+            "Answers and requests that an operator's override has changed",
+            ("kind",),
+            registry=registry,
+        )
+
+    def count_override(self, kind: str) -> None:
+        """Counts what an override of this kind has changed."""
+        self._overrides.labels(kind).inc()
+
     def count_rule(self, rule: str, num: int = 1) -> None:
         """Counts requests that a rule of the policy decided; 0 makes the series known."""
         self._rules.labels(rule).inc(num)

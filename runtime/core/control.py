@@ -1,4 +1,4 @@
-"""What operators have stopped: which control state counts, and what it means for a process.
+"""What operators have said: which control state counts, and what its stops mean for a process.
 
 Rules of this file:
   * every region has a state of its own; of two states of a region the later one counts, in
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from runtime.messages import ControlState, Stop, StopMode, StopScope
+from runtime.control_state import ControlState, Override, Stop, StopMode, StopScope
 
 # The instant that a Stop may have: what a date can be made of.
 _MAX_WALL_S = 253_402_300_799.0
@@ -35,10 +35,12 @@ class Subject:
 
 
 def is_usable(state: ControlState) -> bool:
-    """Whether every stop says what it is about, and when; of a state that could be decoded."""
-    return all(
-        (stop.scope is StopScope.ALL) == (not stop.target) and 0 <= stop.wall_s <= _MAX_WALL_S
-        for stop in state.stops
+    """Whether everything says what it is about, and when; of a state that could be decoded."""
+    said: tuple[Stop | Override, ...] = (*state.stops, *state.overrides)
+    ids = [one.id for one in state.overrides]
+    return len(set(ids)) == len(ids) and all(
+        (one.scope is StopScope.ALL) == (not one.target) and 0 <= one.wall_s <= _MAX_WALL_S
+        for one in said
     )
 
 
@@ -64,13 +66,18 @@ def verdict(known: Known, subject: Subject) -> Stop | None:
 
 def concerns(stop: Stop, subject: Subject) -> bool:
     """Whether a stop is about this process."""
+    return reaches(stop.scope, stop.target, subject)
+
+
+def reaches(scope: StopScope, target: str, subject: Subject) -> bool:
+    """Whether what has this scope and target is about this process."""
     names = {
         StopScope.ALL: ("",),
         StopScope.REGION: (subject.region,),
         StopScope.MODEL: (subject.model, f"{subject.model}@{subject.model_version}"),
         StopScope.DEVICE: (subject.site, f"{subject.region}/{subject.site}"),
     }
-    return stop.target in names[stop.scope]
+    return target in names[scope]
 
 
 def stops_asker(known: Known, region: str, asker: str) -> Stop | None:
@@ -98,7 +105,10 @@ def with_stop(
 ) -> ControlState:
     """A region's state with one more stop, in place of one with the same scope and target."""
     kept = () if state is None else _others(state, stop.scope, stop.target)
-    return ControlState(region, sequence, (*kept, stop), by=stop.by, why=stop.why)
+    overrides = () if state is None else state.overrides
+    return ControlState(
+        region, sequence, (*kept, stop), by=stop.by, why=stop.why, overrides=overrides
+    )
 
 
 def without_stops(
@@ -107,7 +117,7 @@ def without_stops(
     """A region's state without some of its stops."""
     gone = tuple(stops)
     kept = tuple(stop for stop in state.stops if stop not in gone)
-    return ControlState(state.region, sequence, kept, by=by, why=why)
+    return ControlState(state.region, sequence, kept, by=by, why=why, overrides=state.overrides)
 
 
 def _others(state: ControlState, scope: StopScope, target: str) -> tuple[Stop, ...]:
@@ -125,9 +135,14 @@ def next_sequence(state: ControlState | None, wall_s: float) -> int:
 
 def told(stop: Stop) -> str:
     """A stop in words: what, by whom, since when and why."""
-    what = stop.scope.value if not stop.target else f"{stop.scope.value} {_shown(stop.target)}"
-    since = datetime.fromtimestamp(stop.wall_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{stop.mode.value} of {what} by {_shown(stop.by)} since {since}: {_shown(stop.why)}"
+    what = stop.scope.value if not stop.target else f"{stop.scope.value} {stop.target}"
+    return told_of(f"{stop.mode.value} of {what}", stop.by, stop.wall_s, stop.why)
+
+
+def told_of(what: str, by: str, wall_s: float, why: str) -> str:
+    """What somebody has done, in words; nothing in them is more than text."""
+    since = datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{_shown(what)} by {_shown(by)} since {since}: {_shown(why)}"
 
 
 def _shown(text: str) -> str:

@@ -35,6 +35,7 @@ DECIDED = {
     Reason.REVIEW: "Its answer goes out as the best so far; a person is to look at it.",
     Reason.FALLBACK: "An operator lets nothing climb, so its own model answered alone.",
     Reason.STOPPED: "An operator has stopped it, so its model was not asked.",
+    Reason.OVERRIDE: "An operator keeps this label back.",
 }
 
 ENDED = {
@@ -62,6 +63,7 @@ ENDED = {
     Reason.REVIEW: "This is all there is so far, and it waits for a person to look at it.",
     Reason.FALLBACK: "An operator lets nothing climb; the local model answered alone.",
     Reason.STOPPED: "An operator has stopped answers.",
+    Reason.OVERRIDE: "An operator keeps this label back, so no answer is given.",
 }
 
 OUTCOMES = {

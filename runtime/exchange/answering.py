@@ -84,6 +84,8 @@ async def answer_until(
             return switch.stated(born) if switch else born
 
         presence = Presence(bus, parts.identity, parts.epoch, birth)
+        if switch is not None:
+            switch.watch(presence.look)
         ingress.open()
         receiver = await stack.enter_async_context(
             taking_over(

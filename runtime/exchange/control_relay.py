@@ -7,15 +7,18 @@ or retains an older state, is given the latest again by any gateway that knows i
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from runtime import topics
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.control import supersedes
+from runtime.core.overrides import without_ended
 from runtime.errors import NotConnectedError
 from runtime.exchange.stopping import StopSwitch, parse_state
 from runtime.messages import ControlState, encode_control
-from runtime.ports import Message, MessageBus
+from runtime.ports import Clock, Message, MessageBus
 
 _log = structlog.get_logger()
 
@@ -24,9 +27,16 @@ class ControlRelay:
     """What a gateway, or the cloud, does for the control states of the region that it serves."""
 
     def __init__(
-        self, switch: StopSwitch, bus: MessageBus, *, region: str, metrics: TierMetrics
+        self,
+        switch: StopSwitch,
+        bus: MessageBus,
+        *,
+        region: str,
+        metrics: TierMetrics,
+        clock: Clock,
     ) -> None:
         self._switch, self._bus, self._region, self._metrics = switch, bus, region, metrics
+        self._clock = clock
         switch.watch(self._keep)
 
     def listen(self, up_bus: MessageBus, upstream_region: str) -> None:
@@ -44,6 +54,18 @@ class ControlRelay:
             return
         self._switch.take(state)
         self._keep()
+
+    async def end_overrides(self, interval_s: float = 1.0) -> None:
+        """Takes overrides of our region back when their time is over, until cancelled.
+
+        Several gateways come to the same state, so it does not matter who is first.
+        """
+        while True:
+            await asyncio.sleep(interval_s)
+            state = self._switch.known.get(self._region)
+            left = state and without_ended(state, self._clock.wall_s())
+            if left and self._switch.take(left):
+                self._keep()
 
     def _keep(self) -> None:
         """Publishes what the broker does not retain, or retains an older state of."""

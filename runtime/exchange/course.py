@@ -12,6 +12,7 @@ from runtime.core.control import told
 from runtime.core.escalation import Action, Decision, Settlement
 from runtime.core.gearbox import Climb, Engaged, guarantee_of
 from runtime.core.gears import Advice
+from runtime.core.overrides import PREFIX
 from runtime.core.review import Weighed
 from runtime.core.rules import Ruling
 from runtime.core.seen import Seen, is_seen, seen_in, seen_text
@@ -112,8 +113,9 @@ class Course:
             return {}
         seen: dict[str, Seen] = {}
         result, score = self.result, self.own_score
-        # An average is not what the tier answers by itself, which is what a replay goes by.
-        is_own = result is not None and not result.averaged
+        # An average, or what was overridden, is not what the tier answers by itself, which is what
+        # a replay goes by.
+        is_own = result is not None and not result.averaged and not result.overrides
         if is_own and result is not None and is_seen(result.confidence.label, score):
             seen[tier.value] = Seen(result.confidence.label or 0, float(score or 0.0))
         if self.reply is not None and self.reply.answer is not None:
@@ -140,7 +142,7 @@ class Course:
         result = self.result
         if result is None or result.left_out or not result.confidence.is_valid:
             return False
-        if self.lacks_beliefs or self.fell_back is not None:
+        if self.lacks_beliefs or self.fell_back is not None or result.overrides:
             return False
         if self.request.route and tier not in self.request.route:
             # The route left this tier out, and then its model had to answer.
@@ -258,7 +260,7 @@ def record(
         budget_ms=course.request.remaining_ms,
         audit_chance=audit_chance,
         residency=course.request.residency.value,
-        rule=first.rule,
+        rule=first.rule or ",".join(f"{PREFIX}{one}" for one in first.overrides),
     )
 
 
@@ -284,6 +286,7 @@ def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
         score=None if score == probability else score,
         rule="" if ruling is None else ruling.rule,
         averaged=bool(result and result.averaged),
+        overrides=result.overrides if result else (),
     )
 
 

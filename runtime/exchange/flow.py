@@ -6,8 +6,9 @@ against the answer in hand; the best goes out before the deadline, with how it c
 
 What an operator has stopped comes first of all: then nobody answers, or nothing climbs.
 
-A rule of the policy, where one holds, comes before all of this: it answers, or names the tier that
-is to answer. Where no answer stands in the end, the last resorts of the policy come after it.
+A rule of the policy, or an operator's override, where one holds, comes before all of this: it
+answers, or names the tier that is to answer. Where no answer stands in the end, the last resorts of
+the policy come after it. Overrides also change what a model gives, and what goes out.
 
 A fitted gear may say it otherwise: leave a tier out, ask two at once, or let the answer of a tier
 below stand. The tier below names the route then, and this one follows it as far as it can.
@@ -56,6 +57,7 @@ from runtime.exchange.falling_back import LastResorts
 from runtime.exchange.halting import Halting
 from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.ledger import Ledger
+from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
@@ -117,6 +119,7 @@ class RequestFlow:
         digest = self.gearbox.digest
         self._halting = Halting(switch, self.handing_over, clock, digest, model.manifest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
+        self._overrider = Overrider(switch, model, identity.tier, metrics)
         self._ledger = Ledger(
             identity,
             model.manifest,
@@ -125,6 +128,7 @@ class RequestFlow:
             metrics=metrics,
             log=log,
             halting=self._halting,
+            overrider=self._overrider,
             auditor=auditor,
             pilot=pilot,
             desk=desk,
@@ -156,7 +160,7 @@ class RequestFlow:
         course = await self._halting.course(request, deadline, self.needed_ms, self._infer)
         if course is not None:
             return self._ledger.finished(course, deadline, arrived_s)
-        ruling = self._ruler.ruling(request)
+        ruling = self._overrider.ruling(request) or self._ruler.ruling(request)
         if ruling is not None:
             course = await self._follow_rule(request, deadline, ruling)
             course = await self._resorts.fallen_back(course, self._until(deadline))
@@ -359,7 +363,7 @@ class RequestFlow:
         except TooLateError:
             return Reason.DEADLINE
         self._metrics.observe_inference(self.model.manifest.name, result.service_us)
-        return result
+        return self._overrider.adjusted(request, result)
 
     def _settle(
         self,

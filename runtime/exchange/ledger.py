@@ -13,6 +13,7 @@ from runtime.exchange.course import Course, Identity, compose, record
 from runtime.exchange.explaining import explained
 from runtime.exchange.halting import Halting
 from runtime.exchange.handing_over import HandingOver
+from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.manifest import ModelManifest
 from runtime.messages import Answer
@@ -32,12 +33,14 @@ class Ledger:
         metrics: TierMetrics,
         log: DecisionLog,
         halting: Halting,
+        overrider: Overrider,
         auditor: Auditor | None,
         pilot: Pilot | None,
         desk: CorrectionDesk | None,
     ) -> None:
         self._identity, self._manifest, self._handing_over = identity, manifest, handing_over
         self._clock, self._metrics, self._log, self._halting = clock, metrics, log, halting
+        self._overrider = overrider
         self._auditor, self._pilot, self._desk = auditor, pilot, desk
 
     def finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
@@ -46,6 +49,7 @@ class Ledger:
         request = course.request
         now_s = self._clock.monotonic_s()
         answer = compose(course, self._identity, self._manifest, (now_s - arrived_s) * 1000)
+        answer = self._overrider.ended(request, answer)
         self._note(course, answer)
         if request.explain:
             story = explained(course, answer, self._handing_over.policy(), self._manifest.labels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -66,16 +67,24 @@ class Presence:
         self._bus, self._identity, self._epoch, self._birth = bus, identity, epoch, birth
         self._said: Birth | None = None
         self._is_draining = False
+        self._changed = asyncio.Event()
         bus.on_connection(self._on_connection)
 
     async def refresh(self) -> None:
-        """Publishes the state when it has changed, once a second, until cancelled."""
+        """Publishes the state when it has changed, looking once a second, until cancelled."""
         while True:
-            await asyncio.sleep(REFRESH_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._changed.wait()
+            self._changed.clear()
             birth = self._birth()
             if self._bus.is_connected and birth != self._said:
                 self._publish(birth)
                 self._said = birth
+
+    def look(self) -> None:
+        """Something has changed that others wait to hear of."""
+        self._changed.set()
 
     def draining(self) -> None:
         """Says that nothing new is taken."""

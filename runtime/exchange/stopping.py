@@ -25,6 +25,7 @@ from runtime.adapters.control_latch import ControlLatch
 from runtime.adapters.metrics import TierMetrics
 from runtime.core import control
 from runtime.core.control import Known, Subject
+from runtime.core.overrides import HeardOverrides, notice_of
 from runtime.deadline import Deadline
 from runtime.errors import ArtifactError, NotConnectedError, StoppedError
 from runtime.exchange.course import Identity
@@ -32,6 +33,7 @@ from runtime.manifest import ModelManifest
 from runtime.messages import (
     Birth,
     ControlState,
+    Override,
     Stop,
     StopMode,
     StopScope,
@@ -73,6 +75,7 @@ class StopSwitch:
         self.retained: dict[str, ControlState] = {}
         latched = latch.read()
         self.known: Known = latched or {}
+        self._overrides = HeardOverrides(self.known, latch.read_heard(), clock.wall_s())
         self._is_lost = latched is None
         if self._is_lost:
             _log.critical("control.damaged", path=str(latch.path), meaning=DAMAGED)
@@ -106,6 +109,12 @@ class StopSwitch:
         """The stop that counts here for one of the models that answer."""
         is_beside = self._beside is not None and self._beside.model_version == manifest.version
         return self._stop_beside if is_beside else self._stop
+
+    def overrides_of(self, manifest: ModelManifest) -> tuple[Override, ...]:
+        """What operators want otherwise of one of the models that answer, as of now."""
+        if not self._overrides.heard:
+            return ()
+        return self._overrides.of(self._subject_of(manifest), self._clock.wall_s())
 
     def serves(self, manifest: ModelManifest, beside: ModelManifest | None = None) -> None:
         """Another model answers from now on; what is stopped by name is weighed anew.
@@ -160,6 +169,7 @@ class StopSwitch:
             self._metrics.count_control("stale")
             return False
         self.known = known
+        self._overrides = HeardOverrides(known, self._overrides.heard, self._clock.wall_s())
         self._metrics.count_control("applied")
         _log.warning(
             "control.applied",
@@ -169,6 +179,7 @@ class StopSwitch:
             why=state.why,
             num_stops=len(state.stops),
             stops=[control.told(stop) for stop in state.stops[:MAX_LOGGED]],
+            overrides=[notice_of([one]) for one in state.overrides[:MAX_LOGGED]],
         )
         self._weigh()
         self._save()
@@ -257,7 +268,7 @@ class StopSwitch:
         while written is not self.known:
             written = self.known
             try:
-                await asyncio.to_thread(self._latch.write, written)
+                await asyncio.to_thread(self._latch.write, written, self._overrides.heard)
             except ArtifactError as error:
                 # It counts all the same; what is lost is that a restart without a network knows.
                 _log.error("control.not_latched", error=str(error))

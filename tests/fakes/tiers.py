@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -177,6 +178,8 @@ class FakeTier:
             reviewer = Reviewer(
                 self.identity, reviews, manifest=described, clock=self.clock, metrics=self.metrics
             )
+        self._relay: ControlRelay | None = None
+        self._ending: asyncio.Task[None] | None = None
         self.switch = None if state is None else self._switch(state, above)
         self.flow = RequestFlow(
             self.identity,
@@ -251,8 +254,13 @@ class FakeTier:
         switch.listen(self.bus)
         if self.identity.tier is not Tier.EDGE:
             relay = ControlRelay(
-                switch, self.bus, region=self.identity.region, metrics=self.metrics
+                switch,
+                self.bus,
+                region=self.identity.region,
+                metrics=self.metrics,
+                clock=self.clock,
             )
+            self._relay = relay
             if above is not None:
                 relay.listen(self.up_bus, _region(above))
         return switch
@@ -271,6 +279,8 @@ class FakeTier:
     async def __aenter__(self) -> Self:
         if self.identity.tier is not Tier.EDGE:
             self.ingress.open()
+        if self._relay is not None:
+            self._ending = asyncio.create_task(self._relay.end_overrides(0.05))
         await self.bus.start()
         await self.up_bus.start()
         return self
@@ -284,6 +294,8 @@ class FakeTier:
         for backend in self.backends:
             if backend.release is not None:
                 backend.release.set()
+        if self._ending is not None:
+            self._ending.cancel()
         await self.ingress.drain(1.0)
         if self.auditor is not None:
             await self.auditor.close()

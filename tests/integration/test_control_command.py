@@ -19,9 +19,9 @@ from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.paho_bus import PahoBus
 from runtime.messages import ControlState, Offline, Tier, encode_control
 from runtime.ports import Message
-from tierwise import control_command
+from tierwise import control_desk
 from tierwise.cli import main
-from tierwise.control_command import Desk
+from tierwise.control_desk import Desk
 
 KILL = ("kill", "--scope", "all", "--mode", "stop")
 
@@ -186,11 +186,11 @@ def test_whose_change_was_overtaken_is_told() -> None:
     wanted = state(5, *before.stops, mine)
 
     def holds(now: ControlState | None) -> bool:
-        return control_command._holds(now, before, wanted)
+        return control_desk._holds(now, before, wanted)
 
     assert holds(wanted)
     assert holds(state(6, mine))
     assert not holds(None)
     assert not holds(state(4, mine))
     assert not holds(state(6, *before.stops))
-    assert not control_command._holds(state(7, mine), wanted, state(6))
+    assert not control_desk._holds(state(7, mine), wanted, state(6))

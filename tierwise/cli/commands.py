@@ -20,6 +20,7 @@ from tierwise.cli import (
     models,
     new,
     outbox,
+    override,
     place,
     policy,
     retrain,
@@ -52,6 +53,7 @@ ADD_PARSERS = (
     retrain.add_parser,
     data.add_parser,
     control.add_parser,
+    override.add_parser,
     outbox.add_parser,
     completion.add_parser,
 )

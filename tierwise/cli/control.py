@@ -19,32 +19,33 @@ def add_parser(subparsers: Subparsers) -> None:
     group = add_group(subparsers, "control", "stop models, devices or regions, and resume them")
     text = "stop something: at once where it is connected, and before the first answer elsewhere"
     parser = group.add_parser("kill", help=text, description=f"{text.capitalize()}.")
-    _add_broker(parser)
-    _add_what(parser, required=True)
+    add_broker(parser)
+    add_what(parser, required=True)
     parser.add_argument(
         "--mode",
         choices=("stop", "fallback"),
         required=True,
         help="stop: nobody answers; fallback: nothing climbs, and local models answer alone",
     )
-    _add_who(parser)
+    add_who(parser)
     parser.set_defaults(run=_run, what="kill")
     text = "take a stop back"
     parser = group.add_parser("resume", help=text, description=f"{text.capitalize()}.")
-    _add_broker(parser)
-    _add_what(parser, required=False)
+    add_broker(parser)
+    add_what(parser, required=False)
     parser.add_argument(
         "--everything", action="store_true", help="take all stops of the region back"
     )
-    _add_who(parser)
+    add_who(parser)
     parser.set_defaults(run=_run, what="resume")
     text = "say what is stopped, and whether everything that is online knows"
     parser = group.add_parser("status", help=text, description=f"{text.capitalize()}.")
-    _add_broker(parser)
+    add_broker(parser)
     parser.set_defaults(run=_run, what="status")
 
 
-def _add_broker(parser: argparse.ArgumentParser) -> None:
+def add_broker(parser: argparse.ArgumentParser) -> None:
+    """Where the regions are, and how long to wait for them."""
     parser.add_argument(
         "--region",
         action="append",
@@ -80,7 +81,8 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def _add_what(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_what(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """What it is about."""
     parser.add_argument(
         "--scope", choices=SCOPES, required=required, help="what kind of thing it is"
     )
@@ -93,7 +95,8 @@ def _add_what(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
-def _add_who(parser: argparse.ArgumentParser) -> None:
+def add_who(parser: argparse.ArgumentParser) -> None:
+    """Who says it, and why."""
     parser.add_argument(
         "--why", required=True, metavar="TEXT", help="the reason; every answer that it costs has it"
     )

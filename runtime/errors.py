@@ -8,6 +8,7 @@
     |  |- PayloadTooLargeError     over the stated limit of bytes
     |  |- ResidencyError           the payload has come further than it may
     |  |- InvalidBudgetError       budget <= 0, not a number, or over the limit
+    |  |- UnknownPageError         there is nothing under this address
     |  |- UnauthorizedError        no token, or another one
     |  `- ForbiddenError           asked for by a name, or from a page, that is not ours
     |- RefusedError            a healthy tier declined; the answer in hand stands
@@ -85,6 +86,12 @@ class InvalidBudgetError(RequestError):
     """The latency budget is not a number of milliseconds in the allowed range."""
 
     code = "invalid_budget"
+
+
+class UnknownPageError(RequestError):
+    """There is nothing under this address."""
+
+    code = "unknown_page"
 
 
 class UnauthorizedError(RequestError):
@@ -282,6 +289,7 @@ CATALOGUE: dict[str, Public] = {
     "invalid_tensor": Public(400, "A tensor does not fit the model"),
     "unknown_model": Public(404, "No such model or version is served here"),
     "payload_too_large": Public(413, "The request is over the limit of bytes"),
+    "unknown_page": Public(404, "There is nothing under this address"),
     "unauthorized": Public(401, "Whoever asks has not shown that they may"),
     "forbidden": Public(403, "It may not be asked for like this"),
     "residency": Public(403, "The payload may not be worked on here"),

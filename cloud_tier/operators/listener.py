@@ -1,6 +1,7 @@
 """The operators' port: routes of the cloud tier behind their door, on loopback.
 
     POST   /api/v1/session     {"token": "..."}: a cookie for a browser
+    GET    /api/v1/session     whether the door is open
     DELETE /api/v1/session     ends it
 
 Whoever has more to serve adds its routes with ``Door.check``.
@@ -24,6 +25,7 @@ from cloud_tier.operators.access import (
     token_of,
     write_operator_file,
 )
+from cloud_tier.operators.pages import add_pages
 from cloud_tier.rollouts.http_parts import read_body, told
 from runtime.adapters.http_server import serving
 from runtime.ports import Clock
@@ -54,6 +56,7 @@ class SessionApi:
     def add_routes(self, app: web.Application) -> None:
         """Serves them from this application."""
         app.router.add_post("/api/v1/session", told(check_address, self._log_in))
+        app.router.add_get("/api/v1/session", told(self._door.check, self._is_in))
         app.router.add_delete("/api/v1/session", told(self._door.check, self._log_out))
 
     async def _log_in(self, request: web.Request) -> web.Response:
@@ -63,6 +66,9 @@ class SessionApi:
             COOKIE, session, max_age=int(SESSION_S), httponly=True, samesite="Strict", path="/"
         )
         return response
+
+    async def _is_in(self, _: web.Request) -> web.Response:
+        return web.Response(status=204)
 
     async def _log_out(self, request: web.Request) -> web.Response:
         self._door.log_out(request.cookies.get(COOKIE, ""))
@@ -85,6 +91,7 @@ async def operators_listening(
     app = web.Application(client_max_size=1_048_576)
     app.on_response_prepare.append(_add_headers)
     SessionApi(door).add_routes(app)
+    add_pages(app, door)
     for add in adders:
         add(app, door)
     async with serving(app, "127.0.0.1", port, setting="operators.port") as url:

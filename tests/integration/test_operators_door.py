@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from cloud_tier.operators import access
 from cloud_tier.operators.access import (
@@ -190,3 +191,23 @@ async def test_a_port_in_use_is_named_by_its_setting(
     with pytest.raises(StartError, match=r"operators\.port"):
         async with operators_listening(tmp_path, port, clock, []):
             pass
+
+
+async def test_the_page_is_there_without_a_token_and_nothing_outside_its_folder(
+    here: OperatorFile, session: aiohttp.ClientSession
+) -> None:
+    async with session.get(f"{here.url}/") as response:
+        assert (response.status, response.content_type) == (200, "text/html")
+    async with session.get(f"{here.url}/static/app.mjs") as response:
+        assert (response.status, response.content_type) == (200, "text/javascript")
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+    for path in (
+        "static/nothing.js",
+        "static/..%2faccess.py",
+        "static/%2e%2e/access.py",
+        "static/",
+    ):
+        async with session.get(URL(f"{here.url}/{path}", encoded=True)) as response:
+            assert response.status == 404
+    async with session.get(f"{here.url}/api/v1/session") as response:
+        assert response.status == 401

@@ -36,6 +36,7 @@ from runtime.exchange.directions import (
     parse_route,
     route_text,
 )
+from runtime.exchange.results import check_boxes, parse_result
 from runtime.messages import (
     Answer,
     Cancel,
@@ -321,8 +322,10 @@ def parse_reply(message: Message) -> Answer:
         # What is "local" or "here" above is "upstream" to whoever asked.
         is_late = reason is Reason.DEADLINE
         reason = Reason.UPSTREAM_TIMEOUT if is_late else Reason.UPSTREAM_FAILED
+    result = parse_result(said.get("result", ""))
     if outcome in (Outcome.ANSWERED, Outcome.DEGRADED):
         _check_answers(body.outputs, tier)
+        check_boxes(result, body.outputs)
     return Answer(
         request_id=request_id or body.id,
         outcome=outcome,
@@ -339,7 +342,7 @@ def parse_reply(message: Message) -> Answer:
         latency_ms=_milliseconds(said.get("latency_ms")),
         hops=_parse_hops(said.get("provenance", "[]")),
         notice=str(said.get("notice", ""))[:1024],
-        result=_result(said.get("result", "")),
+        result=result,
     )
 
 
@@ -366,20 +369,12 @@ def reason_of_error(code: str) -> Reason:
 
 
 def _check_answers(outputs: Tensors, tier: object) -> None:
-    """Empty and NaN are no answer, whatever the reply says about itself."""
+    """NaN is no answer, whatever the reply says about itself; of empty see ``check_boxes``."""
     if tier is None or not outputs:
         raise MalformedBodyError("the reply says that it answers, and holds no answer")
     for name, array in outputs.items():
-        if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).any()):
-            raise MalformedBodyError(f"the output {name[:40]!r} of the reply is empty or NaN")
-
-
-MAX_RESULT = 1 << 20
-
-
-def _result(value: object) -> str:
-    """Passed on as it is, within its limit: half of a JSON text is none."""
-    return value if isinstance(value, str) and len(value) <= MAX_RESULT else ""
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise MalformedBodyError(f"the output {name[:40]!r} of the reply is NaN")
 
 
 def _label(value: object) -> int | None:

@@ -148,7 +148,9 @@ class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``ece_before`` and ``ece_after`` are the expected calibration error at temperature 1 and at the
     manifest's; ``accuracy_float32`` is that of the network before its weights were made smaller;
-    ``answered_share`` and ``answered_accuracy`` describe what reaches ``accept_at``.
+    ``answered_share`` and ``answered_accuracy`` describe what reaches ``accept_at``. ``figures``
+    are what a task has of its own, such as a detector's mean average precision; its ``accuracy`` is
+    the share of examples that are right as a whole.
     """
 
     accuracy: Share
@@ -160,6 +162,7 @@ class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
     accuracy_float32: Share | None = None
     answered_share: Share | None = None
     answered_accuracy: Share | None = None
+    figures: dict[str, float] = {}
 
 
 class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -95,7 +95,7 @@ async def _until_by(
 
 
 def _infer(program: TierProgram, x: npt.NDArray[np.float32], capsys: Any) -> str:
-    np.savez("one.npz", x=x, labels=np.zeros(len(x), np.int64))
+    np.savez("one.npz", x=x, boxes=np.full((len(x), 1, 4), np.nan))
     words = ["--url", program.url, "--data", "one.npz", "--index", "0", "--budget-ms", "2000"]
     assert main(["infer", *words]) == 0
     told: str = capsys.readouterr().out
@@ -138,6 +138,7 @@ async def test_an_edge_detector_that_finds_nothing_is_not_believed(
     assert of_dark == in_binary == {"boxes": [1, 0, 4], "scores": [1, 0]}
     assert '"label": "spot"' in told
     assert "answered by cloud" in told
+    assert "true label" not in told
 
 
 async def test_without_those_above_nothing_found_is_degraded(

@@ -76,7 +76,7 @@ def suppress(
     kinds = np.zeros(len(values), np.int64) if labels is None else labels
     order = np.argsort(-values, kind="stable")[:MAX_CANDIDATES]
     order = order[values[order] > 0]
-    waiting = np.ones(len(order), np.bool_)
+    ranked, waiting = places[order], np.ones(len(order), np.bool_)
     kept: list[int] = []
     rejected, is_cut = None, False
     for turn, place in enumerate(order.tolist()):
@@ -89,8 +89,8 @@ def suppress(
             is_cut = True
             break
         kept.append(place)
-        covered = overlap(places[place], places[order]) > max_overlap
-        waiting &= ~(covered & (kinds[order] == kinds[place]))
+        covered = overlap(places[place], ranked[turn:]) > max_overlap
+        waiting[turn:] &= ~(covered & (kinds[order[turn:]] == kinds[place]))
     return Boxes(places[kept], values[kept], tuple(kept), rejected, is_cut)
 
 

@@ -36,7 +36,7 @@ from runtime.binding import InputBinding, OutputBinding
 from runtime.codec import RequestBody, decode_response, encode_response
 from runtime.common_settings import ModelSettings
 from runtime.deadline import Deadline
-from runtime.errors import BackendError
+from runtime.errors import ArtifactError, BackendError
 from runtime.exchange.loading import load_model
 from runtime.local_model import LocalResult
 from runtime.manifest import Member
@@ -342,3 +342,27 @@ def test_tensors_without_elements_pass_as_they_are(*, binary: bool) -> None:
     assert found["boxes"].shape == (1, 0, 4)
     assert found["boxes"].dtype == np.float32
     assert found["more"].tolist() == [1.0, 1.0]
+
+
+def test_golden_examples_in_which_nothing_is_found(tmp_path: Path) -> None:
+    opened = open_model(detector_folder(tmp_path / "m", Tier.EDGE, finder(1.0, 1.0)))
+    (backend,) = load_members(opened)
+
+    golden = make_golden(opened.manifest, [backend])
+
+    assert check_golden(golden, opened.manifest, [backend], "golden.npz") == 2
+    backend.close()
+
+
+def test_golden_boxes_may_be_one_more_and_no_other_tensor(tmp_path: Path) -> None:
+    opened = open_model(detector_folder(tmp_path / "m", Tier.EDGE, finder(1.0, 0.5)))
+    other = open_model(detector_folder(tmp_path / "n", Tier.EDGE, finder(1.0, 0.505)))
+    (backend,), (slightly,) = load_members(opened), load_members(other)
+    golden = make_golden(opened.manifest, [backend])
+    wrong = BoxesBackend([[0, 0, 1, 1]], [0.95])
+
+    assert check_golden(golden, opened.manifest, [slightly], "golden.npz") == 2
+    with pytest.raises(ArtifactError, match="shape"):
+        check_golden(golden, opened.manifest, [wrong], "golden.npz")
+    backend.close()
+    slightly.close()

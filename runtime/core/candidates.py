@@ -13,6 +13,7 @@ import numpy as np
 
 from runtime.core.confidence import Floats
 from runtime.core.detection import Float64s, Ints
+from runtime.core.score_forms import SLACK
 from runtime.task_fields import BoxFormat
 
 _MATRIX = 2
@@ -50,7 +51,7 @@ def candidates_of(
         box_format: what the four numbers are.
         size: width and height that boxes are divided by.
     """
-    places, values = np.asarray(boxes, np.float64), np.asarray(scores)
+    places, values = np.asarray(boxes, np.float64), _unrounded(np.asarray(scores))
     if (
         places.ndim != _MATRIX
         or places.shape[1] != _CORNERS
@@ -77,6 +78,13 @@ def candidates_of(
         return None
     corners = _corners(places[:num], box_format) / np.array([*size, *size])
     return Candidates(corners, np.asarray(values[:num], np.float64), labels[:num])
+
+
+def _unrounded(scores: Floats) -> Floats:
+    """Scores that only rounding made leave 0..1, back in it; others as they are."""
+    with np.errstate(invalid="ignore"):
+        is_near = np.greater_equal(scores, -SLACK) & np.less_equal(scores, 1 + SLACK)
+    return np.where(is_near, np.clip(scores, 0, 1), scores)
 
 
 def _labels(classes: Float64s, values: Floats, num_labels: int) -> Ints | None:

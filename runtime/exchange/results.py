@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+import numpy as np
 
 from runtime.errors import MalformedBodyError
 from runtime.messages import Tensors
@@ -44,6 +45,20 @@ _decode = msgspec.json.Decoder(_Found).decode
 def parse_result(value: object) -> str:
     """Passed on as it is, within its limit: half of a JSON text is none."""
     return value if isinstance(value, str) and len(value) <= MAX_RESULT else ""
+
+
+def check_answer(outputs: Tensors, tier: object, result: str) -> None:
+    """Empty and NaN are no answer, whatever the reply says about itself.
+
+    Raises:
+        MalformedBodyError: nobody has answered, with nothing, or what ``check_boxes`` refuses.
+    """
+    if tier is None or not outputs:
+        raise MalformedBodyError("the reply says that it answers, and holds no answer")
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise MalformedBodyError(f"the output {name[:40]!r} of the reply is NaN")
+    check_boxes(result, outputs)
 
 
 def check_boxes(result: str, outputs: Tensors) -> None:

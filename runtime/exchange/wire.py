@@ -10,7 +10,6 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from runtime import topics
 from runtime.codec import (
@@ -36,7 +35,7 @@ from runtime.exchange.directions import (
     parse_route,
     route_text,
 )
-from runtime.exchange.results import check_boxes, parse_result
+from runtime.exchange.results import check_answer, parse_result
 from runtime.messages import (
     Answer,
     Cancel,
@@ -46,7 +45,6 @@ from runtime.messages import (
     Outcome,
     Reason,
     Residency,
-    Tensors,
     Tier,
     encode_control,
 )
@@ -324,8 +322,7 @@ def parse_reply(message: Message) -> Answer:
         reason = Reason.UPSTREAM_TIMEOUT if is_late else Reason.UPSTREAM_FAILED
     result = parse_result(said.get("result", ""))
     if outcome in (Outcome.ANSWERED, Outcome.DEGRADED):
-        _check_answers(body.outputs, tier)
-        check_boxes(result, body.outputs)
+        check_answer(body.outputs, tier, result)
     return Answer(
         request_id=request_id or body.id,
         outcome=outcome,
@@ -366,15 +363,6 @@ def reason_of_error(code: str) -> Reason:
     if code in ("too_late", "overloaded", "refused", "payload_too_large", "stopped"):
         return Reason.UPSTREAM_REFUSED
     return Reason.UPSTREAM_FAILED
-
-
-def _check_answers(outputs: Tensors, tier: object) -> None:
-    """NaN is no answer, whatever the reply says about itself; of empty see ``check_boxes``."""
-    if tier is None or not outputs:
-        raise MalformedBodyError("the reply says that it answers, and holds no answer")
-    for name, array in outputs.items():
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise MalformedBodyError(f"the output {name[:40]!r} of the reply is NaN")
 
 
 def _label(value: object) -> int | None:

@@ -213,10 +213,34 @@ def test_the_coverage_of_intervals_is_measured(capsys: pytest.CaptureFixture[str
     assert 0.65 < measured.figures["coverage"] < 0.95
 
 
+def test_what_is_said_of_numbers_and_outputs_is_done() -> None:
+    words = ["--scores-output", "y", "--scale", "2", "--threshold", "1", "--anomaly-scale", "1"]
+
+    assert _import(linear([[1.0], [0], [0]]), "anomaly", *words) == 0
+
+    assert _told([[6, 0, 0]]) == {"score": 3.0, "is_anomalous": True}
+
+
+def test_a_part_of_the_data_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("data.npz", **_spots(100))
+
+    code = _import(
+        dense(), "detection", "--labels", "spot", "--data", "data.npz", "--part", "0:60",
+        "--box-layout", "columns",
+    )  # fmt: skip
+
+    assert code == 0, capsys.readouterr().err
+    measured = _imported().measured
+    assert measured is not None
+    assert measured.num_examples == 30
+
+
 @pytest.mark.parametrize(
     ("task", "words", "because"),
     [
         ("detection", [], "--labels"),
+        ("detection", ["--labels", "a", "--input-shape", "2,2"], "--input-layout"),
+        ("multilabel", ["--labels", "a,b,c", "--scores-output", "z"], "--scores-output"),
         ("detection", ["--labels", "a,b", "--box-outputs", "nothing,y"], "--box-outputs"),
         ("detection", ["--labels", "a"], "gives no boxes"),
         ("detection", ["--labels", "a", "--above", "."], "--above"),

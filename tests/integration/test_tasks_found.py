@@ -26,6 +26,7 @@ from fakes.task_models import (
     picture,
 )
 from fakes.tiers import NumbersBackend
+from runtime.adapters import golden as golden_module
 from runtime.adapters.artifacts import open_model
 from runtime.adapters.bound_backend import run_in_pieces
 from runtime.adapters.clock import SystemClock
@@ -366,3 +367,18 @@ def test_golden_boxes_may_be_one_more_and_no_other_tensor(tmp_path: Path) -> Non
         check_golden(golden, opened.manifest, [wrong], "golden.npz")
     backend.close()
     slightly.close()
+
+
+def test_golden_examples_of_large_outputs_are_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_model(_yolo(tmp_path / "m"))
+    (backend,) = load_members(opened)
+    whole = make_golden(opened.manifest, [backend])
+    monkeypatch.setattr(golden_module, "MAX_GOLDEN_BYTES", len(whole) - 1)
+
+    fewer = make_golden(opened.manifest, [backend])
+
+    assert len(fewer) < len(whole)
+    assert check_golden(fewer, opened.manifest, [backend], "golden.npz") == 2
+    backend.close()

@@ -92,6 +92,18 @@ def test_a_box_has_its_best_label() -> None:
     assert candidates_of(UNIT, np.array([[1.5, 0.7, 0.2]]), num_labels=3) is None
 
 
+@pytest.mark.parametrize(("score", "taken"), [(1.0039, 1.0), (-0.002, 0.0)])
+def test_what_rounding_made_of_a_score_is_one(score: float, taken: float) -> None:
+    """Integers stand for 255 steps of 1 / 255, or for 256 of 1 / 256, of float32."""
+    found = candidates_of(UNIT, np.array([score], np.float32), num_labels=1)
+    each = candidates_of(UNIT, np.array([[score, 0.0]], np.float32), num_labels=2)
+
+    assert found is not None
+    assert each is not None
+    assert found.scores.tolist() == [taken]
+    assert each.scores.tolist() == [max(taken, 0.0)]
+
+
 def test_what_fills_up_is_no_box() -> None:
     """As SSD in TensorFlow Lite gives it: always as many boxes, and how many of them are some."""
     boxes, scores = np.concatenate([UNIT, FAR]), np.array([0.8, 0.0])

@@ -54,24 +54,33 @@ class Anomaly:
         return {"score": score, "is_anomalous": score >= self._threshold}
 
 
+def checked_prototypes(manifest: ModelManifest, prototypes: Floats | None) -> Floats:
+    """``(labels, d)`` prototypes of a model of embeddings, as 64-bit floats.
+
+    Raises:
+        ArtifactError: they are missing, of another shape, not finite, or point nowhere.
+    """
+    wanted = (len(manifest.labels), manifest.outputs[0].shape[1])
+    known = np.zeros(0) if prototypes is None else np.asarray(prototypes, np.float64)
+    if known.shape != wanted:
+        raise ArtifactError(
+            f"{manifest.name}: prototypes of shape {list(known.shape)}, where {list(wanted)} "
+            "was announced: a row for each of `labels`, as long as a vector of the model"
+        )
+    lengths = np.linalg.norm(known, axis=1)
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        raise ArtifactError(
+            f"{manifest.name}: a prototype is not finite, or of length 0: it is near nothing"
+        )
+    return known
+
+
 class Embedding:
     """A vector that is compared with prototypes, of which each has a label."""
 
     def __init__(self, manifest: ModelManifest, prototypes: Floats | None) -> None:
         self._labels = manifest.labels
-        wanted = (len(manifest.labels), manifest.outputs[0].shape[1])
-        known = np.zeros(0) if prototypes is None else np.asarray(prototypes, np.float64)
-        if known.shape != wanted:
-            raise ArtifactError(
-                f"{manifest.name}: prototypes of shape {list(known.shape)}, where {list(wanted)} "
-                "was announced: a row for each of `labels`, as long as a vector of the model"
-            )
-        lengths = np.linalg.norm(known, axis=1)
-        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
-            raise ArtifactError(
-                f"{manifest.name}: a prototype is not finite, or of length 0: it is near nothing"
-            )
-        self._prototypes = known
+        self._prototypes = checked_prototypes(manifest, prototypes)
 
     def confidence(self, scores: Floats, agreement: float) -> Confidence:
         """Of the vector that is least clearly nearest to one prototype; its label is that one's."""

@@ -22,6 +22,7 @@ from runtime.adapters.artifacts import ModelFolder, describe_file, write_artifac
 from runtime.adapters.prototypes import decode_prototypes, encode_prototypes
 from runtime.adapters.signatures import read_signature
 from runtime.core.confidence import Floats
+from runtime.distance_rules import checked_prototypes
 from runtime.errors import ArtifactError
 from runtime.manifest import Member, ModelManifest
 from runtime.task_fields import AnomalyFields, DetectionFields, EmbeddingFields
@@ -59,6 +60,8 @@ def import_task_model(options: ImportOptions, progress: Progress = lambda _step:
             np.ones(numbers) if prototypes is None else prototypes
         )
     draft = _manifest(options, entry, files)
+    if prototypes is not None:
+        checked_prototypes(draft, prototypes)
     partial = make_beside(options.output)
     try:
         write_model(partial, draft, files)

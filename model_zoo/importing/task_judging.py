@@ -78,6 +78,11 @@ def judge_task(
     """
     found = TaskJudged(draft.manifest, _typed(options), prototypes)
     if options.data is None or options.targets is None:
+        if draft.manifest.task == "detection" and options.told.box_size is None:
+            size = "" if picture is None else f" (the file takes {picture[0]:g}x{picture[1]:g})"
+            found.notes.append(
+                f"boxes are told in the file's own unit: where that is pixels{size}, say --box-size"
+            )
         return found
     num = len(options.data.labels)
     if num < MIN_EXAMPLES:

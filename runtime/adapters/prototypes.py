@@ -15,6 +15,7 @@ import numpy as np
 
 from runtime.adapters.artifacts import ModelFolder
 from runtime.core.confidence import Floats
+from runtime.distance_rules import checked_prototypes
 from runtime.errors import ArtifactError
 
 MAX_PROTOTYPES_BYTES = 64 << 20
@@ -31,7 +32,8 @@ def read_prototypes(model: ModelFolder) -> Floats | None:
     """``(labels, d)`` prototypes of a verified folder; None where its task has none.
 
     Raises:
-        ArtifactError: the file is not the one of the manifest, or is no array of such numbers.
+        ArtifactError: the file is not the one of the manifest, is no array of such numbers, or has
+            not a row for each label.
     """
     embedding = model.manifest.embedding
     if embedding is None:
@@ -40,7 +42,7 @@ def read_prototypes(model: ModelFolder) -> Floats | None:
     contents = model.read_verified(embedding.prototypes)
     if len(contents) > MAX_PROTOTYPES_BYTES:
         raise ArtifactError(f"{path} has more than {MAX_PROTOTYPES_BYTES} bytes: too large to keep")
-    return decode_prototypes(contents, str(path))
+    return checked_prototypes(model.manifest, decode_prototypes(contents, str(path)))
 
 
 def decode_prototypes(contents: bytes, source: str) -> Floats:

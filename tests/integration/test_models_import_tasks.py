@@ -109,13 +109,16 @@ def test_a_detector_of_as_many_boxes_as_there_are(capsys: pytest.CaptureFixture[
     assert _told(np.zeros((1, SIDE, SIDE))) == {"boxes": []}
 
 
-def test_a_detector_without_data_is_described_all_the_same() -> None:
+def test_a_detector_without_data_is_described_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = ["--labels", "spot", "--box-outputs", "boxes,scores", "--accept-at", "0.7"]
 
     assert _import(finder(1.0, 0.2), "detection", *words) == 0
 
     manifest = _imported()
     assert (manifest.accept_at, manifest.measured) == (0.7, None)
+    assert "the file takes 8x8), say --box-size" in capsys.readouterr().err
 
 
 def _clusters(num: int = 90) -> dict[str, Array]:
@@ -149,6 +152,18 @@ def test_prototypes_may_be_given() -> None:
 
     assert code == 0
     assert _told([[0, 0, 1]]) == {"nearest": "a", "similarity": 1.0}
+
+
+def test_prototypes_of_another_model_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("known.npy").write_bytes(encode_prototypes(np.eye(4)))
+
+    code = _import(
+        linear(np.eye(3).tolist()), "embedding", "--labels", "a,b,c", "--prototypes", "known.npy"
+    )
+
+    assert code != 0
+    assert "[3, 3] was announced" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_from_which_score_on_is_fitted(capsys: pytest.CaptureFixture[str]) -> None:

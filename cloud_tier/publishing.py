@@ -19,6 +19,7 @@ from runtime.adapters.engines import load_members
 from runtime.adapters.golden import check_golden, make_golden
 from runtime.adapters.model_blobs import blob_path, storing
 from runtime.adapters.policy_file import open_gearbox
+from runtime.adapters.prototypes import read_prototypes
 from runtime.catalogue import GOLDEN_NAME, POLICY_NAME, Requirements, Variant
 from runtime.core.releases import Release
 from runtime.delta import is_worthwhile, make_delta
@@ -74,6 +75,7 @@ def prepare(
             f"{folder} holds the model {names[0]!r}: publish it as --model {names[0]} or "
             f"{names[1]}, or change the name in its manifest"
         )
+    read_prototypes(opened)
     golden, note = _golden(folder, opened)
     said = [note]
     manifest = _renumbered(folder, version)

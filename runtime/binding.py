@@ -20,6 +20,7 @@ MAX_STEPS = 16
 Axis = Annotated[int, msgspec.Meta(ge=-8, le=7)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+Column = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 # FileName-like restrictions do not hold for tensors: exporters write anything.
 TensorName = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 FileShape = Annotated[tuple[Annotated[int, msgspec.Meta(ge=-1)], ...], msgspec.Meta(max_length=8)]
@@ -117,6 +118,10 @@ class OutputBinding(msgspec.Struct, frozen=True, omit_defaults=True):
     """The file's name, type and shape of an output, and what its numbers are.
 
     ``floor`` is the least probability, so that its logarithm is finite: half a step for integers.
+    The rest is for detectors, which often give boxes and scores in one tensor: whether its last two
+    axes change places first, then which columns of the last axis these are (the second not
+    included), and the column of whether there is an object at all, which scores are multiplied by.
+    Their scores are ``probabilities``, or ``logits`` of each label by itself.
     """
 
     name: TensorName
@@ -124,3 +129,15 @@ class OutputBinding(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: FileShape
     scores: ScoreForm = "logits"
     floor: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = LEAST_PROBABILITY
+    is_transposed: bool = False
+    columns: tuple[Column, Column] | None = None
+    objectness: Column | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses columns that are none.
+
+        Raises:
+            ValueError: there is nothing between them.
+        """
+        if self.columns and not self.columns[0] < self.columns[1]:
+            raise ValueError(f"the columns {list(self.columns)} hold nothing")

@@ -23,6 +23,7 @@ from runtime.manifest import Member, ModelManifest
 from runtime.member_guard import MemberGuard, mark_of
 from runtime.messages import Residency, Tensors
 from runtime.ports import Backend, Clock
+from runtime.task_answers import Judged
 from runtime.task_rules import rule_of
 from runtime.tensors import num_examples
 
@@ -100,10 +101,11 @@ class LocalModel:
         *,
         accept_at: float | None = None,
         on_breaker: Callable[[Change], None] | None = None,
+        prototypes: Floats | None = None,
     ) -> None:
         self.manifest = manifest
         self.accept_at = manifest.accept_at if accept_at is None else accept_at
-        self._rule = rule_of(manifest)
+        self._rule = rule_of(manifest, prototypes)
         # Members of other tasks have no label to vote for.
         self._is_voting = manifest.task == "classification"
         self._members = tuple(members)
@@ -198,22 +200,21 @@ class LocalModel:
                 self._num_runs -= 1
         if not runs:
             raise BackendError(f"no member of {self.manifest.name} gave an answer")
-        outputs, left_out, agreement = self._combine(runs, late)
-        scores = outputs[self.manifest.outputs[0].name]
+        judged, left_out = self._combine(runs, late)
+        confidence = judged.confidence
         started_s = min(run.started_s for run in runs.values())
         ended_s = max(run.ended_s for run in runs.values())
         self._ran_at_s = ended_s
         took_ms = (ended_s - started_s) * 1000 / max(1, num_examples(inputs))
         self._service_ms += SERVICE_GAIN * (took_ms - self._service_ms)
-        confidence = self._rule.confidence(scores, agreement)
-        self._watch(inputs, runs, said, confidence)
+        self._watch(inputs, runs, said, confidence, left_out)
         return LocalResult(
-            outputs=outputs,
+            outputs=judged.outputs,
             confidence=confidence,
             left_out=left_out,
             service_us=round((ended_s - started_s) * 1e6),
             queue_us=max(0, round((started_s - asked_s) * 1e6)),
-            told=self._rule.result(scores),
+            told=judged.told,
         )
 
     def _watch(
@@ -222,6 +223,7 @@ class LocalModel:
         runs: Mapping[str, _Run],
         said: dict[str, bool],
         combined: Confidence,
+        left_out: Sequence[str],
     ) -> None:
         """Whether what members said can be used, and is more than the same of everything."""
         answers: dict[str, tuple[float, int]] = {}
@@ -231,9 +233,7 @@ class LocalModel:
             if combined.label is not None:
                 answers[name] = combined.probability, combined.label
         elif not self._is_voting:
-            name = self.manifest.outputs[0].name
-            for member, run in runs.items():
-                said[member] = self._rule.confidence(run.outputs[name]).is_valid
+            said.update({member: member not in left_out for member in runs})
         else:
             for vote in self._votes(dict(runs)):
                 said[vote.name] = is_usable(vote)
@@ -324,12 +324,12 @@ class LocalModel:
 
     def _combine(
         self, runs: dict[str, _Run], late: frozenset[str]
-    ) -> tuple[Tensors, tuple[str, ...], float]:
-        """The outputs, who was missed, and the share of the others that chose the label."""
+    ) -> tuple[Judged, tuple[str, ...]]:
+        """What all say together, and who was missed."""
         if len(self._members) == 1:
-            return runs[self._members[0].name].outputs, (), 1.0
+            return self._rule.judge(runs[self._members[0].name].outputs), ()
         if not self._is_voting:
-            return self._combine_scores(runs)
+            return self._combine_outputs(runs)
         votes = self._votes(runs)
         combined = combine(votes)
         if combined is None:
@@ -339,21 +339,20 @@ class LocalModel:
             # Whoever is late would not have changed the label; who is broken is told all the same.
             left_out = [member for member in left_out if member.name not in late]
         outputs: Tensors = {self.manifest.outputs[0].name: combined.logits}
-        return outputs, tuple(member.name for member in left_out), combined.agreement
+        judged = self._rule.judge(outputs, combined.agreement)
+        return judged, tuple(member.name for member in left_out)
 
-    def _combine_scores(self, runs: dict[str, _Run]) -> tuple[Tensors, tuple[str, ...], float]:
+    def _combine_outputs(self, runs: dict[str, _Run]) -> tuple[Judged, tuple[str, ...]]:
         """The same of a task without votes."""
-        name = self.manifest.outputs[0].name
         heard = [member for member in self._members if member.name in runs]
-        combined = self._rule.combine(
-            [runs[member.name].outputs[name] for member in heard],
-            [member.weight for member in heard],
+        together = self._rule.judge_all(
+            [runs[member.name].outputs for member in heard], [member.weight for member in heard]
         )
-        if combined is None:
+        if together is None:
             raise BackendError(f"no member of {self.manifest.name} gave a usable answer")
-        used = {heard[place].name for place in combined.used}
+        used = {heard[place].name for place in together.used}
         left_out = tuple(member.name for member in self._members if member.name not in used)
-        return {name: combined.scores}, left_out, combined.agreement
+        return together.judged, left_out
 
     def close(self) -> None:
         """Frees the models and the threads; work in progress ends by itself, or with its model."""

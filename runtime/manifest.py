@@ -26,7 +26,15 @@ from runtime.binding import InputBinding, OutputBinding
 from runtime.errors import ArtifactError
 from runtime.member_url import check_url
 from runtime.messages import Residency, TensorSpec, Tier
-from runtime.task_fields import Task, Threshold, check_task
+from runtime.task_fields import (
+    AnomalyFields,
+    DetectionFields,
+    EmbeddingFields,
+    Task,
+    TaskFields,
+    Threshold,
+    check_task,
+)
 
 MANIFEST_NAME = "manifest.json"
 
@@ -140,7 +148,9 @@ class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``ece_before`` and ``ece_after`` are the expected calibration error at temperature 1 and at the
     manifest's; ``accuracy_float32`` is that of the network before its weights were made smaller;
-    ``answered_share`` and ``answered_accuracy`` describe what reaches ``accept_at``.
+    ``answered_share`` and ``answered_accuracy`` describe what reaches ``accept_at``. ``figures``
+    are what a task has of its own, such as a detector's mean average precision; its ``accuracy`` is
+    the share of examples that are right as a whole.
     """
 
     accuracy: Share
@@ -152,6 +162,7 @@ class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
     accuracy_float32: Share | None = None
     answered_share: Share | None = None
     answered_accuracy: Share | None = None
+    figures: dict[str, float] = {}
 
 
 class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -186,6 +197,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     and integers in the files; those of a .tflite file need not be named, as it says so itself.
     ``label_thresholds`` (multilabel; 0.5 each where there are none) say from which chance a label
     holds; ``tolerance`` (regression, above 0) is what a value may be off, in its unit.
+    ``detection``, ``anomaly`` and ``embedding`` belong to these tasks (``runtime.task_fields``).
     """
 
     name: Name
@@ -205,6 +217,9 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     quantization: dict[str, Quantization] = {}
     label_thresholds: tuple[Threshold, ...] = ()
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    detection: DetectionFields | None = None
+    anomaly: AnomalyFields | None = None
+    embedding: EmbeddingFields | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -226,7 +241,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
                 raise ValueError(f"the {kind} {repeated[0]!r} is there twice")
         if not math.isfinite(self.temperature):
             raise ValueError("temperature must be finite")
-        check_task(self.task, self.labels, self.outputs[0], self.label_thresholds, self.tolerance)
+        check_task(self.task_fields, self.outputs, list(self.files), len(self.members))
         self._check_bindings()
         for name in self.quantization:
             found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
@@ -240,6 +255,33 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
         for member in self.members:
             if member.inputs and (set(member.inputs), set(member.outputs)) != (inputs, outputs):
                 raise ValueError(f"the member {member.name!r} binds other tensors than there are")
+            seen: dict[str, OutputBinding] = {}
+            for one in member.outputs.values():
+                other = seen.setdefault(one.name, one)
+                if (other.datatype, other.shape) != (one.datatype, one.shape):
+                    raise ValueError(
+                        f"the member {member.name!r} says of {one.name!r} two different things"
+                    )
+                is_of_boxes = one.is_transposed or one.columns or one.objectness is not None
+                if is_of_boxes and self.task != "detection":
+                    raise ValueError(
+                        f"`is_transposed`, `columns` and `objectness` of {one.name!r} are for "
+                        "detection"
+                    )
+
+    @property
+    def task_fields(self) -> TaskFields:
+        """What is said about the task."""
+        return TaskFields(
+            self.task,
+            self.labels,
+            self.label_thresholds,
+            self.tolerance,
+            self.temperature,
+            self.detection,
+            self.anomaly,
+            self.embedding,
+        )
 
     @property
     def member_files(self) -> list[str]:
@@ -288,7 +330,10 @@ def model_digest(manifest: ModelManifest) -> str:
         "temperature": manifest.temperature,
     }
     if manifest.task != "classification":
-        named["task"] = [manifest.task, manifest.label_thresholds, manifest.tolerance]
+        own = manifest.detection or manifest.anomaly or manifest.embedding
+        said = [manifest.task, manifest.label_thresholds, manifest.tolerance]
+        # A file of prototypes has its name there, and its digest among the files.
+        named["task"] = said if own is None else [*said, own]
     if manifest.quantization:
         # Left out where there is none: policies are bound to digests from before it was known.
         named["quantization"] = manifest.quantization

@@ -332,6 +332,7 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     model_version: str = ""
     hops: tuple[Hop, ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
+    result: str = ""
 
 
 class Correction(msgspec.Struct, frozen=True, tag="correction", tag_field="kind"):

@@ -23,49 +23,73 @@ from runtime.core.regression import (
     LOW,
     VALUE,
     combine_intervals,
-    is_usable_interval,
     regression_confidence,
 )
+from runtime.detection_rule import Detection
+from runtime.distance_rules import Anomaly, Embedding
 from runtime.manifest import ModelManifest
-
-
-class TaskRule(Protocol):
-    """What a task makes of ``(batch, scores)``."""
-
-    def confidence(self, scores: Floats, agreement: float = 1.0) -> Confidence:
-        """That of the weakest row; invalid, and no error, where the scores are none."""
-        ...
-
-    def combine(self, scores: Sequence[Floats], weights: Sequence[float]) -> CombinedScores | None:
-        """Several members' scores as one; None where none is usable."""
-        ...
-
-    def result(self, scores: Floats) -> str:
-        """What an answer of one example says, as JSON; empty where the label says it all."""
-        ...
+from runtime.messages import Tensors
+from runtime.task_answers import Judged, TaskRule, Together
 
 
 class Classification:
     """One of several labels; ensembles of it are ``runtime.core.ensemble``'s."""
 
     def __init__(self, manifest: ModelManifest) -> None:
-        self._temperature = manifest.temperature
+        self._name, self._temperature = manifest.outputs[0].name, manifest.temperature
 
-    def confidence(self, scores: Floats, agreement: float = 1.0) -> Confidence:
-        """See ``TaskRule``."""
-        return confidence_of_batch(scores, self._temperature, agreement=agreement)
+    def judge(self, outputs: Tensors, agreement: float = 1.0) -> Judged:
+        """See ``TaskRule``; the label says it."""
+        scores = outputs[self._name]
+        confidence = confidence_of_batch(scores, self._temperature, agreement=agreement)
+        return Judged(confidence, "", outputs)
 
-    def combine(
+    def judge_all(
         self,
-        scores: Sequence[Floats],  # noqa: ARG002 - the protocol's
+        members: Sequence[Tensors],  # noqa: ARG002 - the protocol's
         weights: Sequence[float],  # noqa: ARG002 - the same
-    ) -> CombinedScores | None:
+    ) -> None:
         """Nothing: members vote."""
-        return None
+        return
 
-    def result(self, scores: Floats) -> str:  # noqa: ARG002 - the protocol's
-        """Nothing: the label says it."""
-        return ""
+
+class Scores(Protocol):
+    """What a task makes of ``(batch, n)`` scores in one output."""
+
+    def confidence(self, scores: Floats, agreement: float) -> Confidence:
+        """See ``TaskRule.judge``."""
+        ...
+
+    def combine(self, scores: Sequence[Floats], weights: Sequence[float]) -> CombinedScores | None:
+        """Several members' scores as one; None where none is usable."""
+        ...
+
+    def result(self, row: Floats) -> object:
+        """What usable scores of one example say."""
+        ...
+
+
+class ByScores:
+    """Implements ``TaskRule`` for the tasks that need no more than scores."""
+
+    def __init__(self, manifest: ModelManifest, scores: Scores) -> None:
+        self._name, self._scores = manifest.outputs[0].name, scores
+
+    def judge(self, outputs: Tensors, agreement: float = 1.0) -> Judged:
+        """See ``TaskRule``."""
+        scores = outputs[self._name]
+        confidence = self._scores.confidence(scores, agreement)
+        is_told = confidence.is_valid and len(scores) == 1
+        told = json.dumps(self._scores.result(scores[0])) if is_told else ""
+        return Judged(confidence, told, outputs)
+
+    def judge_all(self, members: Sequence[Tensors], weights: Sequence[float]) -> Together | None:
+        """See ``TaskRule``."""
+        combined = self._scores.combine([one[self._name] for one in members], weights)
+        if combined is None:
+            return None
+        judged = self.judge({self._name: combined.scores}, combined.agreement)
+        return Together(judged, combined.used)
 
 
 class Multilabel:
@@ -75,25 +99,21 @@ class Multilabel:
         self._temperature, self._labels = manifest.temperature, manifest.labels
         self._thresholds = manifest.label_thresholds or (0.5,) * len(manifest.labels)
 
-    def confidence(self, scores: Floats, agreement: float = 1.0) -> Confidence:
-        """See ``TaskRule``."""
+    def confidence(self, scores: Floats, agreement: float) -> Confidence:
+        """See ``Scores``."""
         return multilabel_confidence(
             scores, self._thresholds, self._temperature, agreement=agreement
         )
 
     def combine(self, scores: Sequence[Floats], weights: Sequence[float]) -> CombinedScores | None:
-        """See ``TaskRule``."""
+        """See ``Scores``."""
         return combine_labels(scores, weights, self._thresholds)
 
-    def result(self, scores: Floats) -> str:
+    def result(self, row: Floats) -> object:
         """The labels that hold, and the chance of each of them."""
-        if len(scores) != 1 or not self.confidence(scores).is_valid:
-            return ""
-        row = chances(scores[0], self._temperature)
-        places = labels_of(scores[0], self._thresholds, self._temperature)
-        return json.dumps(
-            {"labels": {self._labels[place]: round(float(row[place]), 6) for place in places}}
-        )
+        found = chances(row, self._temperature)
+        places = labels_of(row, self._thresholds, self._temperature)
+        return {"labels": {self._labels[place]: round(float(found[place]), 6) for place in places}}
 
 
 class Regression:
@@ -102,28 +122,36 @@ class Regression:
     def __init__(self, manifest: ModelManifest) -> None:
         self._tolerance = manifest.tolerance
 
-    def confidence(self, scores: Floats, agreement: float = 1.0) -> Confidence:
-        """See ``TaskRule``."""
+    def confidence(self, scores: Floats, agreement: float) -> Confidence:
+        """See ``Scores``."""
         return regression_confidence(scores, self._tolerance, agreement=agreement)
 
     def combine(self, scores: Sequence[Floats], weights: Sequence[float]) -> CombinedScores | None:
-        """See ``TaskRule``."""
+        """See ``Scores``."""
         return combine_intervals(scores, weights)
 
-    def result(self, scores: Floats) -> str:
+    def result(self, row: Floats) -> object:
         """The value and its interval."""
-        if len(scores) != 1 or not is_usable_interval(scores):
-            return ""
-        low, value, high = (float(scores[0, place]) for place in (LOW, VALUE, HIGH))
-        return json.dumps({"value": value, "low": low, "high": high})
+        low, value, high = (float(row[place]) for place in (LOW, VALUE, HIGH))
+        return {"value": value, "low": low, "high": high}
 
 
-def rule_of(manifest: ModelManifest) -> TaskRule:
-    """The rule of a model's task."""
+def rule_of(manifest: ModelManifest, prototypes: Floats | None = None) -> TaskRule:
+    """The rule of a model's task; an embedding's needs its ``(labels, d)`` prototypes.
+
+    Raises:
+        ArtifactError: they are missing, or are none.
+    """
     match manifest.task:
         case "classification":
             return Classification(manifest)
         case "multilabel":
-            return Multilabel(manifest)
+            return ByScores(manifest, Multilabel(manifest))
         case "regression":
-            return Regression(manifest)
+            return ByScores(manifest, Regression(manifest))
+        case "detection":
+            return Detection(manifest)
+        case "anomaly":
+            return ByScores(manifest, Anomaly(manifest))
+        case "embedding":
+            return ByScores(manifest, Embedding(manifest, prototypes))

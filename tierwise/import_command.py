@@ -15,7 +15,9 @@ from tierwise.cli.output import note, say, say_json, say_table
 
 if TYPE_CHECKING:
     from model_zoo.importing.options import Imported
+    from model_zoo.importing.task_options import Targets, TaskOptions
     from model_zoo.labelled import Labelled
+    from runtime.manifest import Measured, ModelManifest
 
 NUMBERS = "numbers"
 MAX_LABELS_BYTES = 16 << 20
@@ -28,6 +30,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     """Imports one file; nothing is written when something is wrong."""
     from model_zoo.importing.importing import import_model  # noqa: PLC0415 - keeps --help quick
     from model_zoo.importing.options import ImportOptions  # noqa: PLC0415
+    from model_zoo.importing.task_importing import import_task_model  # noqa: PLC0415
     from runtime.messages import Tier  # noqa: PLC0415
 
     tier = _asked(arguments.tier, "--tier", "Where is it to run: edge, regional or cloud?")
@@ -40,14 +43,18 @@ def run_import(arguments: argparse.Namespace) -> int:
                 f"{option} {text!r}: 1 to 64 letters, digits, '.', '_' or '-', the first a letter "
                 "or digit"
             )
-    data, data_sha256 = _data(arguments)
+    data, data_sha256, targets = _data(arguments)
+    is_classifier = arguments.task == "classification"
+    labels = _labels(arguments, has_data=data is not None or not is_classifier)
+    if not (labels or is_classifier) and arguments.task not in ("anomaly", "regression"):
+        labels = _labels_of_data(data, targets)
     options = ImportOptions(
         file=arguments.file,
         output=arguments.output or Path("models") / f"{name}-{tier}",
         tier=Tier(tier),
         name=name,
         version=arguments.version,
-        labels=_labels(arguments, has_data=data is not None),
+        labels=labels,
         is_numbered=arguments.labels == NUMBERS,
         scores=arguments.scores,
         scores_output=arguments.scores_output,
@@ -65,8 +72,10 @@ def run_import(arguments: argparse.Namespace) -> int:
         data_sha256=data_sha256,
         licence=arguments.licence,
         command=_command(arguments, tier, name),
+        told=task_options(arguments),
+        targets=targets,
     )
-    imported = import_model(options, _tell_step)
+    imported = (import_model if is_classifier else import_task_model)(options, _tell_step)
     notes = (*(data.notes if data else ()), *imported.notes)
     if arguments.json:
         say_json(_as_json(imported, notes))
@@ -113,10 +122,12 @@ def _labels(arguments: argparse.Namespace, *, has_data: bool) -> tuple[str, ...]
     labels = tuple(line.strip() for line in lines)
     while labels and not labels[-1]:
         labels = labels[:-1]
-    if len(labels) < 2 or not all(labels):  # noqa: PLR2004 - a choice
+    least = 1 if arguments.task in ("detection", "multilabel") else 2
+    if len(labels) < least or not all(labels):
         missing = "" if is_file else ", and there is no such file"
         raise SettingsError(
-            f"--labels {text!r} are not two labels or more, none of them empty{missing}"
+            f"--labels {text!r} are not {('one label', 'two labels')[least - 1]} or more, none of "
+            f"them empty{missing}"
         )
     return labels
 
@@ -130,24 +141,66 @@ def _lines(path: Path) -> list[str]:
         raise SettingsError(f"--labels {path} cannot be read: {error}") from error
 
 
-def _data(arguments: argparse.Namespace) -> tuple[Labelled | None, str]:
+def task_options(arguments: argparse.Namespace) -> TaskOptions:
+    """What is said of a task that is no classification."""
+    from model_zoo.importing.task_options import TaskOptions  # noqa: PLC0415
+
+    return TaskOptions(
+        task=arguments.task,
+        accept=arguments.box_accept,
+        max_overlap=arguments.box_overlap,
+        max_boxes=arguments.max_boxes,
+        box_format=arguments.box_format,
+        box_size=arguments.box_size,
+        box_layout=arguments.box_layout,
+        outputs=tuple(name for name in arguments.box_outputs.split(",") if name),
+        threshold=arguments.threshold,
+        scale=arguments.anomaly_scale,
+        tolerance=arguments.tolerance,
+        prototypes=arguments.prototypes,
+    )
+
+
+def _labels_of_data(data: Labelled | None, targets: Targets | None) -> tuple[str, ...]:
+    """The names of the labels, where data have them."""
+    from model_zoo.class_labels import texts_of  # noqa: PLC0415
+
+    if data is None or data.label_names:
+        return () if data is None else data.label_names
+    classes = None if targets is None else targets.classes
+    if classes is None:
+        return ()
+    if classes.dtype.kind in "US":
+        return tuple(sorted(set(texts_of(classes))))
+    return tuple(str(number) for number in range(int(classes.max(initial=0)) + 1))
+
+
+def _data(arguments: argparse.Namespace) -> tuple[Labelled | None, str, Targets | None]:
+    from model_zoo.importing.targets import find_targets, part_of_targets  # noqa: PLC0415
     from model_zoo.labelled import find_labelled, part_of, read_arrays  # noqa: PLC0415
     from runtime.errors import PolicyError  # noqa: PLC0415
     from tierwise.policy_commands import range_of_part  # noqa: PLC0415
 
     if arguments.data is None:
-        return None, ""
-    found = find_labelled(read_arrays(arguments.data), arguments.data.name)
+        return None, "", None
+    targets = None
+    arrays = read_arrays(arguments.data)
+    if arguments.task == "classification":
+        found = find_labelled(arrays, arguments.data.name)
+    else:
+        found, targets = find_targets(arrays, arguments.task, arguments.data.name)
     if found.is_multilabel:
         raise PolicyError(
             f"{arguments.data}: several labels hold of one example; a hierarchy of classifiers "
-            "answers with one"
+            "answers with one: is it --task multilabel?"
         )
     with arguments.data.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if arguments.part:
-        found = part_of(found, *range_of_part(arguments.part))
-    return found, digest
+        start, end = range_of_part(arguments.part)
+        found = part_of(found, start, end)
+        targets = None if targets is None else part_of_targets(targets, start, end)
+    return found, digest, targets
 
 
 def _data_name(arguments: argparse.Namespace) -> str:
@@ -159,6 +212,8 @@ def _data_name(arguments: argparse.Namespace) -> str:
 def _command(arguments: argparse.Namespace, tier: str, name: str) -> str:
     """How it was imported, without folders of this machine."""
     words = ["tierwise", "models", "import", arguments.file.name, "--tier", tier, "--name", name]
+    if arguments.task != "classification":
+        words += ["--task", arguments.task]
     for option in ("part", "labels", "scores", "scores_output", "input_layout", "scale"):
         value = getattr(arguments, option)
         if value not in (None, "", "auto"):
@@ -179,6 +234,7 @@ def _as_json(imported: Imported, notes: tuple[str, ...]) -> dict[str, object]:
         "tier": manifest.tier.value,
         "inputs": msgspec.to_builtins(manifest.inputs),
         "labels": list(manifest.labels),
+        "task": manifest.task,
         "member": msgspec.to_builtins(manifest.members[0]),
         "temperature": manifest.temperature,
         "accept_at": manifest.accept_at,
@@ -192,13 +248,20 @@ def _say(imported: Imported) -> None:
     manifest = imported.manifest
     specs = ", ".join(f"{one.name} {one.datatype}{list(one.shape)}" for one in manifest.inputs)
     say(f"{imported.folder}: {manifest.name} {manifest.version} for the tier {manifest.tier.value}")
-    say(f"callers send {specs}; {len(manifest.labels)} classes: {_shortened(manifest.labels)}")
-    say(f"scores are {manifest.members[0].outputs['logits'].scores.replace('_', ' ')}")
+    if manifest.task == "classification":
+        say(f"callers send {specs}; {len(manifest.labels)} classes: {_shortened(manifest.labels)}")
+        say(f"scores are {manifest.members[0].outputs['logits'].scores.replace('_', ' ')}")
+    else:
+        named = f": {_shortened(manifest.labels)}" if manifest.labels else ""
+        say(f"callers send {specs}; a model of {manifest.task}{named}")
     if imported.tried[1:]:
         rows = [(one.words, f"{one.accuracy:.1%}") for one in imported.tried[:_SHOWN]]
         say_table(("INPUTS TRIED", "RIGHT"), rows, right=1)
     measured = manifest.measured
     if measured is None:
+        return
+    if manifest.task != "classification":
+        _say_figures(manifest, measured)
         return
     say(
         f"accuracy {measured.accuracy:.2%} on {measured.num_examples} examples; calibration error "
@@ -211,6 +274,16 @@ def _say(imported: Imported) -> None:
             f"accept at {manifest.accept_at:.2f}: {measured.answered_share:.1%} would be answered "
             f"here{'' if rightly is None else f', {rightly:.1%} of them rightly'}"
         )
+
+
+def _say_figures(manifest: ModelManifest, measured: Measured) -> None:
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in measured.figures.items())
+    say(
+        f"{figures}; {measured.accuracy:.2%} of {measured.num_examples} examples are right as a "
+        f"whole; calibration error {measured.ece_after:.3f}"
+    )
+    if measured.answered_share is not None and manifest.accept_at > 0:
+        say(f"accept at {manifest.accept_at:.2f}: {measured.answered_share:.1%} would stay here")
 
 
 def _shortened(labels: tuple[str, ...]) -> str:

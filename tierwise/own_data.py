@@ -8,8 +8,9 @@ import aiohttp
 import msgspec
 
 from model_zoo.class_labels import texts_of
+from model_zoo.importing.targets import BOXES, find_targets
 from model_zoo.labelled import Labelled, find_labelled, inputs_for, part_of, read_arrays
-from runtime.errors import InvalidTensorError, UnavailableError, UnknownModelError
+from runtime.errors import InvalidTensorError, PolicyError, UnavailableError, UnknownModelError
 from runtime.messages import TensorSpec
 from tierwise.infer_command import Question
 
@@ -33,13 +34,27 @@ async def question_of(path: Path, index: int, base: str, model: str | None) -> Q
         UnavailableError: nobody answers there, or no agent.
         UnknownModelError: the model is not served there.
     """
-    found = find_labelled(read_arrays(path), path.name)
+    found, is_labelled = _examples(path)
     if not 0 <= index < len(found.labels):
         raise InvalidTensorError(f"--index goes from 0 to {len(found.labels) - 1} in {path}")
     one = part_of(found, index, index + 1)
     name, specs = await _served(base, model)
     inputs = inputs_for(one.inputs, specs, path.name)
-    return Question(name, inputs, _truth(one))
+    return Question(name, inputs, _truth(one) if is_labelled else "")
+
+
+def _examples(path: Path) -> tuple[Labelled, bool]:
+    """The examples of a file, and whether each has a label: to others belong boxes or numbers."""
+    arrays = read_arrays(path)
+    if BOXES in arrays:
+        return find_targets(arrays, "detection", path.name)[0], False
+    try:
+        return find_labelled(arrays, path.name), True
+    except PolicyError as error:
+        try:
+            return find_targets(arrays, "regression", path.name)[0], False
+        except PolicyError:
+            raise error from None
 
 
 def _truth(one: Labelled) -> str:

@@ -74,7 +74,7 @@ def import_model(options: ImportOptions, progress: Progress = lambda _step: None
     entry = enter(options, contents, signature)
     name = file_name_of(options.file, engine)
     draft = _manifest(options, entry, {name: contents})
-    partial = _make_beside(options.output)
+    partial = make_beside(options.output)
     try:
         write_model(partial, draft, {name: contents})
         progress("calibrate and measure")
@@ -84,10 +84,10 @@ def import_model(options: ImportOptions, progress: Progress = lambda _step: None
             temperature=judged.temperature,
             accept_at=judged.accept_at,
             measured=judged.measured,
-            provenance=_provenance(options, read, signature, judged),
+            provenance=provenance_of(options, read, signature, judged),
         )
         progress("write the folder")
-        _finish(partial, options.output, manifest)
+        finish(partial, options.output, manifest)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     notes = [*entry.notes, *judged.notes]
@@ -134,9 +134,10 @@ def _manifest(
         raise ArtifactError(f"{options.file} cannot be described: {error}") from error
 
 
-def _provenance(
+def provenance_of(
     options: ImportOptions, read: bytes, signature: FileSignature, judged: Judged
 ) -> Provenance:
+    """Where the folder comes from: the file, the data, the command."""
     data = "none: not measured"
     if options.data is not None:
         data = f"{options.data_name or options.data.source}"
@@ -167,7 +168,7 @@ def _tolerance(measured: Measured | None) -> float:
     return round(3 * math.sqrt(variance), 4)
 
 
-def _finish(partial: Path, folder: Path, manifest: ModelManifest) -> None:
+def finish(partial: Path, folder: Path, manifest: ModelManifest) -> None:
     """The last manifest, golden examples, and the right name.
 
     Raises:
@@ -186,7 +187,12 @@ def _finish(partial: Path, folder: Path, manifest: ModelManifest) -> None:
         raise ArtifactError(f"{folder} cannot be written: {error.strerror}") from error
 
 
-def _make_beside(folder: Path) -> Path:
+def make_beside(folder: Path) -> Path:
+    """A folder for what is not complete yet, where the whole is to be.
+
+    Raises:
+        ArtifactError: there can be none.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))

@@ -83,7 +83,7 @@ def judge(options: ImportOptions, draft: ModelFolder) -> Judged:
             calibrate.probabilities_of([logits[held]]), labels[held]
         ),
         ece_after=calibrate.calibration_error(shares[held], labels[held]),
-        parameters=_num_parameters(draft),
+        parameters=num_parameters(draft),
         size_bytes=manifest.size_bytes,
         answered_share=float(stands.mean()),
         answered_accuracy=float(correct[stands].mean()) if stands.any() else None,
@@ -162,7 +162,7 @@ def _threshold(
     return result.edge_accept_at, calibrate.THRESHOLD_RULE + rule
 
 
-def _num_parameters(folder: ModelFolder) -> int:
+def num_parameters(folder: ModelFolder) -> int:
     """Numbers that the files store in tensors, at least 1."""
     ranges = [one for name in folder.manifest.files for one in scan(folder.read_verified(name))]
     return max(1, sum(one.length // one.kind.width for one in ranges))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from model_zoo.importing.scores import Wanted
+from model_zoo.importing.task_options import Targets, TaskOptions
 from model_zoo.labelled import Labelled
 from runtime.binding import Normalise
 from runtime.errors import ArtifactError
@@ -25,7 +26,7 @@ class ImportOptions:
     1, ... where ``is_numbered``. ``input_shape`` is that of one example as callers send it, where
     no data show it. ``normalise`` is applied to numbers as callers send them, first divided by
     ``scale``. ``above`` is the folder of the tier above, for the threshold. ``accept_at`` None
-    follows the rule.
+    follows the rule. ``told`` and ``targets`` are of tasks that are no classification.
     """
 
     file: Path
@@ -51,6 +52,8 @@ class ImportOptions:
     data_sha256: str = ""
     licence: str = "unknown"
     command: str = ""
+    told: TaskOptions = field(default_factory=TaskOptions)
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from runtime.adapters.model_worker import TimedBackend
 from runtime.adapters.warm_up import warm_up
 from runtime.binding import InputBinding
+from runtime.core.output_forms import to_output
 from runtime.core.preprocessing import prepare, shape_after
 from runtime.core.providers import EngineReport
-from runtime.core.score_forms import to_logits
 from runtime.errors import ArtifactError, BackendError, RequestError
 from runtime.manifest import Member, ModelManifest
 from runtime.messages import Tensors, TensorSpec
@@ -44,6 +44,11 @@ class BoundBackend:
         self._source = f"{manifest.name}/{member.file}"
         self._binds: Mapping[str, InputBinding] = member.inputs
         self._gives = member.outputs
+        self._task = manifest.task
+        # A box of score 0 is none; where axes are exchanged, the end is no box.
+        self._may_fill = manifest.task == "detection" and not any(
+            one.is_transposed for one in member.outputs.values()
+        )
         self.inputs: tuple[TensorSpec, ...] = manifest.inputs
         self.outputs: tuple[TensorSpec, ...] = manifest.outputs
         self._piece = piece_of(member.inputs, self._source)
@@ -73,23 +78,34 @@ class BoundBackend:
         if self._piece is None:
             found = self.engine.run(tensors)
         else:
-            found = run_in_pieces(self.engine, tensors, num, *self._piece)
+            found = run_in_pieces(self.engine, tensors, num, *self._piece, fill=self._may_fill)
         return {
-            spec.name: self._logits(spec, found[self._gives[spec.name].name], num)
-            for spec in self.outputs
+            spec.name: self._output(place, spec, found[self._gives[spec.name].name], num)
+            for place, spec in enumerate(self.outputs)
         }
 
     def close(self) -> None:
         """Frees the model; safe to call twice."""
         self.engine.close()
 
-    def _logits(self, spec: TensorSpec, scores: Array, num: int) -> Array:
+    def _output(self, place: int, spec: TensorSpec, scores: Array, num: int) -> Array:
         bind = self._gives[spec.name]
         if num == 0 or scores.size % num:
             raise BackendError(
                 f"{self._source}: {bind.name!r} has {scores.size} scores for {num} examples"
             )
-        return to_logits(scores.reshape(num, -1), bind.scores, bind.floor)
+        try:
+            return to_output(
+                scores,
+                num,
+                bind,
+                task=self._task,
+                shape=spec.shape,
+                is_scores=place == 1,
+                is_batched=self._piece is None or self._piece[1],
+            )
+        except ValueError as error:
+            raise BackendError(f"{self._source}: {bind.name!r}: {error}") from error
 
     def _check_steps(self, spec: TensorSpec) -> None:
         bind = self._binds[spec.name]
@@ -127,8 +143,12 @@ def run_in_pieces(
     num: int,
     size: int,
     is_batched: bool,  # noqa: FBT001 - the second half of a piece
+    *,
+    fill: bool = False,
 ) -> Tensors:
     """Outputs ``(num, k)`` of what takes ``size`` rows; the last piece is filled up.
+
+    With ``fill``, rows of fewer numbers than others are filled up with zeros.
 
     Raises:
         BackendError: the model failed, or gives what cannot be parted into rows.
@@ -142,7 +162,21 @@ def run_in_pieces(
                 raise BackendError(f"{name!r} has {one.size} numbers for {size} examples")
             # A file without a batch axis, or one that drops it, gives one example as it is.
             pieces.setdefault(name, []).append(one.reshape(size, -1)[: num - start])
-    return {name: np.concatenate(parts) for name, parts in pieces.items()}
+    lengths = {name: {part.shape[1] for part in parts} for name, parts in pieces.items()}
+    for name, found in lengths.items():
+        if len(found) > 1 and not fill:
+            raise BackendError(
+                f"{name!r} has {sorted(found)[:8]} numbers for several examples: ask one by one"
+            )
+    return {
+        name: np.concatenate([_filled(part, max(lengths[name])) for part in parts])
+        for name, parts in pieces.items()
+    }
+
+
+def _filled(part: Array, length: int) -> Array:
+    missing = length - part.shape[1]
+    return np.pad(part, ((0, 0), (0, missing))) if missing else part
 
 
 def _fits(found: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -48,7 +48,8 @@ class Promise:
         if not member.inputs:
             return cls.of(manifest)
         inputs = [_spec_of(one) for one in member.inputs.values()]
-        outputs = [_spec_of(one) for one in member.outputs.values()]
+        # Two outputs may be parts of one tensor of the file.
+        outputs = list({one.name: _spec_of(one) for one in member.outputs.values()}.values())
         names = {name: one.name for name, one in member.inputs.items()}
         names |= {name: one.name for name, one in member.outputs.items()}
         quantization = {names[name]: one for name, one in manifest.quantization.items()}

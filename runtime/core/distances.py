@@ -7,10 +7,13 @@ scatter; an embedding with prototypes, of which the nearest wins. What is not fi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from runtime.core.confidence import INVALID, MIN_CLASSES, Confidence, Floats
+from runtime.core.multilabel import CombinedScores
 
 _MATRIX = 2
 
@@ -61,3 +64,97 @@ def embedding_confidence(embedding: Floats, prototypes: Floats) -> Confidence:
         entropy=1.0 - margin,
         is_valid=True,
     )
+
+
+def weakest_of(found: Sequence[Confidence], agreement: float = 1.0) -> Confidence:
+    """That of a batch: of its least sure example, invalid where one is; only one has a label.
+
+    What members disagree about is less sure: margin and distance from a half shrink with
+    ``agreement``.
+    """
+    if not found or not all(one.is_valid for one in found):
+        return INVALID
+    weakest = min(found, key=lambda one: one.probability)
+    margin = weakest.margin * agreement
+    return replace(
+        weakest,
+        label=weakest.label if len(found) == 1 else None,
+        probability=0.5 + (weakest.probability - 0.5) * agreement,
+        margin=margin,
+        entropy=1.0 - margin,
+        agreement=agreement,
+    )
+
+
+def nearest_of(embedding: Floats, prototypes: Floats) -> tuple[int, float]:
+    """The nearest of ``(k, d)`` prototypes to ``(d,)``, and the cosine similarity to it.
+
+    Both are usable, as ``embedding_confidence`` has it.
+    """
+    known, vector = np.asarray(prototypes, np.float64), np.asarray(embedding, np.float64)
+    near = (known / np.linalg.norm(known, axis=1)[:, None]) @ (vector / np.linalg.norm(vector))
+    label = int(near.argmax())
+    return label, float(np.clip(near[label], -1.0, 1.0))
+
+
+def combine_anomalies(
+    scores: Sequence[Floats], weights: Sequence[float], threshold: float
+) -> CombinedScores | None:
+    """The weighted mean of members' ``(batch, 1)`` scores; None where no member is usable.
+
+    ``agreement`` is the share of members, by weight, on the side of the mean, the smallest over the
+    batch.
+    """
+    used = _alike(scores, 1)
+    if not used:
+        return None
+    stack = np.stack([np.asarray(scores[place], np.float64) for place in used])
+    shares = np.array([weights[place] for place in used], np.float64)
+    shares /= shares.sum()
+    mean = np.tensordot(shares, stack, axes=1)
+    alike = np.tensordot(shares, (stack >= threshold) == (mean >= threshold), axes=1)
+    return CombinedScores(mean.astype(np.float32), min(1.0, float(alike.min())), used)
+
+
+def combine_embeddings(
+    scores: Sequence[Floats], weights: Sequence[float], prototypes: Floats
+) -> CombinedScores | None:
+    """The weighted mean of members' ``(batch, d)`` vectors of length 1; None where none is usable.
+
+    They lie in one space, that of the prototypes. ``agreement`` is the share of members, by weight,
+    that have the same nearest prototype as the mean, the smallest over the batch.
+    """
+    dimensions = np.asarray(prototypes).shape[1]
+    used = tuple(
+        place
+        for place in _alike(scores, dimensions)
+        if (np.linalg.norm(np.asarray(scores[place], np.float64), axis=1) > 0).all()
+    )
+    if not used:
+        return None
+    stack = np.stack([np.asarray(scores[place], np.float64) for place in used])
+    stack /= np.linalg.norm(stack, axis=2, keepdims=True)
+    shares = np.array([weights[place] for place in used], np.float64)
+    shares /= shares.sum()
+    mean = np.tensordot(shares, stack, axes=1)
+    known = np.asarray(prototypes, np.float64)
+    known = known / np.linalg.norm(known, axis=1)[:, None]
+    alike = (stack @ known.T).argmax(axis=2) == (mean @ known.T).argmax(axis=1)
+    agreement = min(1.0, float(np.tensordot(shares, alike, axes=1).min()))
+    return CombinedScores(mean.astype(np.float32), agreement, used)
+
+
+def _alike(scores: Sequence[Floats], columns: int) -> tuple[int, ...]:
+    """Places of those that are ``(batch, columns)`` of finite numbers, in the shape of the first.
+
+    Numbers of float64 that float32 does not have are none here either.
+    """
+    usable = [
+        place
+        for place, one in enumerate(scores)
+        if one.ndim == _MATRIX
+        and one.size
+        and one.shape[1] == columns
+        and (np.abs(np.asarray(one, np.float64)) <= np.finfo(np.float32).max).all()
+    ]
+    return tuple(place for place in usable if scores[place].shape == scores[usable[0]].shape)

@@ -125,6 +125,7 @@ def said_of(answer: Answer, *, with_outputs: bool = True) -> Said:
         model_version=answer.model_version,
         hops=answer.hops,
         outputs=_outputs_of(answer) if with_outputs else (),
+        result=answer.result if len(answer.result) <= MAX_OUTPUT_BYTES else "",
     )
 
 

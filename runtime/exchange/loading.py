@@ -20,6 +20,7 @@ from runtime.adapters.model_process import ProcessOptions, start_members
 from runtime.adapters.model_worker import TimedBackend
 from runtime.adapters.off_loop import made_in_thread
 from runtime.adapters.policy_file import open_gearbox
+from runtime.adapters.prototypes import read_prototypes
 from runtime.common_settings import ModelSettings
 from runtime.core.gearbox import Gearbox
 from runtime.local_model import LoadedMember, LocalModel
@@ -83,6 +84,8 @@ def _load_model(
     settings: ModelSettings, tier: Tier, clock: Clock, metrics: TierMetrics, kind: type[AnyModel]
 ) -> AnyModel:
     model = open_model(model_folder(settings, tier))
+    # Before a process is started for nothing.
+    prototypes = read_prototypes(model)
     is_isolated = settings.isolation == "process"
     options = engine_options(settings)
     backends: Sequence[TimedBackend] = (
@@ -108,6 +111,7 @@ def _load_model(
         clock,
         accept_at=settings.accept_at,
         on_breaker=BreakerSigns("member", metrics),
+        prototypes=prototypes,
     )
 
 

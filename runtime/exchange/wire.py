@@ -10,7 +10,6 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from runtime import topics
 from runtime.codec import (
@@ -36,6 +35,7 @@ from runtime.exchange.directions import (
     parse_route,
     route_text,
 )
+from runtime.exchange.results import check_answer, parse_result
 from runtime.messages import (
     Answer,
     Cancel,
@@ -45,7 +45,6 @@ from runtime.messages import (
     Outcome,
     Reason,
     Residency,
-    Tensors,
     Tier,
     encode_control,
 )
@@ -321,8 +320,9 @@ def parse_reply(message: Message) -> Answer:
         # What is "local" or "here" above is "upstream" to whoever asked.
         is_late = reason is Reason.DEADLINE
         reason = Reason.UPSTREAM_TIMEOUT if is_late else Reason.UPSTREAM_FAILED
+    result = parse_result(said.get("result", ""))
     if outcome in (Outcome.ANSWERED, Outcome.DEGRADED):
-        _check_answers(body.outputs, tier)
+        check_answer(body.outputs, tier, result)
     return Answer(
         request_id=request_id or body.id,
         outcome=outcome,
@@ -339,7 +339,7 @@ def parse_reply(message: Message) -> Answer:
         latency_ms=_milliseconds(said.get("latency_ms")),
         hops=_parse_hops(said.get("provenance", "[]")),
         notice=str(said.get("notice", ""))[:1024],
-        result=_result(said.get("result", "")),
+        result=result,
     )
 
 
@@ -363,23 +363,6 @@ def reason_of_error(code: str) -> Reason:
     if code in ("too_late", "overloaded", "refused", "payload_too_large", "stopped"):
         return Reason.UPSTREAM_REFUSED
     return Reason.UPSTREAM_FAILED
-
-
-def _check_answers(outputs: Tensors, tier: object) -> None:
-    """Empty and NaN are no answer, whatever the reply says about itself."""
-    if tier is None or not outputs:
-        raise MalformedBodyError("the reply says that it answers, and holds no answer")
-    for name, array in outputs.items():
-        if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).any()):
-            raise MalformedBodyError(f"the output {name[:40]!r} of the reply is empty or NaN")
-
-
-MAX_RESULT = 1 << 20
-
-
-def _result(value: object) -> str:
-    """Passed on as it is, within its limit: half of a JSON text is none."""
-    return value if isinstance(value, str) and len(value) <= MAX_RESULT else ""
 
 
 def _label(value: object) -> int | None:

@@ -26,6 +26,7 @@ from runtime.adapters.model_process import (
     start_members,
 )
 from runtime.adapters.model_worker import TimedBackend
+from runtime.adapters.prototypes import read_prototypes
 from runtime.adapters.worker_process import Cause
 from runtime.catalogue import GOLDEN_NAME
 from runtime.core.releases import Fault, Release
@@ -83,6 +84,7 @@ class Candidate:
         self._has_ended = threading.Event()
         try:
             found = open_model(folder)
+            prototypes = read_prototypes(found)
         except ArtifactError as error:
             raise UnfitError(str(error), Fault.LOAD_FAILED) from error
         _check_same(found.manifest, serves)
@@ -98,7 +100,7 @@ class Candidate:
             LoadedMember.of(member, backend, backend.typical_ms, may_block=True)
             for member, backend in zip(found.manifest.members, backends, strict=True)
         ]
-        self.model = LocalModel(found.manifest, members, clock)
+        self.model = LocalModel(found.manifest, members, clock, prototypes=prototypes)
         for backend in backends:
             if isinstance(backend, ProcessBackend) and backend.pid is not None:
                 with contextlib.suppress(OSError):
@@ -169,6 +171,7 @@ def _check_same(new: ModelManifest, serves: ModelManifest) -> None:
     for what, one, other in (
         ("name", new.name, serves.name),
         ("tier", new.tier, serves.tier),
+        ("task", new.task, serves.task),
         ("inputs", new.inputs, serves.inputs),
         ("outputs", new.outputs, serves.outputs),
         ("labels", new.labels, serves.labels),

@@ -23,7 +23,7 @@ from runtime.logs import get_logger
 from runtime.ports import Clock
 from runtime.updating.place import Place
 
-_SAME = ("name", "inputs", "outputs", "labels")
+_SAME = ("name", "task", "inputs", "outputs", "labels")
 
 
 class EarlyModel:

@@ -144,18 +144,18 @@ def test_a_batch_has_no_result_of_its_own(task: str) -> None:
     rule = rule_of(_manifest(**TASKS[task]))
     rows = np.array([SCORES[task][0]] * 2, np.float32)
 
-    assert rule.result(rows) == ""
-    assert rule.confidence(rows).is_valid
-    assert rule.result(np.full((1, 3), np.nan, np.float32)) == ""
+    assert rule.judge({"logits": rows}).told == ""
+    assert rule.judge({"logits": rows}).confidence.is_valid
+    assert rule.judge({"logits": np.full((1, 3), np.nan, np.float32)}).told == ""
 
 
 def test_classification_says_it_with_its_label() -> None:
     rule = rule_of(_manifest())
     rows = np.array([[1.0, 0.0, 0.0]], np.float32)
 
-    assert rule.result(rows) == ""
-    assert rule.combine([rows], [1.0]) is None
-    assert rule.confidence(rows).label == 0
+    assert rule.judge({"logits": rows}).told == ""
+    assert rule.judge_all([{"logits": rows}], [1.0]) is None
+    assert rule.judge({"logits": rows}).confidence.label == 0
 
 
 def _manifest(**changes: Any) -> ModelManifest:

@@ -92,3 +92,13 @@ def test_outputs_come_with_a_correction_where_json_can_carry_them() -> None:
     assert said.outputs[0]["data"] == [1.5]
     assert said_of(answer(np.array([np.nan], np.float32))).outputs == ()
     assert said_of(answer(np.zeros(MAX_OUTPUT_BYTES, np.float32))).outputs == ()
+
+
+def test_what_was_found_comes_home_with_a_correction_and_not_without_bound() -> None:
+    found, enormous = (
+        Answer("q", Outcome.ANSWERED, Reason.CONFIDENT, (), Tier.CLOUD, result=result)
+        for result in ('{"boxes": []}', " " * (MAX_OUTPUT_BYTES + 1))
+    )
+
+    assert said_of(found).result == '{"boxes": []}'
+    assert said_of(enormous).result == ""

@@ -72,3 +72,73 @@ def test_a_confidence_that_is_no_probability_is_left_out(value: object) -> None:
 def test_a_trace_context_that_is_malformed_is_ignored(text: str) -> None:
     assert parse_traceparent(text) == ""
     assert parse_traceparent(TRACE) == TRACE
+
+
+NO_BOXES: Tensors = {
+    "boxes": np.zeros((1, 0, 4), np.float32),
+    "scores": np.zeros((1, 0), np.float32),
+}
+ONE_BOX: Tensors = {
+    "boxes": np.array([[[0, 0, 1, 1]]], np.float32),
+    "scores": np.array([[0.9]], np.float32),
+    "count": np.array([[1.0]], np.float32),
+}
+BOX = '{"label": "cat", "score": 0.9, "box": [0, 0, 1, 1]}'
+
+
+@pytest.mark.parametrize("outcome", ["answered", "degraded"])
+def test_a_detector_that_found_nothing_has_answered(outcome: str) -> None:
+    answer = parse_reply(reply(NO_BOXES, outcome=outcome, result='{"boxes": []}'))
+
+    assert answer.has_answer
+    assert answer.result == '{"boxes": []}'
+    assert answer.outputs["boxes"].shape == (1, 0, 4)
+
+
+def test_boxes_come_with_what_they_say() -> None:
+    answer = parse_reply(reply(ONE_BOX, result=f'{{"boxes": [{BOX}], "new": 1}}'))
+
+    assert answer.result.startswith('{"boxes"')
+
+
+def test_a_label_that_is_called_boxes_is_none_of_them() -> None:
+    said = '{"labels": {"boxes": 0.9}}'
+
+    assert parse_reply(reply(result=said)).result == said
+
+
+@pytest.mark.parametrize(
+    ("outputs", "result"),
+    [
+        (NO_BOXES, None),
+        (NO_BOXES, ""),
+        (NO_BOXES, 7),
+        (NO_BOXES, '{"labels": {}}'),
+        (NO_BOXES, f'{{"boxes": [{BOX}]}}'),
+        (NO_BOXES, '{"boxes": []}' + " " * (1 << 20)),
+        ({"logits": np.zeros((0, 2), np.float32)}, '{"boxes": []}'),
+        ({"boxes": np.zeros((2, 0, 4), np.float32)}, '{"boxes": []}'),
+        (ONE_BOX, '{"boxes": []}'),
+        (ONE_BOX, f'{{"boxes": [{BOX}, {BOX}]}}'),
+        (ONE_BOX, f'{{"boxes": [{", ".join([BOX] * 1001)}]}}'),
+        (ONE_BOX, '{"boxes": 1}'),
+        (ONE_BOX, '{"boxes": [{"label": "cat", "score": 7, "box": [0, 0, 1, 1]}]}'),
+        (ONE_BOX, '{"boxes": [{"label": "cat", "score": 0.9, "box": [1, 0, 0, 1]}]}'),
+        (ONE_BOX, '{"boxes": [{"label": "cat", "score": 0.9, "box": [0, 0, 1]}]}'),
+        (ONE_BOX, '{"boxes": [{"label": "cat", "score": 0.9, "box": [0, 0, 1e400, 1]}]}'),
+        (ONE_BOX, '{"boxes": ' + "[" * 100_000),
+        (ONE_BOX, '{"boxes": ['),
+    ],
+    ids=[str(number) for number in range(18)],
+)
+def test_what_says_one_thing_in_words_and_another_in_tensors_is_refused(
+    outputs: Tensors, result: object
+) -> None:
+    changes = {} if result is None else {"result": result}
+
+    with pytest.raises(MalformedBodyError, match="reply"):
+        parse_reply(reply(outputs, **changes))
+
+
+def test_an_enormous_result_is_not_passed_on() -> None:
+    assert parse_reply(reply(result="x" * ((1 << 20) + 1))).result == ""

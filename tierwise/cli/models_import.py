@@ -41,6 +41,7 @@ def add_import(group: Subparsers) -> None:
     )
     _add_scores(parser)
     _add_inputs(parser)
+    _add_tasks(parser)
     parser.add_argument("--licence", default="unknown", metavar="TEXT", help="of the model")
     add_json(parser)
     parser.set_defaults(run=_run)
@@ -88,6 +89,89 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--normalise", type=mean_and_std, metavar="MEAN,STD",
         help="then subtract and divide; of channels with colons: .485:.456:.406,.229:.224:.225",
     )  # fmt: skip
+
+
+TASKS = ("classification", "multilabel", "regression", "detection", "anomaly", "embedding")
+
+
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", choices=TASKS, default="classification",
+        help="what the model answers (default: %(default)s)",
+    )  # fmt: skip
+    boxes = parser.add_argument_group("models of detection")
+    boxes.add_argument(
+        "--box-accept", type=between, default=0.5, metavar="SCORE",
+        help="from this score on a box is one (default: %(default)g)",
+    )  # fmt: skip
+    boxes.add_argument(
+        "--box-overlap", type=between, default=0.5, metavar="SHARE",
+        help="of boxes of one label that overlap by more, the best stays (default: %(default)g)",
+    )  # fmt: skip
+    boxes.add_argument(
+        "--max-boxes", type=int, default=100, metavar="N", help="(default: %(default)d)"
+    )
+    boxes.add_argument(
+        "--box-format", choices=("corners", "corners_yx", "centres"),
+        help="x1 y1 x2 y2, y1 x1 y2 x2, or centre, width and height (default: by the layout)",
+    )  # fmt: skip
+    boxes.add_argument(
+        "--box-layout",
+        choices=("auto", "apart", "columns", "rows", "objectness", "classes"),
+        default="auto",
+        help="of a file that gives all in one tensor: (4 + labels, n), (n, 4 + labels), "
+        "(n, 5 + labels) or (n, 6) (default: seen from its shape)",
+    )
+    boxes.add_argument(
+        "--box-outputs", default="", metavar="BOXES,SCORES[,CLASSES[,COUNT]]",
+        help="the file's outputs (default: by their shapes and names)",
+    )  # fmt: skip
+    boxes.add_argument(
+        "--box-size", type=size_of_boxes, metavar="WxH",
+        help="width and height in the unit of the boxes; 1x1: they are shares of the picture "
+        "(default: seen from the data)",
+    )  # fmt: skip
+    others = parser.add_argument_group("models of other tasks")
+    others.add_argument(
+        "--threshold", type=_number, metavar="SCORE",
+        help="of anomaly: from this score on (default: fitted to the data)",
+    )  # fmt: skip
+    others.add_argument(
+        "--anomaly-scale", type=positive, metavar="NUMBER",
+        help="how far from it a score is sure (default: fitted to the data)",
+    )  # fmt: skip
+    others.add_argument(
+        "--tolerance", type=positive, default=0.0, metavar="NUMBER",
+        help="of regression: what a number may be off, in its unit",
+    )  # fmt: skip
+    others.add_argument(
+        "--prototypes", type=Path, metavar="FILE.npy",
+        help="of embeddings: a row for each label (default: the means of the data)",
+    )  # fmt: skip
+
+
+def between(text: str) -> float:
+    """A number between 0 and 1, both excluded.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} does not lie between 0 and 1")
+    return value
+
+
+def size_of_boxes(text: str) -> tuple[float, float]:
+    """Width and height of ``640x480``.
+
+    Raises:
+        ArgumentTypeError: it is not of that form.
+    """
+    parts = [_number(part) for part in text.split("x")]
+    if len(parts) != 2 or min(parts) <= 0:  # noqa: PLR2004 - a picture
+        raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT such as 640x480")
+    return parts[0], parts[1]
 
 
 def sizes(text: str) -> tuple[int, ...]:

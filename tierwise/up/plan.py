@@ -58,6 +58,7 @@ def check_models(folders: Mapping[str, Path]) -> dict[str, ModelManifest]:
             )
         for what, one, other in (
             ("the name", edge.name, manifest.name),
+            ("the task", edge.task, manifest.task),
             ("the classes", edge.labels, manifest.labels),
             ("the inputs", edge.inputs, manifest.inputs),
         ):

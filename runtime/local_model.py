@@ -130,7 +130,8 @@ class LocalModel:
 
     def confidence(self, scores: Floats, agreement: float) -> Confidence:
         """How sure the model is with these scores."""
-        return self._rule.confidence(scores, agreement)
+        outputs: Tensors = {self.manifest.outputs[0].name: scores}
+        return self._rule.judge(outputs, agreement).confidence
 
     def expected_ms(self, inputs: Tensors) -> float:
         """How long a run that was asked for now would take, with those that are before it.

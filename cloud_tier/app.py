@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from cloud_tier.operators.dashboard import dashboard
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
@@ -59,7 +60,11 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")
             stack.callback(ending.cancel)
             rollouts = await stack.enter_async_context(rolling_out(settings, parts, bus))
-            adders = [rollouts.add_routes] if rollouts else []
+            adders = await stack.enter_async_context(
+                dashboard(settings, parts, switch=switch, relay=relay, rollouts=rollouts)
+            )
+            if rollouts:
+                adders.append(rollouts.add_routes)
             await stack.enter_async_context(
                 operators_listening(
                     Path(settings.state.folder), settings.operators.port, parts.clock, adders

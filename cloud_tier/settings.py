@@ -81,6 +81,15 @@ class OperatorsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             le=65535,
         ),
     ] = 8473
+    decision_logs: Annotated[
+        list[str],
+        Meta(
+            description="State folders of other tiers on this machine whose decision logs the "
+            "dashboard shows beside the cloud's own; a folder may also hold one folder a site.",
+            examples=[["/var/lib/tierwise"]],
+            max_length=64,
+        ),
+    ] = []
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -40,6 +40,9 @@ KIND = "kind"
 ORIGIN = "origin"
 AGE_MS = "age-ms"
 
+# In place of a region: the filter for all of them.
+ANY_REGION = "+"
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -90,6 +93,11 @@ def site_of_state(topic: str) -> str:
 def region_of_state(topic: str) -> str:
     """In which region the process is whose state a state topic holds."""
     return topic.split("/")[2] if site_of_state(topic) else ""
+
+
+def is_agent_state(topic: str) -> bool:
+    """Whether a state topic is that of an agent, not of a gateway or a cloud."""
+    return topic.split("/")[-3:-2] == ["agent"] and bool(site_of_state(topic))
 
 
 def agent_state(region: str, agent: str = "+") -> str:

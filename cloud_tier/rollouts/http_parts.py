@@ -16,6 +16,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Asked about each request first; raises to refuse it.
 Check = Callable[[web.Request], None]
 _JSON = "application/json"
+# Under this name a request keeps what was read from its body.
+ASKED = "asked"
 
 
 def told(check: Check, handler: Handler) -> Handler:
@@ -45,9 +47,10 @@ async def read_body(request: web.Request, kind: type[T]) -> T:
     if len(contents) > MAX_BODY_BYTES:
         raise RequestError(f"a request has at most {MAX_BODY_BYTES} bytes")
     try:
-        return msgspec.json.decode(contents, type=kind)
+        request[ASKED] = found = msgspec.json.decode(contents, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"the request is not understood: {error}") from error
+    return found
 
 
 def number(request: web.Request, name: str, default: int) -> int:

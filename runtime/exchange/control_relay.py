@@ -55,6 +55,15 @@ class ControlRelay:
         self._switch.take(state)
         self._keep()
 
+    def state(self, state: ControlState) -> bool:
+        """Takes what an operator says of our region; whether it counts more than what was known.
+
+        It holds here at once, and in the region as soon as the broker is there.
+        """
+        is_taken = self._switch.take(state)
+        self._keep()
+        return is_taken
+
     async def end_overrides(self, interval_s: float = 1.0) -> None:
         """Takes overrides of our region back when their time is over, until cancelled.
 

@@ -1,9 +1,178 @@
-// Where everything is and how it goes.
+// Where everything is and how it goes, as it happens.
 
-import { html } from "/static/vendor/htm-preact-3.1.1.mjs";
+import { html, useEffect, useReducer, useRef, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
+import { Chart, Seconds } from "/static/chart.mjs";
+import { ago, address, count, Empty, labelOf, Loading, percent, Shares, spoken } from "/static/parts.mjs";
+import { inWords, linkOf, Picture } from "/static/picture.mjs";
 
-function Overview() {
-  return html`<h1>Overview</h1>`;
+const MAX_ESCALATIONS = 12, MAX_ROWS = 100;
+
+// Everything that was heard, changed in place; one drawing for all that came in one frame.
+function useLive(api) {
+  const state = useRef(null);
+  state.current ||= {
+    regions: new Map(), seconds: new Seconds(), escalations: [], rollouts: [], control: null, head: null,
+    totals: null, isLive: false,
+  };
+  const [turn, draw] = useReducer((one) => one + 1, 0);
+  useEffect(() => {
+    const live = state.current;
+    let frame = 0;
+    const soon = () => {
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        draw();
+      });
+    };
+    const then = (change) => (value) => {
+      change(value);
+      soon();
+    };
+    const end = api.events(
+      "/api/v1/live",
+      {
+        history: then((all) => all.forEach((one) => live.seconds.put(one))),
+        head: then((head) => {
+          live.head = head;
+        }),
+        regions: then((all) => all.forEach((one) => live.regions.set(one.name, one))),
+        totals: then((totals) => {
+          live.totals = totals;
+          live.seconds.put(totals.second);
+        }),
+        escalations: then((rows) => {
+          live.escalations = [...rows.reverse(), ...live.escalations].slice(0, MAX_ESCALATIONS);
+        }),
+        control: then((control) => {
+          live.control = control;
+        }),
+        rollouts: then((rollouts) => {
+          live.rollouts = rollouts;
+        }),
+      },
+      (isLive) => {
+        live.isLive = isLive;
+        // Whoever comes back is told everything anew.
+        if (isLive) live.escalations = [];
+        soon();
+      },
+    );
+    return () => {
+      end();
+      cancelAnimationFrame(frame);
+    };
+  }, []);
+  return [state.current, turn];
+}
+
+function useWidth() {
+  const box = useRef(null);
+  const [width, setWidth] = useState(0);
+  useEffect(() => {
+    const watching = new ResizeObserver(() => setWidth(box.current?.clientWidth || 0));
+    watching.observe(box.current);
+    return () => watching.disconnect();
+  }, []);
+  return [box, width];
+}
+
+const Big = ({ value, text }) => html`<div class="card big"><strong>${value}</strong><span>${text}</span></div>`;
+
+function Numbers({ regions, totals, control, rollouts }) {
+  const sum = (name) => regions.reduce((total, one) => total + one.devices[name], 0);
+  const total = sum("total"), there = sum("online") + sum("reporting");
+  const running = rollouts.filter((one) => ["shadow", "canary", "wave"].includes(one.phase)).length;
+  const stops = (control?.regions || []).reduce((all, one) => all + one.stops.length, 0);
+  const overrides = (control?.regions || []).reduce((all, one) => all + one.overrides.length, 0);
+  const shares = totals.shares;
+  return html`<div class="bigs">
+    <${Big} value=${totals.per_s.toFixed(1)} text="requests a second" />
+    <${Big} value=${percent(shares.edge || 0)} text="answered on the device" />
+    <${Big} value=${totals.climbed_per_s.toFixed(1)} text="reach the cloud a second" />
+    <${Big} value=${`${count(there)} of ${count(total)}`} text="devices there" />
+    <${Big} value=${stops} text=${stops === 1 ? "stop in force" : "stops in force"} />
+    <${Big} value=${overrides} text=${overrides === 1 ? "override" : "overrides"} />
+    <${Big} value=${running} text=${running === 1 ? "rollout on its way" : "rollouts on their way"} />
+  </div>`;
+}
+
+const Table = ({ regions }) => html`<details class="card">
+  <summary>The same as a table</summary>
+  <div class="scroll"><table>
+    <thead><tr><th>Region</th><th>Devices and link</th><th>Gateways</th><th>Models</th><th class="number">Requests/s</th><th>Answered by</th></tr></thead>
+    <tbody>${regions.slice(0, MAX_ROWS).map(
+      (one) => html`<tr>
+        <th scope="row"><a href=${address("/fleet", { region: one.name })}>${one.name}</a></th>
+        <td>${inWords(one)}</td>
+        <td>${one.gateways.slice(0, 5).map((gateway) => `${gateway.name} (${gateway.stopped || gateway.state})`).join(", ")}</td>
+        <td>${Object.entries(one.models).map(([name, number]) => `${name}: ${count(number)}`).join(", ")}</td>
+        <td class="number">${(one.traffic?.per_s || 0).toFixed(1)}</td>
+        <td><${Shares} shares=${one.traffic?.shares || {}} /></td>
+      </tr>`,
+    )}</tbody>
+  </table></div>
+  ${regions.length > MAX_ROWS && html`<p class="muted">The first ${MAX_ROWS} of ${count(regions.length)} regions.</p>`}
+</details>`;
+
+const Newest = ({ rows }) => html`<section class="card">
+  <h2>Newest escalations</h2>
+  ${rows.length
+    ? html`<ul class="lines">${rows.map(
+        (row) => html`<li key=${`${row.request_id} ${row.tier}`}>
+          <a href=${address("/escalations", { id: row.request_id })}>${labelOf(row)}</a>
+          <span> ${row.tier} ${row.site}: ${spoken(row.decided_because)}</span>
+          <span class="muted"> → ${row.answered_by || "nobody"}, ${ago(row.wall_s)}</span>
+        </li>`,
+      )}</ul>`
+    : html`<p class="muted">None yet. They appear as tiers pass requests on; the cloud's own log and those of
+        <code>operators.decision_logs</code> are read.</p>`}
+</section>`;
+
+const InForce = ({ control }) => {
+  const lines = (control?.regions || []).flatMap((region) =>
+    [...region.stops, ...region.overrides].map((one) => ({ region: region.region, told: one.told })),
+  );
+  return html`<section class="card">
+    <h2>In force</h2>
+    ${control?.mode && html`<p class="problem">The cloud: ${control.notice}</p>`}
+    ${lines.length
+      ? html`<ul class="lines">${lines.slice(0, 12).map((one) => html`<li><strong>${one.region}</strong> ${one.told}</li>`)}</ul>`
+      : html`<p class="muted">Nothing is stopped or overridden.</p>`}
+    <p><a href="#/control">Stop, resume, override</a></p>
+  </section>`;
+};
+
+function Overview({ api }) {
+  const [live, turn] = useLive(api);
+  const [box, width] = useWidth();
+  const regions = [...live.regions.values()].sort((one, other) => one.name.localeCompare(other.name));
+  const own = live.regions.get(live.head?.cloud_region);
+  const isThere = live.head && live.totals;
+  return html`<h1>Overview</h1>
+    <p class="muted" role="status">${live.isLive ? "Live." : isThere ? "The connection is gone; it is tried again. What you see is the last that was heard." : ""}</p>
+    <div ref=${box}>
+      ${!isThere
+        ? html`<${Loading} />`
+        : html`
+          <${Numbers} regions=${regions} totals=${live.totals} control=${live.control} rollouts=${live.rollouts} />
+          ${live.totals.problems.map((text) => html`<p class="problem">${text}</p>`)}
+          ${regions.some((one) => one.devices.total || one.num_gateways)
+            ? html`<section aria-label="Hierarchy" class="card">
+                ${width > 0 && html`<${Picture} width=${width - 34} regions=${regions} cloudRegion=${live.head.cloud_region}
+                  clouds=${own?.clouds || []} totals=${live.totals} />`}
+                <p class="legend muted"><span class="key key-edge"></span>edge <span class="key key-regional"></span>regional
+                  <span class="key key-cloud"></span>cloud <span class="key key-nobody"></span>nobody ·
+                  full: online, hollow: away, square: stopped</p>
+              </section>`
+            : html`<${Empty}>No gateway or device has said anything at the cloud's broker yet. Start one with
+                <code>regional_gateway</code> or <code>edge_agent</code> in its settings at this broker; devices of
+                other brokers appear when their telemetry arrives.<//>`}
+          <${Table} regions=${regions} />`}
+    </div>
+    ${isThere && html`<section class="card"><h2>Requests a second</h2>
+      <${Shares} shares=${live.totals.shares} />
+      <${Chart} seconds=${live.seconds} turn=${turn} /></section>
+      <div class="columns"><${Newest} rows=${live.escalations} /><${InForce} control=${live.control} /></div>`}`;
 }
 
 export default { path: "/", title: "Overview", Page: Overview };

@@ -82,14 +82,19 @@ class OperatorsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         ),
     ] = 8473
     decision_logs: Annotated[
-        list[str],
+        str,
         Meta(
-            description="State folders of other tiers on this machine whose decision logs the "
-            "dashboard shows beside the cloud's own; a folder may also hold one folder a site.",
-            examples=[["/var/lib/tierwise"]],
-            max_length=64,
+            description="State folders of other tiers on this machine, with commas between them, "
+            "whose decision logs the dashboard shows beside the cloud's own; a folder may also "
+            "hold one folder a site.",
+            examples=["/var/lib/tierwise"],
         ),
-    ] = []
+    ] = ""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Those of ``decision_logs``."""
+        return tuple(filter(None, map(str.strip, self.decision_logs.split(","))))
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,7 +48,8 @@ async def dashboard(
     """
     folder = Path(settings.state.folder)
     bus = bus_of(parts, settings.broker, suffix="-operators")
-    view = FleetView(parts.clock, settings.region)
+    features = {"rollouts": rollouts is not None}
+    view = FleetView(parts.clock, settings.region, features=features)
     desk = ControlDesk(
         settings.region,
         switch=switch,
@@ -58,7 +59,7 @@ async def dashboard(
         clock=parts.clock,
     )
     requests = RequestsApi(
-        [folder, *map(Path, settings.operators.decision_logs)],
+        [folder, *map(Path, settings.operators.folders)],
         parts.clock,
         labels=parts.model.manifest.labels,
         policies=await asyncio.to_thread(_policies, settings),

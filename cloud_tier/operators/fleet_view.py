@@ -1,11 +1,14 @@
 """Hears how all processes on the cloud's broker are, and says it over HTTP.
 
+GET /api/v1/features     what is switched on here
 GET /api/v1/hierarchy    regions and gateways, devices as numbers
 GET /api/v1/devices      one by one: ``region``, ``tier``, ``state``, ``q``, ``cursor``, ``limit``
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -33,7 +36,14 @@ class _After(msgspec.Struct, array_like=True, frozen=True):
 class FleetView:
     """The fleet as this broker and telemetry tell of it."""
 
-    def __init__(self, clock: Clock, region: str, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        region: str,
+        fleet: Fleet | None = None,
+        features: Mapping[str, bool] = MappingProxyType({}),
+    ) -> None:
+        self._features = dict(features)
         self.fleet = fleet or Fleet()
         self._clock, self._region = clock, region
         self._views: dict[str, dict[str, Any]] = {}
@@ -89,8 +99,12 @@ class FleetView:
 
     def add_routes(self, app: web.Application, door: Door) -> None:
         """Serves it to those whom the door lets pass."""
+        app.router.add_get("/api/v1/features", told(door.check, self._show_features))
         app.router.add_get("/api/v1/hierarchy", told(door.check, self._hierarchy))
         app.router.add_get("/api/v1/devices", told(door.check, self._devices))
+
+    async def _show_features(self, _: web.Request) -> web.Response:
+        return json_response(self._features)
 
     async def _hierarchy(self, _: web.Request) -> web.Response:
         self.refresh()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def test_the_demo_sums_up_as_json_and_leaves_nothing_running(
     assert summary["outage"]["answered"] == summary["outage"]["requests"] > 0
     assert 0 < summary["uplink_bytes"] < summary["uplink_bytes_if_all_cloud"]
     assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{43}", summary["dashboard"])
     assert _offspring(tmp_path) == []
 
 

@@ -97,6 +97,7 @@ def test_hierarchies_of_every_height_answer_and_leave_nothing(
 
     with _up(*words) as (told, program):
         assert len(told["tiers"]) == 1 + len(above)
+        assert told["dashboard"].startswith("http://127.0.0.1:") == ("cloud" in above)
         answers = [_ask(told["url"], "--index", str(index)) for index in range(8)]
         program.send_signal(signal.SIGINT)
         assert program.wait(60) == 0

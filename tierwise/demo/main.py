@@ -90,6 +90,7 @@ async def _run(arguments: argparse.Namespace, console: Console, folder: Path) ->
     with live:
         await _judge(tally, questions[:JUDGED_FIRST], lambda n: view.progress.advance(first, n))
         async with _stage(arguments, folder, view) as stage:
+            console.print(f"dashboard {plan.dashboard_of(folder)}", highlight=False, soft_wrap=True)
             first_answer_s = await _stream(arguments, stage, questions, view, began_s)
             uplink_bytes, num_sent = await uplink(stage.agent_bases)
             view.uplink_bytes = uplink_bytes
@@ -102,6 +103,7 @@ async def _run(arguments: argparse.Namespace, console: Console, folder: Path) ->
                 first_answer_s=first_answer_s,
                 state=str(folder),
                 policy=_policy(),
+                dashboard=plan.dashboard_of(folder),
             )
             live.stop()
             _finish(arguments, view, summary, folder)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_tier.operators.access import FILE_NAME as OPERATOR_FILE
+from cloud_tier.operators.access import read_operator_file
+
 REGION = "demo"
 CLOUD_REGION = "cloud"
 GATEWAY = "gateway-1"
 CLOUD = "cloud-1"
-OPERATORS = "[operators]\nport = 0\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,17 @@ class Address:
 
     host: str
     port: int
+
+
+def operators_section(folder: Path) -> str:
+    """A section for any free port, where the logs of all tiers of a run are shown."""
+    return f"[operators]\nport = 0\ndecision_logs = {json.dumps(str(folder))}\n"
+
+
+def dashboard_of(folder: Path) -> str:
+    """Where the dashboard of a run is, with what opens it; empty where there is no cloud tier."""
+    found = read_operator_file(folder / CLOUD / OPERATOR_FILE)
+    return f"{found.url}/#token={found.token}" if found else ""
 
 
 def state_folder(chosen: str | None) -> Path:
@@ -56,7 +70,13 @@ def write_settings(
     request = f"[request]\ndefault_budget_ms = {budget_ms}\n"
     texts = {
         CLOUD: f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n\n'
-        + "\n".join((broker_section("broker", broker), http_and_state(folder, CLOUD), OPERATORS)),
+        + "\n".join(
+            (
+                broker_section("broker", broker),
+                http_and_state(folder, CLOUD),
+                operators_section(folder),
+            )
+        ),
         GATEWAY: f'gateway = "{GATEWAY}"\nregion = "{REGION}"\n\n'
         + "\n".join(
             (

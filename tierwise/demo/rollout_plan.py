@@ -14,11 +14,11 @@ from tierwise.demo.plan import (
     CLOUD,
     CLOUD_REGION,
     GATEWAY,
-    OPERATORS,
     REGION,
     Address,
     broker_section,
     http_and_state,
+    operators_section,
 )
 
 MODEL = "fashion-edge"
@@ -71,7 +71,7 @@ def cloud_settings(folder: Path, broker: Address, repository: Path, key: Path) -
             f'cloud = "{CLOUD}"\nregion = "{CLOUD_REGION}"\n',
             broker_section("broker", broker),
             http_and_state(folder, CLOUD),
-            OPERATORS,
+            operators_section(folder),
             f'[updates]\nrepository = "{repository}"\n',
             f'[rollouts]\nkey_file = "{key}"\n{_CONTROLLER}',
         )

@@ -62,6 +62,7 @@ class Summary(TypedDict):
     first_answer_s: float
     state: str
     promise: Promise | None
+    dashboard: str
 
 
 @dataclass
@@ -123,6 +124,7 @@ class Tally:
         first_answer_s: float,
         state: str,
         policy: Policy | None = None,
+        dashboard: str = "",
     ) -> Summary:
         """All figures; ``uplink_bytes`` were sent for ``num_sent`` requests and audits."""
         each = uplink_bytes / num_sent if num_sent else 0.0
@@ -149,6 +151,7 @@ class Tally:
             budget_ms=self.budget_ms,
             first_answer_s=round(first_answer_s, 2),
             state=state,
+            dashboard=dashboard,
             promise=(
                 None
                 if policy is None

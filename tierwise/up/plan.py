@@ -13,7 +13,14 @@ from pathlib import Path
 from runtime.adapters.artifacts import open_model, write_artifact
 from runtime.errors import ArtifactError
 from runtime.manifest import ModelManifest
-from tierwise.demo.plan import CLOUD, CLOUD_REGION, GATEWAY, OPERATORS, Address, broker_section
+from tierwise.demo.plan import (
+    CLOUD,
+    CLOUD_REGION,
+    GATEWAY,
+    Address,
+    broker_section,
+    operators_section,
+)
 
 EDGE = "edge-1"
 REGION = "local"
@@ -88,7 +95,9 @@ def write_settings(plan: Plan, broker: Address) -> dict[str, Path]:
 
 def _of_cloud(plan: Plan, broker: Address) -> str:
     head = f"cloud = {_quoted(CLOUD)}\nregion = {_quoted(CLOUD_REGION)}\n"
-    return "\n".join((head, _common(plan, CLOUD, "cloud", broker), OPERATORS, _policy(plan)))
+    return "\n".join(
+        (head, _common(plan, CLOUD, "cloud", broker), operators_section(plan.state), _policy(plan))
+    )
 
 
 def _of_gateway(plan: Plan, broker: Address) -> str:

@@ -23,7 +23,7 @@ from runtime.manifest import ModelManifest
 from runtime.supervise import run_service
 from runtime.tensors import dtype_of
 from tierwise.cli.output import note, say, say_json
-from tierwise.demo.plan import CLOUD_REGION, Address
+from tierwise.demo.plan import CLOUD_REGION, Address, dashboard_of
 from tierwise.demo.processes import Children, Roster
 from tierwise.up.plan import EDGE, MODULES, REGION, Plan, check_models, write_settings
 
@@ -142,6 +142,7 @@ def _tell(
         write_artifact(request, _example(manifest))
         curl = f"curl -s -d @{shlex.quote(str(request))} {curl.removeprefix('curl -s ')}/infer"
     infer = f"tierwise infer --url {url} --data FILE.npz --index 0"
+    dashboard = dashboard_of(plan.state) if "cloud" in plan.folders else ""
     if arguments.json:
         say_json(
             {
@@ -150,6 +151,7 @@ def _tell(
                 "tiers": bases,
                 "broker": f"mqtt://{broker.address.host}:{broker.address.port}",
                 "state": str(plan.state),
+                "dashboard": dashboard,
                 "curl": curl,
                 "infer": infer,
             }
@@ -158,6 +160,8 @@ def _tell(
         say(f"broker     mqtt://{broker.address.host}:{broker.address.port} ({broker.kind})")
         for site, base in sorted(bases.items()):
             say(f"{site:10} {base}")
+        if dashboard:
+            say(f"dashboard  {dashboard}")
         say(f"logs and state are in {plan.state}\n\nTry:\n  {curl}\n  {infer}\n")
         say("Ctrl-C ends all of it.")
     # A pipe is read line by line by whoever waits for this.

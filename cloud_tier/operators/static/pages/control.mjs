@@ -114,7 +114,7 @@ function Control({ api, say }) {
   };
   return html`<h1>Control</h1>
     <${Loaded} from=${live ? { value: live } : found}>${(control) => html`
-      ${!control.is_connected && html`<p class="problem" role="alert">The cloud has no connection to its broker. What you change in
+      ${!control.is_connected && html`<p class="problem" role="alert">The cloud has no connection to its broker. What you change in${" "}
         ${control.cloud_region} counts for the cloud at once, and for all below when the connection is back.</p>`}
       ${!control.is_known && html`<p class="problem" role="alert">What was stopped is not known here: ${control.notice}</p>`}
       ${control.mode && control.is_known && html`<p class="problem">The cloud itself is in ${spoken(control.mode)}: ${control.notice}</p>`}

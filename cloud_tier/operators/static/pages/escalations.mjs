@@ -43,7 +43,7 @@ function Counts({ api, params, wanted }) {
     !said.decisions
       ? html`<${Empty}>No decision is like that. Take a filter away, or a longer time. The cloud's own decision log is read,
           and those that the setting <code>operators.decision_logs</code> names.<//>`
-      : html`<p><strong>${count(said.decisions)}</strong> decisions of tiers, <strong>${count(said.escalated)}</strong>
+      : html`<p><strong>${count(said.decisions)}</strong> decisions of tiers, <strong>${count(said.escalated)}</strong>${" "}
           (${percent(said.escalated / said.decisions)}) passed the request on.</p>
         <div class="facets">${said.names.filter((name) => said.facets[name].length).map(
           (name) => html`<div class="card"><${Bars} caption=${TITLES[name]}
@@ -81,8 +81,7 @@ function Requests({ api, params, wanted }) {
 function Hop({ hop, tier }) {
   return html`<li class=${`hop hop-${hop.tier}`}>
     <h3>${hop.tier} <span class="muted">${hop.site}, ${hop.region}</span></h3>
-    <p class="muted">${hop.model} ${hop.model_version} · ${hop.action === "escalate" ? "passed it on" : "answered"}:
-      ${spoken(hop.because)} · ${(hop.service_us / 1000).toFixed(1)} ms of model${
+    <p class="muted">${hop.model} ${hop.model_version} · ${hop.action === "escalate" ? "passed it on" : "answered"}: ${spoken(hop.because)} · ${(hop.service_us / 1000).toFixed(1)} ms of model${
         hop.latency_ms === null ? "" : `, ${hop.latency_ms.toFixed(1)} ms in all`}${
         hop.sent_bytes ? `, ${count(hop.sent_bytes)} bytes sent up` : ""}</p>
     ${(tier?.words || []).map((sentence) => html`<p>${sentence}</p>`)}

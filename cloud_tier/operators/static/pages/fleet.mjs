@@ -40,10 +40,9 @@ function Versions({ api, region }) {
     };
     const away = regions.reduce((sum, one) => sum + one.devices.offline + one.devices.silent, 0);
     const oldest = Math.min(...regions.map((one) => one.away_since_s || Infinity));
-    return html`<p>${count(regions.reduce((sum, one) => sum + one.devices.total, 0))} devices in ${count(regions.length)} regions,
+    return html`<p>${count(regions.reduce((sum, one) => sum + one.devices.total, 0))} devices in ${count(regions.length)} regions,${" "}
         <a href=${address("/fleet", { region: region || "", state: "offline" })}>${count(away)} away</a>${
-          away && Number.isFinite(oldest) ? `, the longest since ${ago(oldest)}` : ""}.
-        ${said.num_left_out ? html`<span class="problem">${count(said.num_left_out)} more than can be kept were left out.</span>` : ""}</p>
+          away && Number.isFinite(oldest) ? `, the longest since ${ago(oldest)}` : ""}.${" "}${said.num_left_out ? html`<span class="problem">${count(said.num_left_out)} more than can be kept were left out.</span>` : ""}</p>
       <div class="facets">
         <div class="card"><${Bars} caption="Models on devices" rows=${added("models")}
           href=${(row) => address("/fleet", { region: region || "", q: row.text })} /></div>

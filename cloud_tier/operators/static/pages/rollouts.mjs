@@ -1,7 +1,7 @@
 // Rollouts: which there are, how their waves and gates stand, and what operators may ask of them.
 
 import { html, useEffect, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
-import { ago, address, count, Dialog, Empty, entries, Loaded, percent, spoken, useLoad, when } from "/static/parts.mjs";
+import { ago, address, count, Dialog, Empty, entries, Loaded, Loading, percent, spoken, useLoad, when } from "/static/parts.mjs";
 
 const ASKS = {
   approve: ["Approve", ["draft"], false],
@@ -11,8 +11,6 @@ const ASKS = {
   abort: ["Abort", ["draft", "shadow", "canary", "wave", "paused"], true],
   rollback: ["Roll back", ["shadow", "canary", "wave", "paused", "done", "aborted"], true],
 };
-const isUnknown = (error) => error?.status === 404;
-
 const Off = () => html`<${Empty}>Rollouts are off: the cloud tier has no key for them. Set
   <code>updates.repository</code> and <code>rollouts.key_file</code> in its settings and start it again
   (docs/rollouts.md says how).<//>`;
@@ -42,7 +40,6 @@ function Start({ api, say, onClose }) {
 function List({ api, say }) {
   const found = useLoad(api, "/rollouts");
   const [isStarting, setStarting] = useState(false);
-  if (isUnknown(found.error)) return html`<${Off} />`;
   return html`<p><button onClick=${() => setStarting(true)}>Start a rollout</button></p>
     ${isStarting && html`<${Start} api=${api} say=${say} onClose=${() => setStarting(false)} />`}
     <${Loaded} from=${found}>${({ rollouts }) => rollouts.length === 0
@@ -131,6 +128,9 @@ function Experiments({ api }) {
 }
 
 function Rollouts({ api, params, say }) {
+  const features = useLoad(api, "/api/v1/features");
+  if (features.isLoading) return html`<h1>Rollouts</h1><${Loading} />`;
+  if (features.value && !features.value.rollouts) return html`<h1>Rollouts</h1><${Off} />`;
   if (params.get("id")) return html`<${Show} api=${api} id=${params.get("id")} say=${say} />`;
   return html`<h1>Rollouts</h1><${List} api=${api} say=${say} /><${Experiments} api=${api} />`;
 }

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
+from fakes.browser import chromium
 from fakes.programs import UNSURE, Asker, TierProgram, free_port
 from runtime.adapters.broker import start_broker
 from runtime.adapters.dial import BrokerAddress
@@ -19,6 +21,13 @@ from runtime.adapters.dial import BrokerAddress
 async def asker() -> AsyncIterator[Asker]:
     async with Asker() as asker:
         yield asker
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Chromium; tests that want it are skipped where it is not, but for CI."""
+    async with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

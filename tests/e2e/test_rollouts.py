@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,22 +10,15 @@ from typing import Any
 
 import pytest
 import structlog
-from securesystemslib.signer import CryptoSigner
 
-from cloud_tier.keys import new_key, write_key
-from fakes.catalogue import Cloud
 from fakes.programs import Asker, TierProgram
-from fakes.rollout_fleet import FakeDevice, digest, up_item
+from fakes.rollout_cloud import Devices, rolling_cloud
+from fakes.rollout_fleet import digest
 from fakes.waiting import eventually, until
-from runtime import topics
-from runtime.adapters.clock import SystemClock
-from runtime.adapters.paho_bus import PahoBus
 from runtime.assignments import Do
-from runtime.exchange.items import up_message
 from tierwise.cli import main
 
 pytestmark = pytest.mark.timeout(120)
-REPORT_S = 0.5
 PLAN = """
 shares = [0.2, 1.0]
 baseline_s = 4.0
@@ -36,53 +28,12 @@ looks_s = [2.0, 4.0, 8.0]
 """
 
 
-class Devices:
-    """Sixteen devices that report twice a second, through what stands for their gateway."""
-
-    def __init__(self, bus: PahoBus, signer: CryptoSigner) -> None:
-        self.bus, self._clock = bus, SystemClock()
-        self.all = [FakeDevice(f"d{one:02}", "plant", bus, signer) for one in range(16)]
-        for device in self.all:
-            device.listen("cloud")
-
-    async def report(self) -> None:
-        while True:
-            await asyncio.sleep(REPORT_S)
-            now_s = self._clock.wall_s()
-            for device in self.all if self.bus.is_connected else ():
-                item = up_item(device.report(REPORT_S), now_s)
-                self.bus.publish(up_message(item, topics.up("cloud", "gw"), now_s))
-
-
 @pytest.fixture
 async def cloud(
     hierarchy: Any, asker: Asker, tmp_path: Path
 ) -> AsyncIterator[tuple[TierProgram, Devices]]:
-    hierarchy.broker()
-    repository = Cloud(tmp_path / "repository")
-    for version in (1, 2):
-        repository.publish(version)
-    key = new_key()
-    file = write_key(tmp_path / "keys", "rollout", key, None)
-    program = hierarchy.tier(
-        "cloud",
-        "cloud-1",
-        f"updates.repository={repository.folder}",
-        f"rollouts.key_file={file.path}",
-        "rollouts.tick_interval_s=0.1",
-        "rollouts.bucket_s=1",
-        "rollouts.repeat_s=1",
-    )
-    bus = PahoBus(hierarchy.address, client_id="devices")
-    devices = Devices(bus, key[1])
-    await bus.start()
-    await asker.ready(program)
-    reporting = asyncio.create_task(devices.report())
-    yield program, devices
-    reporting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await reporting
-    await bus.close()
+    async with rolling_cloud(hierarchy, asker, tmp_path) as parts:
+        yield parts
 
 
 async def said(

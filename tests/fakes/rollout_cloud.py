@@ -1,0 +1,72 @@
+"""A cloud tier as a program with a repository and a key, and devices that report to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner
+
+from cloud_tier.keys import new_key, write_key
+from fakes.catalogue import Cloud
+from fakes.programs import Asker, TierProgram
+from fakes.rollout_fleet import FakeDevice, up_item
+from runtime import topics
+from runtime.adapters.clock import SystemClock
+from runtime.adapters.paho_bus import PahoBus
+from runtime.exchange.items import up_message
+
+REPORT_S = 0.5
+
+
+class Devices:
+    """Sixteen devices that report twice a second, through what stands for their gateway."""
+
+    def __init__(self, bus: PahoBus, signer: CryptoSigner) -> None:
+        self.bus, self._clock = bus, SystemClock()
+        self.all = [FakeDevice(f"d{one:02}", "plant", bus, signer) for one in range(16)]
+        for device in self.all:
+            device.listen("cloud")
+
+    async def report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            now_s = self._clock.wall_s()
+            for device in self.all if self.bus.is_connected else ():
+                item = up_item(device.report(REPORT_S), now_s)
+                self.bus.publish(up_message(item, topics.up("cloud", "gw"), now_s))
+
+
+@contextlib.asynccontextmanager
+async def rolling_cloud(
+    hierarchy: Any, asker: Asker, tmp_path: Path
+) -> AsyncIterator[tuple[TierProgram, Devices]]:
+    """Versions 1 and 2 are published; the devices run the first."""
+    hierarchy.broker()
+    repository = Cloud(tmp_path / "repository")
+    for version in (1, 2):
+        repository.publish(version)
+    key = new_key()
+    file = write_key(tmp_path / "keys", "rollout", key, None)
+    program = hierarchy.tier(
+        "cloud",
+        "cloud-1",
+        f"updates.repository={repository.folder}",
+        f"rollouts.key_file={file.path}",
+        "rollouts.tick_interval_s=0.1",
+        "rollouts.bucket_s=1",
+        "rollouts.repeat_s=1",
+    )
+    bus = PahoBus(hierarchy.address, client_id="devices")
+    devices = Devices(bus, key[1])
+    await bus.start()
+    await asker.ready(program)
+    reporting = asyncio.create_task(devices.report())
+    yield program, devices
+    reporting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reporting
+    await bus.close()

@@ -210,7 +210,8 @@ def test_a_hostile_manifest_is_refused_before_it_allocates() -> None:
     path = Path("out/manifest.json")
     manifest = json.loads(path.read_text())
     bind = manifest["members"][0]["inputs"]["input"]
-    bind["steps"][1] |= {"length": 1 << 23, "hop": 100, "tail": "pad"}
+    more = [{"length": 1000, "hop": 1}, {"length": 500, "hop": 1, "axis": 1}]
+    bind["steps"][1:1] = [{"step": "frames", **one} for one in more]
     path.write_text(json.dumps(manifest))
 
     with pytest.raises(ArtifactError, match="numbers an example"):

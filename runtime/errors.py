@@ -7,6 +7,7 @@
     |  |- UnknownModelError        no such model or version here
     |  |- PayloadTooLargeError     over the stated limit of bytes
     |  |- ResidencyError           the payload has come further than it may
+    |  |- EmbeddingError           inputs are the output of a model that this one was not made for
     |  `- InvalidBudgetError       budget <= 0, not a number, or over the limit
     |- RefusedError            a healthy tier declined; the answer in hand stands
     |  |- TooLateError             the remaining budget is over, or too short to finish in
@@ -89,6 +90,12 @@ class ResidencyError(RequestError):
     """The payload may not be worked on at this tier."""
 
     code = "residency"
+
+
+class EmbeddingError(RequestError):
+    """The inputs are the output of another model than the one that this model was made for."""
+
+    code = "embedding_mismatch"
 
 
 class RefusedError(TierwiseError):
@@ -269,6 +276,7 @@ CATALOGUE: dict[str, Public] = {
     "unknown_model": Public(404, "No such model or version is served here"),
     "payload_too_large": Public(413, "The request is over the limit of bytes"),
     "residency": Public(403, "The payload may not be worked on here"),
+    "embedding_mismatch": Public(409, "The inputs are of a model that this one was not made for"),
     "invalid_budget": Public(400, "The latency budget is not usable"),
     "refused": Public(503, "The work was declined"),
     "too_late": Public(504, "The remaining latency budget is too short"),

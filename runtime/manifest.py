@@ -38,6 +38,7 @@ FileName = Name
 Engine = Literal["onnxruntime", "litert", "oip"]
 _ENGINES: dict[str, Engine] = {"onnx": "onnxruntime", "tflite": "litert"}
 MAX_URL = 1024
+MAX_ACCEPTED = 16
 QuantizedType = Literal["INT8", "UINT8", "INT16"]
 INTEGERS: dict[QuantizedType, tuple[int, int]] = {
     "INT8": (-128, 127),
@@ -185,7 +186,9 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     the oldest version that runs the files. ``quantization`` names the tensors that are floats here
     and integers in the files; those of a .tflite file need not be named, as it says so itself.
     ``label_thresholds`` (multilabel; 0.5 each where there are none) say from which chance a label
-    holds; ``tolerance`` (regression, above 0) is what a value may be off, in its unit.
+    holds; ``tolerance`` (regression, above 0) is what a value may be off, in its unit. ``forwards``
+    names an output that climbs in place of a request's inputs; ``accepts_from`` are the digests of
+    the models whose forwarded outputs are this model's inputs (none named: of any).
     """
 
     name: Name
@@ -205,6 +208,8 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     quantization: dict[str, Quantization] = {}
     label_thresholds: tuple[Threshold, ...] = ()
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    forwards: str = ""
+    accepts_from: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_ACCEPTED)] = ()
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -228,6 +233,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError("temperature must be finite")
         check_task(self.task, self.labels, self.outputs[0], self.label_thresholds, self.tolerance)
         self._check_bindings()
+        self._check_forwards()
         for name in self.quantization:
             found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
             if len(found) != 1 or found[0].datatype not in _FLOATS:
@@ -240,6 +246,18 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
         for member in self.members:
             if member.inputs and (set(member.inputs), set(member.outputs)) != (inputs, outputs):
                 raise ValueError(f"the member {member.name!r} binds other tensors than there are")
+
+    def _check_forwards(self) -> None:
+        if not self.forwards:
+            return
+        found = [spec for spec in self.outputs[1:] if spec.name == self.forwards]
+        if not found or found[0].datatype not in _FLOATS or found[0].shape[:1] != (-1,):
+            raise ValueError(
+                f"`forwards` names {self.forwards!r}, which is no output of floats with a batch "
+                "axis behind the first one"
+            )
+        if len(self.members) > 1 or self.members[0].inputs:
+            raise ValueError("`forwards` is for a single member without bindings")
 
     @property
     def member_files(self) -> list[str]:
@@ -292,6 +310,8 @@ def model_digest(manifest: ModelManifest) -> str:
     if manifest.quantization:
         # Left out where there is none: policies are bound to digests from before it was known.
         named["quantization"] = manifest.quantization
+    if manifest.forwards:
+        named["forwards"] = manifest.forwards
     return hashlib.sha256(msgspec.json.encode(named, order="sorted")).hexdigest()
 
 

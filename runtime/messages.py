@@ -141,7 +141,8 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     what its table looks up, where that is not the confidence. Times are in microseconds:
     ``service_us`` in the model, ``queue_us`` waiting for it. ``rule`` names the rule of the policy
     that decided here before the model was asked. ``averaged`` says that the answer is an average of
-    the tier's own with those of tiers below.
+    the tier's own with those of tiers below. ``forwarded`` names the output that it sent up in
+    place of what it had got.
     """
 
     tier: Tier
@@ -157,6 +158,7 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     score: float | None = None
     rule: str = ""
     averaged: bool = False
+    forwarded: str = ""
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
@@ -170,7 +172,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     answer, all of ``route`` are to answer, after everything else, and it is no escalation; and
     ``stands``: the answer of the last tier of ``route`` stands, whatever its confidence.
     ``explain`` asks the tier that was asked first, and no other, to explain the answer; only that
-    tier's rules look at ``context``.
+    tier's rules look at ``context``. ``forwarded_by`` is the digest of the model whose output the
+    inputs are, empty where they are the caller's.
     """
 
     request_id: str
@@ -192,6 +195,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     audit: bool = False
     stands: bool = False
     context: dict[str, ContextValue] = {}
+    forwarded_by: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):

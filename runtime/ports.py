@@ -149,7 +149,8 @@ class DecisionRecord:
     ``budget_ms`` is the budget as it was stated on arrival, None where an earlier version did not
     keep it. ``audit_chance`` is the probability with which the request was to be audited, whether
     or not it was; 0 where it could not be. ``residency`` is how far up the payload might go.
-    ``rule`` names the rule of the policy that decided before any model or gear.
+    ``rule`` names the rule of the policy that decided before any model or gear. ``forwarded`` names
+    the output that was sent up in place of the inputs.
     """
 
     wall_s: float
@@ -185,6 +186,7 @@ class DecisionRecord:
     audit_chance: float = 0.0
     residency: str = ""
     rule: str = ""
+    forwarded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

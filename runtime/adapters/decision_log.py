@@ -25,7 +25,7 @@ from runtime.logs import get_logger
 from runtime.ports import AuditRecord, DecisionRecord
 
 FILE_NAME = "decisions.sqlite"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _PAGE_BYTES = 4096
 _JOURNAL_BYTES = 1_048_576
@@ -68,7 +68,8 @@ CREATE TABLE IF NOT EXISTS decisions (
     budget_ms REAL,
     audit_chance REAL NOT NULL DEFAULT 0.0,
     residency TEXT NOT NULL DEFAULT '',
-    rule TEXT NOT NULL DEFAULT ''
+    rule TEXT NOT NULL DEFAULT '',
+    forwarded TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS audits (
     wall_s REAL NOT NULL,
@@ -82,7 +83,7 @@ CREATE TABLE IF NOT EXISTS audits (
 );
 CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO totals VALUES ('deleted', 0);
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 COMMIT;
 """
 # What each version added to the one before; each step is one transaction, so that a crash leaves a
@@ -117,6 +118,13 @@ COMMIT;
 BEGIN IMMEDIATE;
 ALTER TABLE decisions ADD COLUMN rule TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 4;
+COMMIT;
+""",
+    # Until version 4 what climbed was what had come.
+    4: """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN forwarded TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 5;
 COMMIT;
 """,
 }

@@ -202,7 +202,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, contents: bytes) -> None:
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = write_log(tmp_path, decision())
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 5")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
     with pytest.raises(StartError, match="later version"):
         SqliteDecisionLog(tmp_path)
@@ -249,12 +249,14 @@ def test_a_file_of_the_second_version_is_brought_up_to_date_in_place(tmp_path: P
 def test_a_file_of_the_third_version_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
     path = write_log_of_version_3(tmp_path, decision("old", seen="edge=3:0.9"))
 
-    write_log(tmp_path, decision("new", rule="night"))
+    write_log(tmp_path, decision("new", rule="night", forwarded="embedding"))
 
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT request_id, seen, rule FROM decisions").fetchall()
+        rows = connection.execute(
+            "SELECT request_id, seen, rule, forwarded FROM decisions"
+        ).fetchall()
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    assert rows == [("old", "edge=3:0.9", ""), ("new", "", "night")]
+    assert rows == [("old", "edge=3:0.9", "", ""), ("new", "", "night", "embedding")]
     assert version == SCHEMA_VERSION
 
 

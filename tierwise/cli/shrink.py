@@ -75,6 +75,14 @@ def add_shrinking(group: Subparsers) -> None:
         "--tail-tier", choices=UPPER_TIERS, default="regional",
         help="tier of the tail (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--head-tier", choices=("edge", *UPPER_TIERS[:-1]), default="edge",
+        help="tier of the head (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--embedding", choices=("FP32", "FP16"), default="FP32",
+        help="numbers that are passed on; FP16 is half as long (default: %(default)s)",
+    )  # fmt: skip
 
 
 def widths(text: str) -> tuple[int, ...]:

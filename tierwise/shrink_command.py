@@ -77,7 +77,8 @@ def run_distill(arguments: argparse.Namespace) -> int:
     examples = _part(read_examples(arguments.data), arguments.part)
     teacher, lessons, held = open_teacher(arguments.folder, examples)
     kind = kind_of(teacher.manifest) if arguments.kind == "auto" else arguments.kind
-    pupil = Pupil(kind, arguments.hidden, arguments.epochs, arguments.trust, arguments.seed)
+    hidden = arguments.hidden or ((16, 32, 64) if kind == "picture" else (64, 32))
+    pupil = Pupil(kind, hidden, arguments.epochs, arguments.trust, arguments.seed)
     with progress_bar("teacher") as show:
         opinions = opinions_of(teacher, lessons, show)
         about_held = opinions_of(teacher, held, show)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
+from cloud_tier.telemetry.service import keeping_telemetry
 from cloud_tier.updates import published
 from runtime.core.escalation import EscalationPolicy
 from runtime.exchange.answering import answer_until
@@ -26,8 +27,8 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the port, the state folder, the repository or the key of rollouts cannot be
-            used.
+        StartError: the port, the state folder, the repository, the key of rollouts or the database
+            of telemetry cannot be used.
     """
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
     async with (
@@ -53,8 +54,15 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             reviewer=parts.reviewer,
             switch=switch,
         )
-        async with rolling_out(settings, parts, bus) as rollouts:
-            adders = [add_updates, rollouts.add_routes if rollouts else None]
+        async with (
+            rolling_out(settings, parts, bus) as rollouts,
+            keeping_telemetry(settings, parts.clock.wall_s) as telemetry,
+        ):
+            adders = [
+                add_updates,
+                rollouts.add_routes if rollouts else None,
+                telemetry.add_routes if telemetry else None,
+            ]
 
             def add_routes(app: web.Application) -> None:
                 for add in adders:

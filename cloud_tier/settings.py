@@ -69,6 +69,52 @@ class RolloutSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = 60.0
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What tiers tell of their decisions, as counts that can be asked (`tierwise metrics`)."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether it is kept; needs the extra `cloud`, else it is not.")
+    ] = True
+    url: Annotated[
+        str,
+        Meta(
+            description="Database: postgresql+psycopg://user@host/name (extra `postgres`), or "
+            "sqlite:////folder/file. Empty: telemetry.sqlite in the state folder.",
+            examples=["postgresql+psycopg://tierwise@localhost/telemetry"],
+        ),
+    ] = ""
+    gateways: Annotated[
+        dict[Name, tuple[Name, ...]],
+        Meta(
+            description="Regions that each gateway may speak for. Empty: who is connected directly "
+            "speaks for any other region."
+        ),
+    ] = {}
+    minute_retention_s: Annotated[
+        float, Meta(description="How long counts of minutes are kept, in s.", ge=3600)
+    ] = 172_800.0
+    hour_retention_s: Annotated[
+        float, Meta(description="How long counts of hours are kept, in s.", ge=86_400)
+    ] = 7_776_000.0
+    day_retention_s: Annotated[
+        float, Meta(description="How long counts of days are kept, in s.", ge=86_400)
+    ] = 158_112_000.0
+    max_rows: Annotated[
+        int,
+        Meta(
+            description="Rows that are kept at all; over it the oldest of the finest go.", ge=10_000
+        ),
+    ] = 20_000_000
+
+    def __post_init__(self) -> None:
+        """Refuses coarse counts that go before the fine ones."""
+        if not self.minute_retention_s <= self.hour_retention_s <= self.day_retention_s:
+            raise ValueError(
+                "telemetry.minute_retention_s is at most hour_retention_s, and that at most "
+                "day_retention_s"
+            )
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud tier: the top of the hierarchy."""
 
@@ -87,6 +133,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     escalation: TopSettings = TopSettings()
     updates: RepositorySettings = RepositorySettings()
     rollouts: RolloutSettings = RolloutSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

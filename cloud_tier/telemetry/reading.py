@@ -1,0 +1,313 @@
+"""Answers questions from the tables, in one transaction that sees one state.
+
+Rules of this file:
+  * series are chosen and judged first, then added up: what a decision means is in ``answers``;
+  * a question about hours or days also reads the minutes that are not yet added to them;
+  * a question has a time and a number of rows; over them it is refused, with what to ask instead.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, Table, func, literal, select
+
+from cloud_tier.telemetry import tables
+from cloud_tier.telemetry.answers import (
+    WITH_SKETCH,
+    Facts,
+    Group,
+    Sums,
+    as_accuracy,
+    audited_row,
+    facts_of,
+    judged_row,
+    page,
+    row_of,
+)
+from cloud_tier.telemetry.asking import COLUMNS, NO_VALUE, TIMES_S, Question
+from cloud_tier.telemetry.bounded import Bounds, limited, too_late
+from cloud_tier.telemetry.database import reading
+from cloud_tier.telemetry.intake import DAY_S, HOUR_S, MINUTE_S
+from cloud_tier.telemetry.rows import FleetRow, Report, Row
+from cloud_tier.telemetry.sketches import compact
+from runtime.errors import RequestError, StorageError
+
+_FETCH = 20_000
+_COMPACT_BYTES = 64 << 20
+
+
+def answer(
+    engine: Engine, asked: Question, *, now_s: float, bounds: Bounds | None = None
+) -> Report[Row]:
+    """The page of an answer.
+
+    Raises:
+        RequestError: too much would have to be read, or the order is unknown.
+        TooLateError: it took longer than a question may.
+        StorageError: the database does not answer.
+    """
+    bounds = bounds or Bounds()
+    deadline_s = time.monotonic() + bounds.timeout_s
+    is_over = threading.Event()
+    try:
+        with reading(engine) as connection, limited(connection, bounds, is_over):
+            reader = _Reader(connection, asked, now_s, bounds, deadline_s)
+            return page(asked, reader.rows(), reader.notes)
+    except StorageError:
+        if is_over.is_set() or time.monotonic() >= deadline_s:
+            raise too_late(bounds) from None
+        raise
+
+
+class _Reader:
+    def __init__(
+        self,
+        connection: Connection,
+        asked: Question,
+        now_s: float,
+        bounds: Bounds,
+        deadline_s: float,
+    ) -> None:
+        self._connection, self._asked, self._now_s = connection, asked, now_s
+        self._bounds, self._deadline_s = bounds, deadline_s
+        self.notes: list[str] = []
+
+    def rows(self) -> list[Row]:
+        metric = self._asked.metric
+        if metric == "fleet":
+            return self._fleet()
+        if metric == "agreement":
+            return self._agreement()
+        if metric == "accuracy":
+            return self._accuracy()
+        groups = self._groups(self._asked.by, with_sketch=metric in WITH_SKETCH)
+        return [row_of(metric, self._named(group), sums) for group, sums in groups.items()]
+
+    def _groups(self, by: Sequence[str], *, with_sketch: bool) -> dict[Group, Sums]:
+        """What there is of each group that has requests."""
+        series = self._series(by)
+        groups: dict[Group, Sums] = {}
+        for source in self._sources():
+            width_s = _width_s(by)
+            at = source.c.bucket_s - source.c.bucket_s % width_s if width_s else literal(0)
+            sums = [func.sum(source.c[name]) for name in tables.SUMS]
+            query = self._chosen(source, select(source.c.series_id, at, *sums))
+            for row in self._fetched(query.group_by(source.c.series_id, at)):
+                found = series.get(row[0])
+                if found is None:
+                    continue
+                group, facts = found
+                key = _timed(group, by, int(row[1]))
+                if key not in groups and len(groups) >= self._bounds.max_groups:
+                    raise RequestError(
+                        f"more than {self._bounds.max_groups} rows: ask by fewer dimensions, or "
+                        "narrow it with where"
+                    )
+                groups.setdefault(key, Sums()).add(facts, row[2:])
+            if with_sketch:
+                query = self._chosen(source, select(source.c.series_id, at, source.c.latency))
+                self._gather(query, series, by, groups)
+        return {group: sums for group, sums in groups.items() if sums.requests}
+
+    def _gather(
+        self,
+        query: Select[Any],
+        series: dict[int, tuple[Group, Facts]],
+        by: Sequence[str],
+        groups: dict[Group, Sums],
+    ) -> None:
+        size, keys = 0, dict[tuple[int, int], list[bytes] | None]()
+        for series_id, at, sketch in self._fetched(query):
+            spot = (series_id, at)
+            if spot not in keys:
+                found = series.get(series_id)
+                key = _timed(found[0], by, int(at)) if found else None
+                keys[spot] = groups[key].sketch if key in groups and key is not None else None
+            parts = keys[spot]
+            if parts is None:
+                continue
+            parts.append(bytes(sketch))
+            size += len(sketch)
+            if size > _COMPACT_BYTES:
+                for sums in groups.values():
+                    sums.sketch[:] = [compact(sums.sketch)]
+                size = 0
+
+    def _series(self, by: Sequence[str]) -> dict[int, tuple[Group, Facts]]:
+        """The group and the meaning of each series that is asked about."""
+        table = tables.series
+        names = [name for name in by if name not in TIMES_S]
+        facts = ("tier", "action", "outcome", "answered_by", "reason")
+        query = select(
+            table.c.id,
+            *(table.c[name] for name in facts),
+            *(table.c[COLUMNS[one]] for one in names),
+        ).where(*self._conditions(table))
+        known: dict[Facts, Facts] = {}
+        found: dict[int, tuple[Group, Facts]] = {}
+        groups: dict[Group, Group] = {}
+        for row in self._fetched(query):
+            of = facts_of(*row[1:6])
+            group = tuple(value or NO_VALUE for value in row[6:])
+            found[row[0]] = (groups.setdefault(group, group), known.setdefault(of, of))
+        return found
+
+    def _conditions(self, table: Table) -> list[Any]:
+        conditions: list[Any] = []
+        for name, values, is_not in self._asked.where:
+            column = table.c[COLUMNS[name]]
+            conditions.append(column.not_in(values) if is_not else column.in_(values))
+        if table is tables.series and self._asked.metric != "fleet" and self._asked.counts_entries:
+            conditions.append(table.c.is_entry)
+        return conditions
+
+    def _sources(self) -> list[Table]:
+        if self._asked.grain_s == MINUTE_S:
+            return [tables.minute]
+        return [tables.hour if self._asked.grain_s == HOUR_S else tables.day, tables.minute]
+
+    def _chosen(self, source: Table, query: Select[Any]) -> Select[Any]:
+        asked = self._asked
+        query = query.where(source.c.bucket_s >= asked.since_s, source.c.bucket_s < asked.until_s)
+        if source is tables.minute and asked.grain_s != MINUTE_S:
+            query = query.where(source.c.added == 0)
+        conditions = self._conditions(tables.series) if asked.where else []
+        if conditions:
+            ids = select(tables.series.c.id).where(*conditions)
+            query = query.where(source.c.series_id.in_(ids))
+        return query
+
+    def _fetched(self, query: Select[Any]) -> Iterator[Any]:
+        """The rows of a query, as long as there is time and not too many.
+
+        Values come as the driver has them, without SQLAlchemy's row around each.
+        """
+        compiled = query.limit(self._bounds.max_rows + 1)
+        num = 0
+        result = self._connection.execution_options(stream_results=True).execute(compiled)
+        with result:
+            while some := result.fetchmany(_FETCH):
+                num += len(some)
+                if num > self._bounds.max_rows:
+                    raise RequestError(
+                        f"more than {self._bounds.max_rows} rows would have to be read: ask about "
+                        "a shorter time, or narrow it with where"
+                    )
+                if time.monotonic() >= self._deadline_s:
+                    raise too_late(self._bounds)
+                yield from some
+
+    def _accuracy(self) -> list[Row]:
+        table, by = tables.feedback, self._asked.by
+        width_s = _width_s(by)
+        at = table.c.bucket_s - table.c.bucket_s % width_s if width_s else literal(0)
+        columns = [table.c[COLUMNS[name]] for name in by if name not in TIMES_S]
+        num_correct = func.count().filter(table.c.is_correct)
+        query = (
+            select(at, func.count(), num_correct, *columns)
+            .where(
+                table.c.bucket_s >= self._asked.since_s,
+                table.c.bucket_s < self._asked.until_s,
+                table.c.is_correct.is_not(None),
+                *self._conditions(table),
+            )
+            .group_by(at, *columns)
+        )
+        rows: list[Row] = []
+        for row in self._fetched(query):
+            group = tuple(value or NO_VALUE for value in row[3:])
+            judged = judged_row(self._named(_timed(group, by, int(row[0]))), row[2], row[1])
+            if judged is not None:
+                rows.append(judged)
+        names = (*by, *(one.name for one in self._asked.where))
+        if set(names) <= {"region", "site", "policy", "gear", "hour", "day"}:
+            told = (as_accuracy(row) for row in self._audited())
+            rows += [row for row in told if row is not None]
+        else:
+            self.notes.append(
+                "from feedback alone: audits know region, site, policy, gear, hour and day"
+            )
+        return rows
+
+    def _agreement(self) -> list[Row]:
+        return list(self._audited())
+
+    def _audited(self) -> list[Any]:
+        table, by = tables.audits, self._asked.by
+        width_s = _width_s(by)
+        at = table.c.bucket_s - table.c.bucket_s % width_s if width_s else literal(0)
+        columns = [table.c[COLUMNS[name]] for name in by if name not in TIMES_S]
+        sums = [func.sum(table.c[name]) for name in tables.AUDIT_SUMS]
+        since_s = self._asked.since_s // HOUR_S * HOUR_S
+        query = (
+            select(at, *sums, *columns)
+            .where(
+                table.c.bucket_s >= since_s,
+                table.c.bucket_s < self._asked.until_s,
+                *self._conditions(table),
+            )
+            .group_by(at, *columns)
+        )
+        num = len(sums) + 1
+        rows = []
+        for row in self._fetched(query):
+            group = tuple(value or NO_VALUE for value in row[num:])
+            named = self._named(_timed(group, by, int(row[0])))
+            rows.append(audited_row(named, [float(value) for value in row[1:num]]))
+        return rows
+
+    def _fleet(self) -> list[Row]:
+        by = ("region", "site", "version")
+        versions: dict[Group, dict[str, int]] = {}
+        for (region, site, version), sums in self._groups(by, with_sketch=False).items():
+            versions.setdefault((region, site), {})[version] = sums.requests
+        table = tables.sources
+        query = select(table).where(*self._conditions(table)).order_by(table.c.digest)
+        sites: dict[Group, list[Any]] = {}
+        for row in self._fetched(query):
+            sites.setdefault((row.region, row.site), []).append(row)
+        for name, count in self._fetched(select(tables.notes).order_by(tables.notes.c.name)):
+            self.notes.append(f"{name}: {count}")
+        if len(sites) > self._bounds.max_groups:
+            raise RequestError(f"more than {self._bounds.max_groups} sites: narrow it with where")
+        return [self._site(place, kept, versions.get(place, {})) for place, kept in sites.items()]
+
+    def _site(self, place: Group, kept: Sequence[Any], versions: dict[str, int]) -> FleetRow:
+        heard_s = max(row.heard_s for row in kept)
+        return FleetRow(
+            group=dict(zip(("region", "site"), place, strict=True)),
+            last_heard_s=round(heard_s, 3),
+            silent_s=round(max(0.0, self._now_s - heard_s), 3),
+            tiers=sorted({row.tier for row in kept}),
+            versions=sorted(versions),
+            decisions=sum(versions.values()),
+            counted=sum(row.counted for row in kept),
+            missing=sum(max(0, row.last - row.counted - row.unread + row.repeated) for row in kept),
+            unread=sum(row.unread for row in kept),
+            dropped=sum(row.dropped for row in kept),
+            repeated=sum(row.repeated for row in kept),
+        )
+
+    def _named(self, group: Group) -> dict[str, str]:
+        return dict(zip(self._asked.by, group, strict=True))
+
+
+def _width_s(by: Sequence[str]) -> int:
+    """The width of the finest time that is asked by; 0: none is."""
+    return min((TIMES_S[name] for name in by if name in TIMES_S), default=0)
+
+
+def _timed(group: Group, by: Sequence[str], at_s: int) -> Group:
+    """A group with its times, in the order in which they were asked for."""
+    values = iter(group)
+    return tuple(_instant(at_s, TIMES_S[name]) if name in TIMES_S else next(values) for name in by)
+
+
+def _instant(at_s: int, width_s: int) -> str:
+    at = datetime.fromtimestamp(at_s // width_s * width_s, UTC)
+    return at.strftime("%Y-%m-%d" if width_s == DAY_S else "%Y-%m-%dT%H:%MZ")

@@ -84,12 +84,13 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         ),
     ] = ""
     gateways: Annotated[
-        dict[Name, tuple[Name, ...]],
+        str,
         Meta(
-            description="Regions that each gateway may speak for. Empty: who is connected directly "
-            "speaks for any other region."
+            description="Regions that gateways may speak for: comma-separated gateway:region, a "
+            "pair for each. Empty: who is connected directly speaks for any other region.",
+            examples=["gw-eu-1:eu, gw-eu-2:eu, gw-us:us"],
         ),
-    ] = {}
+    ] = ""
     minute_retention_s: Annotated[
         float, Meta(description="How long counts of minutes are kept, in s.", ge=3600)
     ] = 172_800.0
@@ -113,6 +114,22 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                 "telemetry.minute_retention_s is at most hour_retention_s, and that at most "
                 "day_retention_s"
             )
+        for pair in self._pairs:
+            if not all(pair.partition(":")):
+                raise ValueError(f"telemetry.gateways: {pair[:60]!r} is no gateway:region")
+
+    @property
+    def speakers(self) -> dict[str, tuple[str, ...]]:
+        """The regions of ``gateways``, by gateway."""
+        found: dict[str, tuple[str, ...]] = {}
+        for pair in self._pairs:
+            gateway, _, region = pair.partition(":")
+            found[gateway] = (*found.get(gateway, ()), region)
+        return found
+
+    @property
+    def _pairs(self) -> list[str]:
+        return [pair.strip() for pair in self.gateways.split(",") if pair.strip()]
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -77,7 +77,7 @@ async def keeping_telemetry(
         url_of(own.url, Path(settings.state.folder)),
         retention=retention,
         own_region=settings.region,
-        speakers=own.gateways,
+        speakers=own.speakers,
         wall_s=wall_s,
     ) as store:
         chores = Chores()

@@ -25,6 +25,7 @@ from tierwise.cli import (
     retrain,
     review,
     rollout,
+    store,
     tiers,
     up,
 )
@@ -53,5 +54,6 @@ ADD_PARSERS = (
     data.add_parser,
     control.add_parser,
     outbox.add_parser,
+    store.add_parser,
     completion.add_parser,
 )

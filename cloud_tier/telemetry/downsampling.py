@@ -38,7 +38,7 @@ def add_up(connection: Connection, now_s: float, max_rows: int = STEP_ROWS) -> i
     until_s = int((now_s - GRACE_S) // HOUR_S) * HOUR_S
     rows = connection.execute(
         select(table)
-        .where(table.c.added == 0, table.c.bucket_s < until_s)
+            .where(tables.NOT_ADDED, until_s > tables.TIME_OF_NOT_ADDED)
         .order_by(table.c.series_id, table.c.bucket_s)
         .limit(max_rows)
     ).mappings().all()  # fmt: skip

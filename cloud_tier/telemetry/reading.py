@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, func, literal, select
 
 from cloud_tier.telemetry import tables
 from cloud_tier.telemetry.answers import (
@@ -31,7 +31,7 @@ from cloud_tier.telemetry.answers import (
 )
 from cloud_tier.telemetry.asking import COLUMNS, NO_VALUE, TIMES_S, Question
 from cloud_tier.telemetry.bounded import Bounds, limited, too_late
-from cloud_tier.telemetry.database import reading
+from cloud_tier.telemetry.database import is_postgres, reading
 from cloud_tier.telemetry.intake import DAY_S, HOUR_S, MINUTE_S
 from cloud_tier.telemetry.rows import FleetRow, Report, Row
 from cloud_tier.telemetry.sketches import compact
@@ -121,17 +121,18 @@ class _Reader:
         by: Sequence[str],
         groups: dict[Group, Sums],
     ) -> None:
-        size, keys = 0, dict[tuple[int, int], list[bytes] | None]()
+        size, spots = 0, dict[tuple[int, int], list[bytes] | None]()
         for series_id, at, sketch in self._fetched(query):
             spot = (series_id, at)
-            if spot not in keys:
-                found = series.get(series_id)
-                key = _timed(found[0], by, int(at)) if found else None
-                keys[spot] = groups[key].sketch if key in groups and key is not None else None
-            parts = keys[spot]
+            parts = spots.get(spot)
             if parts is None:
-                continue
-            parts.append(bytes(sketch))
+                if spot in spots or series_id not in series:
+                    continue
+                group = groups.get(_timed(series[series_id][0], by, int(at)))
+                parts = spots[spot] = group.sketch if group else None
+                if parts is None:
+                    continue
+            parts.append(sketch)
             size += len(sketch)
             if size > _COMPACT_BYTES:
                 for sums in groups.values():
@@ -173,25 +174,29 @@ class _Reader:
 
     def _chosen(self, source: Table, query: Select[Any]) -> Select[Any]:
         asked = self._asked
-        query = query.where(source.c.bucket_s >= asked.since_s, source.c.bucket_s < asked.until_s)
+        at_s: ColumnElement[int] = source.c.bucket_s
         if source is tables.minute and asked.grain_s != MINUTE_S:
-            query = query.where(source.c.added == 0)
+            query, at_s = query.where(tables.NOT_ADDED), tables.TIME_OF_NOT_ADDED
+        query = query.where(at_s >= asked.since_s, at_s < asked.until_s)
         conditions = self._conditions(tables.series) if asked.where else []
         if conditions:
             ids = select(tables.series.c.id).where(*conditions)
             query = query.where(source.c.series_id.in_(ids))
         return query
 
-    def _fetched(self, query: Select[Any]) -> Iterator[Any]:
-        """The rows of a query, as long as there is time and not too many.
-
-        Values come as the driver has them, without SQLAlchemy's row around each.
-        """
-        compiled = query.limit(self._bounds.max_rows + 1)
-        num = 0
-        result = self._connection.execution_options(stream_results=True).execute(compiled)
-        with result:
-            while some := result.fetchmany(_FETCH):
+    def _fetched(self, query: Select[Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, as long as there is time and not too many."""
+        query, num = query.limit(self._bounds.max_rows + 1), 0
+        connection = self._connection
+        if is_postgres(connection):
+            # Else its driver would hold all rows at once.
+            connection = connection.execution_options(stream_results=True)
+        with connection.execute(query) as result:
+            # SQLite's driver has no more than a row at hand; without an object around each of them
+            # a question takes half the time.
+            is_bare = result.cursor is not None and not is_postgres(connection)
+            fetch = result.cursor.fetchmany if is_bare else result.fetchmany
+            while some := fetch(_FETCH):
                 num += len(some)
                 if num > self._bounds.max_rows:
                     raise RequestError(
@@ -267,30 +272,38 @@ class _Reader:
         for (region, site, version), sums in self._groups(by, with_sketch=False).items():
             versions.setdefault((region, site), {})[version] = sums.requests
         table = tables.sources
+        names = list(table.columns.keys())
         query = select(table).where(*self._conditions(table)).order_by(table.c.digest)
-        sites: dict[Group, list[Any]] = {}
-        for row in self._fetched(query):
-            sites.setdefault((row.region, row.site), []).append(row)
+        sites: dict[Group, list[dict[str, Any]]] = {}
+        for values in self._fetched(query):
+            row = dict(zip(names, values, strict=True))
+            sites.setdefault((row["region"], row["site"]), []).append(row)
         for name, count in self._fetched(select(tables.notes).order_by(tables.notes.c.name)):
             self.notes.append(f"{name}: {count}")
         if len(sites) > self._bounds.max_groups:
             raise RequestError(f"more than {self._bounds.max_groups} sites: narrow it with where")
         return [self._site(place, kept, versions.get(place, {})) for place, kept in sites.items()]
 
-    def _site(self, place: Group, kept: Sequence[Any], versions: dict[str, int]) -> FleetRow:
-        heard_s = max(row.heard_s for row in kept)
+    def _site(
+        self, place: Group, kept: Sequence[dict[str, Any]], versions: dict[str, int]
+    ) -> FleetRow:
+        heard_s = max(row["heard_s"] for row in kept)
+
+        def total(name: str) -> int:
+            return sum(row[name] for row in kept)
+
         return FleetRow(
             group=dict(zip(("region", "site"), place, strict=True)),
             last_heard_s=round(heard_s, 3),
             silent_s=round(max(0.0, self._now_s - heard_s), 3),
-            tiers=sorted({row.tier for row in kept}),
+            tiers=sorted({row["tier"] for row in kept}),
             versions=sorted(versions),
             decisions=sum(versions.values()),
-            counted=sum(row.counted for row in kept),
-            missing=sum(max(0, row.last - row.counted - row.unread + row.repeated) for row in kept),
-            unread=sum(row.unread for row in kept),
-            dropped=sum(row.dropped for row in kept),
-            repeated=sum(row.repeated for row in kept),
+            counted=total("counted"),
+            missing=total("last") - total("counted") - total("unread") + total("repeated"),
+            unread=total("unread"),
+            dropped=total("dropped"),
+            repeated=total("repeated"),
         )
 
     def _named(self, group: Group) -> dict[str, str]:

@@ -27,6 +27,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
+    literal_column,
     text,
 )
 
@@ -99,6 +101,10 @@ minute = Table(
         postgresql_where=text("added = 0"),
     ),
 )
+# What leads both planners to the small index of rows that are not yet added: literals, because no
+# parameter is known to fit a partial index, and a time (below) that no other index has.
+NOT_ADDED = and_(minute.c.added == literal_column("0"), minute.c.series_id > literal_column("0"))
+TIME_OF_NOT_ADDED = minute.c.bucket_s + literal_column("0")
 
 
 def _added_up(name: str) -> Table:

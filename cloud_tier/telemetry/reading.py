@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, func, literal, select
@@ -321,6 +322,7 @@ def _timed(group: Group, by: Sequence[str], at_s: int) -> Group:
     return tuple(_instant(at_s, TIMES_S[name]) if name in TIMES_S else next(values) for name in by)
 
 
+@lru_cache(maxsize=4096)
 def _instant(at_s: int, width_s: int) -> str:
     at = datetime.fromtimestamp(at_s // width_s * width_s, UTC)
     return at.strftime("%Y-%m-%d" if width_s == DAY_S else "%Y-%m-%dT%H:%MZ")

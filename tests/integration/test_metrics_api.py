@@ -78,7 +78,7 @@ async def test_who_has_the_answer_is_told_so(url: str) -> None:
     ("path", "wanted"),
     [
         ("metrics/costs", "did you mean 'cost'"),
-        ("metrics/cost?by=modle", "did you mean 'model'"),
+        ("metrics/cost?by=modl", "did you mean 'model'"),
         ("metrics/cost?by=model&by=tier", "by is there twice"),
         ("metrics/cost?order=-colour", "choose from group, requests"),
         ("metrics/cost?where=%00=1", "unknown dimension"),
@@ -162,9 +162,8 @@ async def test_the_client_gets_all_pages_or_as_many_rows_as_wanted(
 
     assert len(await client.latency(by=["version"], limit=7)) == 7
     assert len(await client.latency(by=["version"])) == 30
-    assert [one["label"] for one in await client.cost(by=["label"], where={"label": ["1", "2"]})] == [
-        "1", "2",
-    ]  # fmt: skip
+    chosen = await client.cost(by=["label"], where={"label": ["1", "2"]})
+    assert [one["label"] for one in chosen] == ["1", "2"]
 
 
 @pytest.mark.parametrize("name", ["accuracy", "agreement", "rollouts", "fleet"])

@@ -125,8 +125,7 @@ def test_numbers_that_contradict_one_another_are_cut() -> None:
     "body",
     [
         b"", b"[]", b"\xff", b"{}", b'{"sources": [], "rows": [[1, 2]]}', b"[" * 5000,
-        b'{"sources": [{"region": "eu", "site": "c", "tier": "edge", "log": "A/", "first": 1, '
-        b'"last": 1}]}',
+        b'{"sources": [{"region": "", "site": "", "tier": "", "log": "/", "first": 1, "last": 1}]}',
     ],
 )  # fmt: skip
 def test_what_is_no_rollup_is_refused(body: bytes) -> None:
@@ -196,10 +195,8 @@ def test_intervals_hold_their_estimate() -> None:
 
     assert found is not None
     assert found.value == 0.8
-    assert (found.low, found.high) == (
-        pytest.approx(0.4902, abs=1e-4),
-        pytest.approx(0.9433, abs=1e-4),
-    )
+    assert found.low == pytest.approx(0.4902, abs=1e-4)
+    assert found.high == pytest.approx(0.9433, abs=1e-4)
     assert wilson(0, 0) is None
 
 

@@ -92,7 +92,7 @@ def rows_of_minutes(
                 "series_id": ids[place], "added": 0, "count": 30, "late": 1, "sent_bytes": 2000.0,
                 "service_us": 9000.0, "latency_ms_sum": 92.0, "cost_sum": 3.5, "confident": 30,
                 "confidence_sum": 27.5, "confidences": confidences,
-                "latency": packed[at * 7919 % len(packed)],
+                "latency": packed[(minute * 31 + place) % len(packed)],
             }
         )  # fmt: skip
         if len(chunk) == CHUNK:

@@ -15,12 +15,21 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from cloud_tier.telemetry import tables
 from cloud_tier.telemetry.answers import (
     WITH_SKETCH,
-    Facts,
     Group,
     Sums,
     as_accuracy,
@@ -65,6 +74,11 @@ def answer(
         raise
 
 
+_FACTS = ("tier", "action", "outcome", "answered_by", "reason")
+_FIRST_FACT = 1 + len(tables.SUMS)
+_FIRST_WORD = _FIRST_FACT + len(_FACTS)
+
+
 class _Reader:
     def __init__(
         self,
@@ -91,48 +105,50 @@ class _Reader:
 
     def _groups(self, by: Sequence[str], *, with_sketch: bool) -> dict[Group, Sums]:
         """What there is of each group that has requests."""
-        series = self._series(by)
         groups: dict[Group, Sums] = {}
+        places = self._places(by) if with_sketch else {}
+        words = [tables.series.c[COLUMNS[name]] for name in by if name not in TIMES_S]
+        told = [*(tables.series.c[name] for name in _FACTS), *words]
         for source in self._sources():
-            width_s = _width_s(by)
-            at = source.c.bucket_s - source.c.bucket_s % width_s if width_s else literal(0)
-            sums = [func.sum(source.c[name]) for name in tables.SUMS]
-            query = self._chosen(source, select(source.c.series_id, at, *sums))
-            for row in self._fetched(query.group_by(source.c.series_id, at)):
-                found = series.get(row[0])
-                if found is None:
-                    continue
-                group, facts = found
-                key = _timed(group, by, int(row[1]))
+            at = _time_of(source, by)
+            sums: list[Any] = [func.sum(source.c[name]) for name in tables.SUMS]
+            joined = source.join(tables.series, source.c.series_id == tables.series.c.id)
+            query = self._chosen(source, select(at, *sums, *told).select_from(joined))
+            query = query.where(*self._conditions(tables.series)).group_by(at, *told)
+            for row in self._fetched(query):
+                facts, names = row[_FIRST_FACT:_FIRST_WORD], row[_FIRST_WORD:]
+                key = _timed(tuple(value or NO_VALUE for value in names), by, int(row[0]))
                 if key not in groups and len(groups) >= self._bounds.max_groups:
                     raise RequestError(
                         f"more than {self._bounds.max_groups} rows: ask by fewer dimensions, or "
                         "narrow it with where"
                     )
-                groups.setdefault(key, Sums()).add(facts, row[2:])
+                groups.setdefault(key, Sums()).add(facts_of(*facts), row[1:_FIRST_FACT])
             if with_sketch:
                 query = self._chosen(source, select(source.c.series_id, at, source.c.latency))
-                self._gather(query, series, by, groups)
+                self._gather(query, places, by, groups)
         return {group: sums for group, sums in groups.items() if sums.requests}
 
     def _gather(
         self,
         query: Select[Any],
-        series: dict[int, tuple[Group, Facts]],
+        places: dict[int, Group],
         by: Sequence[str],
         groups: dict[Group, Sums],
     ) -> None:
-        size, spots = 0, dict[tuple[int, int], list[bytes] | None]()
+        """Puts the sketches of rows to the groups that they are of."""
+        conditions = self._conditions(tables.series) if self._asked.where else []
+        if conditions:
+            ids = select(tables.series.c.id).where(*conditions)
+            query = query.where(query.selected_columns[0].in_(ids))
+        size, spots = 0, dict[tuple[Group, int], list[bytes]]()
         for series_id, at, sketch in self._fetched(query):
-            spot = (series_id, at)
-            parts = spots.get(spot)
+            group = places.get(series_id)
+            if group is None:
+                continue
+            parts = spots.get((group, at))
             if parts is None:
-                if spot in spots or series_id not in series:
-                    continue
-                group = groups.get(_timed(series[series_id][0], by, int(at)))
-                parts = spots[spot] = group.sketch if group else None
-                if parts is None:
-                    continue
+                parts = spots[group, at] = groups[_timed(group, by, int(at))].sketch
             parts.append(sketch)
             size += len(sketch)
             if size > _COMPACT_BYTES:
@@ -140,23 +156,15 @@ class _Reader:
                     sums.sketch[:] = [compact(sums.sketch)]
                 size = 0
 
-    def _series(self, by: Sequence[str]) -> dict[int, tuple[Group, Facts]]:
-        """The group and the meaning of each series that is asked about."""
+    def _places(self, by: Sequence[str]) -> dict[int, Group]:
+        """The group, but for its times, of each series that is asked about."""
         table = tables.series
-        names = [name for name in by if name not in TIMES_S]
-        facts = ("tier", "action", "outcome", "answered_by", "reason")
-        query = select(
-            table.c.id,
-            *(table.c[name] for name in facts),
-            *(table.c[COLUMNS[one]] for one in names),
-        ).where(*self._conditions(table))
-        known: dict[Facts, Facts] = {}
-        found: dict[int, tuple[Group, Facts]] = {}
+        words = [table.c[COLUMNS[name]] for name in by if name not in TIMES_S]
         groups: dict[Group, Group] = {}
-        for row in self._fetched(query):
-            of = facts_of(*row[1:6])
-            group = tuple(value or NO_VALUE for value in row[6:])
-            found[row[0]] = (groups.setdefault(group, group), known.setdefault(of, of))
+        found: dict[int, Group] = {}
+        for row in self._fetched(select(table.c.id, *words).where(*self._conditions(table))):
+            group = tuple(value or NO_VALUE for value in row[1:])
+            found[row[0]] = groups.setdefault(group, group)
         return found
 
     def _conditions(self, table: Table) -> list[Any]:
@@ -178,12 +186,7 @@ class _Reader:
         at_s: ColumnElement[int] = source.c.bucket_s
         if source is tables.minute and asked.grain_s != MINUTE_S:
             query, at_s = query.where(tables.NOT_ADDED), tables.TIME_OF_NOT_ADDED
-        query = query.where(at_s >= asked.since_s, at_s < asked.until_s)
-        conditions = self._conditions(tables.series) if asked.where else []
-        if conditions:
-            ids = select(tables.series.c.id).where(*conditions)
-            query = query.where(source.c.series_id.in_(ids))
-        return query
+        return query.where(at_s >= asked.since_s, at_s < asked.until_s)
 
     def _fetched(self, query: Select[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, as long as there is time and not too many."""
@@ -210,8 +213,7 @@ class _Reader:
 
     def _accuracy(self) -> list[Row]:
         table, by = tables.feedback, self._asked.by
-        width_s = _width_s(by)
-        at = table.c.bucket_s - table.c.bucket_s % width_s if width_s else literal(0)
+        at = _time_of(table, by)
         columns = [table.c[COLUMNS[name]] for name in by if name not in TIMES_S]
         num_correct = func.count().filter(table.c.is_correct)
         query = (
@@ -245,10 +247,9 @@ class _Reader:
 
     def _audited(self) -> list[Any]:
         table, by = tables.audits, self._asked.by
-        width_s = _width_s(by)
-        at = table.c.bucket_s - table.c.bucket_s % width_s if width_s else literal(0)
+        at = _time_of(table, by)
         columns = [table.c[COLUMNS[name]] for name in by if name not in TIMES_S]
-        sums = [func.sum(table.c[name]) for name in tables.AUDIT_SUMS]
+        sums: list[Any] = [func.sum(table.c[name]) for name in tables.AUDIT_SUMS]
         since_s = self._asked.since_s // HOUR_S * HOUR_S
         query = (
             select(at, *sums, *columns)
@@ -311,9 +312,13 @@ class _Reader:
         return dict(zip(self._asked.by, group, strict=True))
 
 
-def _width_s(by: Sequence[str]) -> int:
-    """The width of the finest time that is asked by; 0: none is."""
-    return min((TIMES_S[name] for name in by if name in TIMES_S), default=0)
+def _time_of(table: Table, by: Sequence[str]) -> ColumnElement[int]:
+    """The beginning of the finest time that is asked by; 0: none is."""
+    width_s = min((TIMES_S[name] for name in by if name in TIMES_S), default=0)
+    if not width_s:
+        return literal(0)
+    at: ColumnElement[int] = table.c.bucket_s - table.c.bucket_s % literal_column(str(width_s))
+    return at
 
 
 def _timed(group: Group, by: Sequence[str], at_s: int) -> Group:

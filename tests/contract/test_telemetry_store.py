@@ -408,7 +408,7 @@ async def test_a_question_has_bounds(store: TelemetryStore) -> None:
     await store.apply(item(rollup(*(row(1, label=str(at)) for at in range(50)))))
 
     with pytest.raises(RequestError, match="more than 10 rows would have to be read"):
-        ask(store, "cost", bounds=Bounds(max_rows=10))
+        ask(store, "latency", bounds=Bounds(max_rows=10))
     with pytest.raises(RequestError, match="more than 10 rows: ask by fewer"):
         ask(store, "cost", by="label", bounds=Bounds(max_groups=10))
     with pytest.raises(TooLateError, match="ask about a shorter time"):

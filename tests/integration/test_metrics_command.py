@@ -109,7 +109,7 @@ def test_a_picture_of_no_number_is_refused(capsys: Output, store: str, tmp_path:
 @pytest.mark.parametrize(
     ("words", "code", "wanted"),
     [
-        (["--store", "STORE", "--by", "regio"], 2, "did you mean 'region'"),
+        (["--store", "STORE", "--by", "rgion"], 2, "did you mean 'region'"),
         (["--store", "STORE", "--since", "1y"], 2, "write 90s, 15m"),
         (["--store", "STORE", "--limit", "0"], 2, "--limit is a whole number"),
         (["--store", "nowhere.sqlite"], 3, "there is no file"),

@@ -82,7 +82,7 @@ def test_the_coarsest_rows_that_answer_are_read(words: dict[str, str], grain_s: 
         ("fleet", {"where": "label=3"}, "fleet cannot be asked by label"),
         ("cost", {"where": "region"}, "is no condition: write region=eu"),
         ("cost", {"where": "hour=3"}, "since and until say the time"),
-        ("cost", {"where": "regio=eu"}, "did you mean 'region'"),
+        ("cost", {"where": "rgion=eu"}, "did you mean 'region'"),
         ("cost", {"limit": "0"}, "from 1 to 10000"),
         ("cost", {"limit": "x"}, "from 1 to 10000"),
         ("cost", {"limit": "10001"}, "from 1 to 10000"),

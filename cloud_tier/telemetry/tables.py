@@ -114,7 +114,6 @@ def _added_up(name: str) -> Table:
         Column("bucket_s", BigInteger, primary_key=True, autoincrement=False),
         Column("series_id", BigInteger, primary_key=True, autoincrement=False),
         *_counts(),
-        sqlite_with_rowid=False,
     )
 
 

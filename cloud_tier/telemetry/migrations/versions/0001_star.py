@@ -74,9 +74,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("added = 0"),
     )
     for name in ("hour", "day"):
-        op.create_table(
-            name, _key("bucket_s"), _key("series_id"), *_counts(), sqlite_with_rowid=False
-        )
+        op.create_table(name, _key("bucket_s"), _key("series_id"), *_counts())
     op.create_table(
         "audits",
         _key("bucket_s"),

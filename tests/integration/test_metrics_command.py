@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from cloud_tier.operators.access import Door
@@ -172,6 +173,7 @@ def test_decision_logs_are_asked_for_latencies(capsys: Output, tmp_path: Path) -
 async def test_the_cloud_is_asked_with_its_token(
     capsys: Output, store: str, tmp_path: Path
 ) -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with TelemetryStore(f"sqlite:///{store}") as opened:
 
         def add_routes(app: web.Application, door: Door) -> None:

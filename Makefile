@@ -11,7 +11,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*')
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help demo check test format golden chaos nightly images arm64 bench docs clean
+.PHONY: help demo check test format golden site chaos nightly images arm64 bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -35,12 +35,17 @@ format: .venv-dev/stamp ## let ruff put the code in order
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
 
-golden: .venv-dev/stamp ## write the frozen wire schema and the example settings anew
+golden: .venv-dev/stamp ## write the frozen wire schema, example settings and man page anew
 	.venv-dev/bin/python tests/golden/control_plane.py > tests/golden/control_plane.schema.json
 	for tier in edge gateway cloud; do \
 		.venv-dev/bin/python -m tierwise config schema --tier $$tier --toml \
 			> examples/config/$$tier.toml || exit 1; \
 	done
+
+	.venv-dev/bin/python scripts/man_page.py > deploy/man/tierwise.1
+
+site: .venv-dev/stamp ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/mkdocs build --strict --quiet
 
 chaos: .venv-dev/stamp ## bad links, killed and frozen processes: needs root, 30 minutes (ARGS="--ci": 5)
 	PYTHONPATH=tests .venv-dev/bin/python -m chaos.run $(ARGS)

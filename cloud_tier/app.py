@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from cloud_tier.operators.dashboard import dashboard
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
+from cloud_tier.telemetry.intake import KINDS
+from cloud_tier.telemetry.service import Telemetry, keeping_telemetry
 from cloud_tier.updates import published
 from runtime.core.escalation import EscalationPolicy
 from runtime.exchange.answering import answer_until
 from runtime.exchange.control_relay import ControlRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.flow import RequestFlow
+from runtime.exchange.receiving import Applier
+from runtime.exchange.reporting import telling_of_itself
 from runtime.exchange.serving import Served, Serving
-from runtime.exchange.station import bus_of, station, switch_of
+from runtime.exchange.station import Station, bus_of, station, switch_of
 from runtime.messages import ItemKind, Tier
+from runtime.ports import OutboxItem
 
 
 async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
@@ -27,8 +33,8 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the port, the state folder, the repository or the key of rollouts cannot be
-            used.
+        StartError: the port, the state folder, the repository, the key of rollouts or the database
+            of telemetry cannot be used.
     """
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
     async with (
@@ -60,11 +66,26 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")
             stack.callback(ending.cancel)
             rollouts = await stack.enter_async_context(rolling_out(settings, parts, bus))
-            adders = await stack.enter_async_context(
-                dashboard(settings, parts, switch=switch, relay=relay, rollouts=rollouts)
+            telemetry = await stack.enter_async_context(
+                keeping_telemetry(settings, parts.clock.wall_s)
             )
+            adders = await stack.enter_async_context(
+                dashboard(
+                    settings,
+                    parts,
+                    switch=switch,
+                    relay=relay,
+                    rollouts=rollouts,
+                    telemetry=telemetry,
+                )
+            )
+            adders += [part.add_routes for part in (rollouts, telemetry) if part]
+            appliers: dict[ItemKind, Applier] = {}
             if rollouts:
-                adders.append(rollouts.add_routes)
+                appliers[ItemKind.UPDATE] = rollouts.hear
+            if telemetry:
+                appliers |= dict.fromkeys(KINDS, telemetry.apply)
+                await stack.enter_async_context(_telling(parts, telemetry, settings))
             await stack.enter_async_context(
                 operators_listening(
                     Path(settings.state.folder), settings.operators.port, parts.clock, adders
@@ -78,5 +99,19 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 request=settings.request,
                 http=settings.http,
                 add_routes=add_updates,
-                appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
+                appliers=appliers,
             )
+
+
+def _telling(
+    parts: Station, telemetry: Telemetry, settings: CloudSettings
+) -> AbstractAsyncContextManager[None]:
+    """Has this tier's own decisions counted beside those of all others."""
+    origin = f"{settings.region}/{settings.cloud}"
+
+    async def keep(item: OutboxItem) -> None:
+        await telemetry.apply(replace(item, origin=origin))
+
+    return telling_of_itself(
+        parts.rollups, parts.storage.outbox, keep, settings.state.rollup_interval_s
+    )

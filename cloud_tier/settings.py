@@ -97,6 +97,69 @@ class OperatorsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         return tuple(filter(None, map(str.strip, self.decision_logs.split(","))))
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What tiers tell of their decisions, as counts that can be asked (`tierwise metrics`)."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether it is kept; needs the extra `cloud`, else it is not.")
+    ] = True
+    url: Annotated[
+        str,
+        Meta(
+            description="Database: postgresql+psycopg://user@host/name (extra `postgres`), or "
+            "sqlite:////folder/file. Empty: telemetry.sqlite in the state folder.",
+            examples=["postgresql+psycopg://tierwise@localhost/telemetry"],
+        ),
+    ] = ""
+    gateways: Annotated[
+        str,
+        Meta(
+            description="Regions that gateways may speak for: comma-separated gateway:region, a "
+            "pair for each. Empty: who is connected directly speaks for any other region.",
+            examples=["gw-eu-1:eu, gw-eu-2:eu, gw-us:us"],
+        ),
+    ] = ""
+    minute_retention_s: Annotated[
+        float, Meta(description="How long counts of minutes are kept, in s.", ge=3600)
+    ] = 172_800.0
+    hour_retention_s: Annotated[
+        float, Meta(description="How long counts of hours are kept, in s.", ge=86_400)
+    ] = 7_776_000.0
+    day_retention_s: Annotated[
+        float, Meta(description="How long counts of days are kept, in s.", ge=86_400)
+    ] = 158_112_000.0
+    max_rows: Annotated[
+        int,
+        Meta(
+            description="Rows that are kept at all; over it the oldest of the finest go.", ge=10_000
+        ),
+    ] = 20_000_000
+
+    def __post_init__(self) -> None:
+        """Refuses coarse counts that go before the fine ones."""
+        if not self.minute_retention_s <= self.hour_retention_s <= self.day_retention_s:
+            raise ValueError(
+                "telemetry.minute_retention_s is at most hour_retention_s, and that at most "
+                "day_retention_s"
+            )
+        for pair in self._pairs:
+            if not all(pair.partition(":")):
+                raise ValueError(f"telemetry.gateways: {pair[:60]!r} is no gateway:region")
+
+    @property
+    def speakers(self) -> dict[str, tuple[str, ...]]:
+        """The regions of ``gateways``, by gateway."""
+        found: dict[str, tuple[str, ...]] = {}
+        for pair in self._pairs:
+            gateway, _, region = pair.partition(":")
+            found[gateway] = (*found.get(gateway, ()), region)
+        return found
+
+    @property
+    def _pairs(self) -> list[str]:
+        return [pair.strip() for pair in self.gateways.split(",") if pair.strip()]
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud tier: the top of the hierarchy."""
 
@@ -116,6 +179,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     updates: RepositorySettings = RepositorySettings()
     rollouts: RolloutSettings = RolloutSettings()
     operators: OperatorsSettings = OperatorsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

@@ -4,7 +4,8 @@ A file that was not made for Tierwise has names, layouts and numbers of its own.
 in the manifest says once what has to be done: to every input in order (``steps``), and to the
 scores that come out (``scores``). Both engines apply it at the same place
 (``runtime.adapters.bound_backend``), so a device, a gateway and the cloud cannot differ, whatever
-made the file. What cannot be declared, such as decoding a JPEG, is left to the caller.
+made the file. Steps for sound and sensors are in ``runtime.binding_signals``. What cannot be
+declared, such as decoding a JPEG, is left to the caller.
 
 Shapes in steps are of one example, without the batch axis.
 """
@@ -16,8 +17,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from runtime.binding_signals import Axis, SignalStep
+
 MAX_STEPS = 16
-Axis = Annotated[int, msgspec.Meta(ge=-8, le=7)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=8192)]
 Column = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
@@ -91,7 +93,8 @@ class Grey(msgspec.Struct, frozen=True, tag_field="step", tag="grey"):
     axis: Axis = -1
 
 
-Step = Reshape | Transpose | Normalise | Resize | Repeat | Grey
+PictureStep = Reshape | Transpose | Normalise | Resize | Repeat | Grey
+Step = PictureStep | SignalStep
 Steps = Annotated[tuple[Step, ...], msgspec.Meta(max_length=MAX_STEPS)]
 # What the numbers are that a file gives.
 ScoreForm = Literal["logits", "probabilities", "binary_logit", "binary_probability"]

@@ -7,6 +7,7 @@
     |  |- UnknownModelError        no such model or version here
     |  |- PayloadTooLargeError     over the stated limit of bytes
     |  |- ResidencyError           the payload has come further than it may
+    |  |- EmbeddingError           inputs are the output of a model that this one was not made for
     |  |- InvalidBudgetError       budget <= 0, not a number, or over the limit
     |  |- UnknownPageError         there is nothing under this address
     |  |- UnauthorizedError        no token, or another one
@@ -110,6 +111,12 @@ class ResidencyError(RequestError):
     """The payload may not be worked on at this tier."""
 
     code = "residency"
+
+
+class EmbeddingError(RequestError):
+    """The inputs are the output of another model than the one that this model was made for."""
+
+    code = "embedding_mismatch"
 
 
 class RefusedError(TierwiseError):
@@ -293,6 +300,7 @@ CATALOGUE: dict[str, Public] = {
     "unauthorized": Public(401, "Whoever asks has not shown that they may"),
     "forbidden": Public(403, "It may not be asked for like this"),
     "residency": Public(403, "The payload may not be worked on here"),
+    "embedding_mismatch": Public(409, "The inputs are of a model that this one was not made for"),
     "invalid_budget": Public(400, "The latency budget is not usable"),
     "refused": Public(503, "The work was declined"),
     "too_late": Public(504, "The remaining latency budget is too short"),

@@ -46,6 +46,7 @@ FileName = Name
 Engine = Literal["onnxruntime", "litert", "oip"]
 _ENGINES: dict[str, Engine] = {"onnx": "onnxruntime", "tflite": "litert"}
 MAX_URL = 1024
+MAX_ACCEPTED = 16
 QuantizedType = Literal["INT8", "UINT8", "INT16"]
 INTEGERS: dict[QuantizedType, tuple[int, int]] = {
     "INT8": (-128, 127),
@@ -198,6 +199,8 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     ``label_thresholds`` (multilabel; 0.5 each where there are none) say from which chance a label
     holds; ``tolerance`` (regression, above 0) is what a value may be off, in its unit.
     ``detection``, ``anomaly`` and ``embedding`` belong to these tasks (``runtime.task_fields``).
+    ``forwards`` names an output that climbs in place of a request's inputs; ``accepts_from`` are
+    the digests of the models whose forwarded outputs are this model's inputs (none named: of any).
     """
 
     name: Name
@@ -220,6 +223,8 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     detection: DetectionFields | None = None
     anomaly: AnomalyFields | None = None
     embedding: EmbeddingFields | None = None
+    forwards: str = ""
+    accepts_from: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_ACCEPTED)] = ()
 
     def __post_init__(self) -> None:
         """Refuses what no single field shows to be wrong.
@@ -243,6 +248,7 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError("temperature must be finite")
         check_task(self.task_fields, self.outputs, list(self.files), len(self.members))
         self._check_bindings()
+        self._check_forwards()
         for name in self.quantization:
             found = [spec for spec in (*self.inputs, *self.outputs) if spec.name == name]
             if len(found) != 1 or found[0].datatype not in _FLOATS:
@@ -282,6 +288,18 @@ class ModelManifest(msgspec.Struct, frozen=True, omit_defaults=True):
             self.anomaly,
             self.embedding,
         )
+
+    def _check_forwards(self) -> None:
+        if not self.forwards:
+            return
+        found = [spec for spec in self.outputs[1:] if spec.name == self.forwards]
+        if not found or found[0].datatype not in _FLOATS or found[0].shape[:1] != (-1,):
+            raise ValueError(
+                f"`forwards` names {self.forwards!r}, which is no output of floats with a batch "
+                "axis behind the first one"
+            )
+        if len(self.members) > 1 or self.members[0].inputs:
+            raise ValueError("`forwards` is for a single member without bindings")
 
     @property
     def member_files(self) -> list[str]:
@@ -337,6 +355,8 @@ def model_digest(manifest: ModelManifest) -> str:
     if manifest.quantization:
         # Left out where there is none: policies are bound to digests from before it was known.
         named["quantization"] = manifest.quantization
+    if manifest.forwards:
+        named["forwards"] = manifest.forwards
     return hashlib.sha256(msgspec.json.encode(named, order="sorted")).hexdigest()
 
 

@@ -155,7 +155,8 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     ``service_us`` in the model, ``queue_us`` waiting for it. ``rule`` names the rule of the policy
     that decided here before the model was asked. ``averaged`` says that the answer is an average of
     the tier's own with those of tiers below. ``overrides`` are the ids of operators' overrides that
-    have changed the answer here.
+    have changed the answer here. ``forwarded`` names the output that it sent up in place of what it
+    had got.
     """
 
     tier: Tier
@@ -172,6 +173,7 @@ class Hop(msgspec.Struct, frozen=True, omit_defaults=True):
     rule: str = ""
     averaged: bool = False
     overrides: tuple[str, ...] = ()
+    forwarded: str = ""
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
@@ -185,7 +187,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     answer, all of ``route`` are to answer, after everything else, and it is no escalation; and
     ``stands``: the answer of the last tier of ``route`` stands, whatever its confidence.
     ``explain`` asks the tier that was asked first, and no other, to explain the answer; only that
-    tier's rules look at ``context``.
+    tier's rules look at ``context``. ``forwarded_by`` is the digest of the model whose output the
+    inputs are, empty where they are the caller's.
     """
 
     request_id: str
@@ -207,6 +210,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     audit: bool = False
     stands: bool = False
     context: dict[str, ContextValue] = {}
+    forwarded_by: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -150,7 +150,8 @@ class DecisionRecord:
     keep it. ``audit_chance`` is the probability with which the request was to be audited, whether
     or not it was; 0 where it could not be. ``residency`` is how far up the payload might go.
     ``rule`` names the rule of the policy that decided before any model or gear, or the overrides of
-    operators (``override:ID``) that have changed the answer.
+    operators (``override:ID``) that have changed the answer. ``forwarded`` names the output that
+    was sent up in place of the inputs.
     """
 
     wall_s: float
@@ -186,6 +187,7 @@ class DecisionRecord:
     audit_chance: float = 0.0
     residency: str = ""
     rule: str = ""
+    forwarded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

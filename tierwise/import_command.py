@@ -31,6 +31,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     from model_zoo.importing.importing import import_model  # noqa: PLC0415 - keeps --help quick
     from model_zoo.importing.options import ImportOptions  # noqa: PLC0415
     from model_zoo.importing.task_importing import import_task_model  # noqa: PLC0415
+    from model_zoo.importing.told_steps import log_mel_of, read_steps  # noqa: PLC0415
     from runtime.messages import Tier  # noqa: PLC0415
 
     tier = _asked(arguments.tier, "--tier", "Where is it to run: edge, regional or cloud?")
@@ -65,6 +66,8 @@ def run_import(arguments: argparse.Namespace) -> int:
         resize=arguments.resize,
         scale=arguments.scale,
         normalise=arguments.normalise,
+        steps=() if arguments.steps is None else read_steps(arguments.steps),
+        log_mel=log_mel_of(arguments.log_mel) if arguments.log_mel else (),
         accept_at=arguments.accept_at,
         above=arguments.above,
         data=data,
@@ -218,6 +221,10 @@ def _command(arguments: argparse.Namespace, tier: str, name: str) -> str:
         value = getattr(arguments, option)
         if value not in (None, "", "auto"):
             words += [f"--{option.replace('_', '-')}", str(value)]
+    if arguments.log_mel:
+        words += ["--log-mel", arguments.log_mel]
+    if arguments.steps is not None:
+        words += ["--steps", arguments.steps.name]
     if arguments.data is not None:
         words += ["--data", arguments.data.name]
     return shlex.join(words)

@@ -19,11 +19,20 @@ def access_of(arguments: argparse.Namespace) -> OperatorFile:
     Raises:
         StartError: there is no such file, or it is none.
     """
-    paths = [Path(arguments.operator)] if arguments.operator else _PLACES
+    found = access_in(*([arguments.operator] if arguments.operator else _PLACES))
+    return OperatorFile(arguments.url or found.url, found.token)
+
+
+def access_in(*paths: str | Path) -> OperatorFile:
+    """The first operator.json that is there.
+
+    Raises:
+        StartError: none is there, or it is none.
+    """
     for path in paths:
-        found = read_operator_file(path)
+        found = read_operator_file(Path(path))
         if found is not None:
-            return OperatorFile(arguments.url or found.url, found.token)
+            return found
     raise StartError(
         f"there is no {' and no '.join(map(str, paths))}: the cloud tier writes operator.json into "
         "its state folder; --operator names it"

@@ -77,7 +77,8 @@ def run_distill(arguments: argparse.Namespace) -> int:
     examples = _part(read_examples(arguments.data), arguments.part)
     teacher, lessons, held = open_teacher(arguments.folder, examples)
     kind = kind_of(teacher.manifest) if arguments.kind == "auto" else arguments.kind
-    pupil = Pupil(kind, arguments.hidden, arguments.epochs, arguments.trust, arguments.seed)
+    hidden = arguments.hidden or ((16, 32, 64) if kind == "picture" else (64, 32))
+    pupil = Pupil(kind, hidden, arguments.epochs, arguments.trust, arguments.seed)
     with progress_bar("teacher") as show:
         opinions = opinions_of(teacher, lessons, show)
         about_held = opinions_of(teacher, held, show)
@@ -153,7 +154,12 @@ def run_split(arguments: argparse.Namespace) -> int:
     """Writes a head and a tail."""
     _check_installed()
     from model_zoo.shrink.folder import write_halves  # noqa: PLC0415 - an extra
-    from model_zoo.shrink.splitting import choose_cut, cuts_of, split  # noqa: PLC0415
+    from model_zoo.shrink.splitting import (  # noqa: PLC0415
+        choose_cut,
+        cuts_of,
+        lessons_of,
+        split,
+    )
 
     subject = _subject(arguments)
     files = subject.contents()
@@ -177,15 +183,19 @@ def run_split(arguments: argparse.Namespace) -> int:
     if arguments.at is not None and arguments.at not in named:
         raise StartError(f"there is no place to cut at {arguments.at!r}: --list names them")
     cut = named[arguments.at] if arguments.at is not None else choose_cut(cuts)
-    halves = split(contents, cut, subject.choice, len(subject.manifest.labels))
+    num_classes, is_half = len(subject.manifest.labels), arguments.embedding == "FP16"
+    lessons, _ = lessons_of(subject.choice)
+    halves = split(contents, cut, lessons, num_classes, is_half=is_half)
     base = _output(arguments, "split")
+    if Tier(arguments.head_tier).height >= Tier(arguments.tail_tier).height:
+        raise StartError("the head runs below the tail: correct --head-tier or --tail-tier")
     found = write_halves(
         subject,
         halves,
         (base / "head", base / "tail"),
         version=_version(arguments, subject),
         command=_command(),
-        tier=Tier(arguments.tail_tier),
+        tiers=(Tier(arguments.head_tier), Tier(arguments.tail_tier)),
     )
     if arguments.json:
         say_json(msgspec.to_builtins(found))

@@ -16,9 +16,11 @@ from cloud_tier.operators.fleet_view import FleetView
 from cloud_tier.operators.listener import AddRoutes
 from cloud_tier.operators.live import Live
 from cloud_tier.operators.requests_api import RequestsApi
+from cloud_tier.operators.told import keep_told
 from cloud_tier.rollouts.service import Rollouts
 from cloud_tier.rollouts.views import summary
 from cloud_tier.settings import CloudSettings
+from cloud_tier.telemetry.service import Telemetry
 from runtime.adapters.policy_file import KnownPolicy, read_policy
 from runtime.exchange.chores import Chores
 from runtime.exchange.control_relay import ControlRelay
@@ -37,6 +39,7 @@ async def dashboard(
     switch: StopSwitch,
     relay: ControlRelay,
     rollouts: Rollouts | None,
+    telemetry: Telemetry | None,
 ) -> AsyncIterator[list[AddRoutes]]:
     """What the operators' port serves beside rollouts; gives who adds its routes.
 
@@ -48,7 +51,7 @@ async def dashboard(
     """
     folder = Path(settings.state.folder)
     bus = bus_of(parts, settings.broker, suffix="-operators")
-    features = {"rollouts": rollouts is not None}
+    features = {"rollouts": rollouts is not None, "telemetry": telemetry is not None}
     view = FleetView(parts.clock, settings.region, features=features)
     desk = ControlDesk(
         settings.region,
@@ -72,6 +75,8 @@ async def dashboard(
         desk.listen()
         await bus.start()
         chores.keep_up(live.run(), "operators.live")
+        if telemetry is not None:
+            chores.keep_up(keep_told(telemetry.ask, view.fleet, live), "operators.told")
         control = ControlApi(desk, audit, parts.clock)
         drift = DriftApi(requests, parts.clock.wall_s)
         yield [one.add_routes for one in (control, view, requests, live, drift)]

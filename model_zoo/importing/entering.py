@@ -20,7 +20,7 @@ from model_zoo.importing.shapes import Outward, bind_of, outward_of, without_dat
 from model_zoo.importing.trial import Trial, check_outputs
 from runtime.adapters.signatures import FileSignature
 from runtime.binding import InputBinding, Step
-from runtime.core.preprocessing import prepare
+from runtime.core.preprocessing import prepare, shape_after
 from runtime.errors import ArtifactError, BackendError, RequestError
 from runtime.messages import TensorSpec
 
@@ -195,6 +195,8 @@ def _ways(
     ((name, one),) = outward.items()
     found = []
     laid = one.layouts(options.layout)
+    if one.told:
+        return _told_ways(one, laid, name, options)
     if not laid:
         raise ArtifactError(
             f"examples of shape {list(one.spec.shape[1:])} do not become the {list(one.wanted)} "
@@ -212,6 +214,19 @@ def _ways(
             found.append((words or "as they are", {name: (*layout.steps, *way.steps)}))
     # The likeliest numbers in every layout before the others in any.
     return found
+
+
+def _told_ways(
+    one: Outward, laid: list[Way], name: str, options: ImportOptions
+) -> list[tuple[str, dict[str, tuple[Step, ...]]]]:
+    if laid:
+        return [(way.words, {name: way.steps}) for way in laid]
+    shape = one.spec.shape[1:]
+    ends = shape_after(shape, one.told.before(shape))
+    raise ArtifactError(
+        f"the steps make {list(ends)} of examples of shape {list(shape)}, and {options.file} takes "
+        f"{list(one.wanted)}: correct them"
+    )
 
 
 def _kept(array: Array) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 from model_zoo.importing.scores import Wanted
 from model_zoo.importing.task_options import Targets, TaskOptions
 from model_zoo.labelled import Labelled
-from runtime.binding import Normalise
+from runtime.binding import Normalise, Step
 from runtime.errors import ArtifactError
 from runtime.manifest import ModelManifest
 from runtime.messages import Tier
@@ -25,8 +25,10 @@ class ImportOptions:
     ``labels`` are the names of the classes in the order of the scores; empty: from the data, or 0,
     1, ... where ``is_numbered``. ``input_shape`` is that of one example as callers send it, where
     no data show it. ``normalise`` is applied to numbers as callers send them, first divided by
-    ``scale``. ``above`` is the folder of the tier above, for the threshold. ``accept_at`` None
-    follows the rule. ``told`` and ``targets`` are of tasks that are no classification.
+    ``scale``. ``steps`` are told from a file and are all there are; ``log_mel`` come before what
+    makes the file's shape of them, ``scale`` before them and ``normalise`` after. ``above`` is the
+    folder of the tier above, for the threshold. ``accept_at`` None follows the rule. ``told`` and
+    ``targets`` are of tasks that are no classification.
     """
 
     file: Path
@@ -45,6 +47,8 @@ class ImportOptions:
     resize: tuple[int, int] | None = None
     scale: float | None = None
     normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    steps: tuple[Step, ...] = ()
+    log_mel: tuple[Step, ...] = ()
     accept_at: float | None = None
     above: Path | None = None
     data: Labelled | None = None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from model_zoo.importing import candidates
 from model_zoo.importing.candidates import Way
 from model_zoo.importing.options import ImportOptions
+from model_zoo.importing.told_steps import Told, check_alone
 from model_zoo.labelled import check_finite, single_input
 from runtime.adapters.signatures import FileSignature, FileTensor
 from runtime.binding import InputBinding, Step
@@ -28,7 +29,8 @@ _NUM_MADE_UP = 16
 class Outward:
     """An input as callers see it, and the file's; ``array`` is empty where there are no data.
 
-    ``wanted`` is the file's shape of one example, -1 for what is free.
+    ``wanted`` is the file's shape of one example, -1 for what is free; ``told`` the steps that a
+    person told.
     """
 
     spec: TensorSpec
@@ -38,9 +40,12 @@ class Outward:
     is_batched: bool
     wanted: tuple[int, ...]
     array: Array
+    told: Told
 
     def layouts(self, layout: str) -> list[Way]:
-        """The ways from the one to the other."""
+        """The ways from the one to the other, with what was told."""
+        if self.told:
+            return self.told.ways(self.spec.shape[1:], self.wanted)
         return candidates.layouts(self.spec.shape[1:], self.wanted, layout=layout)
 
 
@@ -54,6 +59,12 @@ def outward_of(
         PolicyError: the data hold numbers that are none.
     """
     tensors = signature.inputs
+    told = Told(options)
+    check_alone(options)
+    if told and len(tensors) > 1:
+        raise ArtifactError(
+            f"--steps and --log-mel are for a single input; {options.file} has {len(tensors)}"
+        )
     found: dict[str, Outward] = {}
     for tensor in tensors:
         name = options.input_name if len(tensors) == 1 else _caller_name(tensor.name)
@@ -61,13 +72,19 @@ def outward_of(
             raise ArtifactError(f"two inputs of {options.file} would both be called {name!r}")
         array = _array_of(options, tensor, name, is_single=len(tensors) == 1)
         example = array.shape[1:] if array.ndim and options.data is not None else None
-        batch, is_batched, wanted = _axes(tensor, signature, example, options)
+        seen = example or options.input_shape or None
+        if told and seen is None:
+            raise ArtifactError(
+                "--steps and --log-mel need to know what callers send: say --input-shape or --data"
+            )
+        ends = shape_after(seen, told.before(seen)) if told and seen else example
+        batch, is_batched, wanted = _axes(tensor, signature, ends, options)
         if options.resize is not None:
             wanted = _resized(wanted, options, tensor)
         if example is None:
             shape, datatype = _told(options, tensor, wanted)
         else:
-            shape, datatype = example, _datatype_seen(array, tensor)
+            shape, datatype = example, _datatype_seen(array, tensor, is_series=bool(told))
             array = array.astype(dtype_of(datatype))
             if -1 in wanted:
                 notes.append(
@@ -82,6 +99,7 @@ def outward_of(
             is_batched,
             wanted,
             array,
+            told,
         )
     return found
 
@@ -201,9 +219,12 @@ def _told(
     return shape, options.input_datatype or tensor.datatype
 
 
-def _datatype_seen(array: Array, tensor: FileTensor) -> str:
+def _datatype_seen(array: Array, tensor: FileTensor, *, is_series: bool) -> str:
     if array.dtype == np.uint8:
         return "UINT8"
+    if is_series and array.dtype == np.int16:
+        # As sound cards give it, and half as long on the wire.
+        return "INT16"
     if tensor.datatype.startswith("FP") or array.dtype.kind == "f":
         return "FP32"
     return tensor.datatype

@@ -1,7 +1,7 @@
 """Runs every tier's model on labelled examples and keeps what a policy is fitted on.
 
 The numbers are those that a tier itself would see: members combined as at run time, confidence by
-the manifest's temperature.
+the manifest's temperature, and above a model that forwards an output, that output.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def collect(
     """Predictions of the models in ``folders`` (by tier, lowest first) on all examples.
 
     Raises:
-        PolicyError: models of other classes, a price is missing, or the examples do not fit.
+        PolicyError: models of other classes, a price is missing, the examples do not fit, or a
+            model was made for the output of another one than the one below it.
         ArtifactError: a model cannot be used.
     """
     missing = [tier for tier in folders if tier not in prices]
@@ -125,13 +126,19 @@ def collect(
     models = {tier: open_model(folder) for tier, folder in folders.items()}
     labels = _one_set_of_labels(models)
     answers, beliefs, service = [], [], []
+    climbing, climbs_from = examples, ""
     for tier, model in models.items():
-        fitted = examples.fitted(model.manifest)
+        _check_pair(tier, model.manifest, climbs_from)
+        fitted = climbing.fitted(model.manifest)
         backends = load_members(model)
-        of_tier, of_all_classes = _answers(tier, model.manifest, backends, fitted, progress)
-        answers.append(of_tier)
-        beliefs.append(of_all_classes)
+        of_tier = _answers(tier, model.manifest, backends, fitted, progress)
+        answers.append(of_tier.confidences)
+        beliefs.append(of_tier.beliefs)
         service.append(max(backend.typical_ms for backend in backends))
+        if of_tier.forwarded is not None:
+            source = f"{model.manifest.forwards} of {tier}"
+            climbing = Examples({model.manifest.forwards: of_tier.forwarded}, fitted.labels, source)
+            climbs_from = model_digest(model.manifest)
     scores: dict[Score, Floats] = {
         kind: np.asarray([[one.score(kind) for one in of_tier] for of_tier in answers])
         for kind in get_args(Score)
@@ -168,8 +175,18 @@ def accuracy_of(
     model = open_model(folder)
     fitted = examples.fitted(model.manifest)
     tier = model.manifest.tier.value
-    answers, _ = _answers(tier, model.manifest, load_members(model), fitted, progress)
+    answers = _answers(tier, model.manifest, load_members(model), fitted, progress).confidences
     return float(np.mean(np.asarray([one.label for one in answers]) == fitted.labels))
+
+
+def _check_pair(tier: str, manifest: ModelManifest, climbs_from: str) -> None:
+    accepts = manifest.accepts_from
+    if accepts and climbs_from not in accepts:
+        below = f"that of {climbs_from[:12]} climbs" if climbs_from else "inputs climb as they are"
+        raise PolicyError(
+            f"the model of {tier} takes the output of the model {accepts[0][:12]}, and {below}: "
+            "give both halves of one split, the lower one first"
+        )
 
 
 def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
@@ -180,20 +197,32 @@ def _one_set_of_labels(models: Mapping[str, ModelFolder]) -> tuple[str, ...]:
     return first[1].manifest.labels
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """Of all examples; ``forwarded`` is what climbs in their place, where that is an output."""
+
+    confidences: list[Confidence]
+    beliefs: Belief | None
+    forwarded: npt.NDArray[np.generic] | None
+
+
 def _answers(
     tier: str,
     manifest: ModelManifest,
     backends: Sequence[Backend],
     examples: Examples,
     progress: Progress,
-) -> tuple[list[Confidence], Belief | None]:
+) -> _Answered:
     """What the tier itself would make of every example, and what it would tell others of it."""
     total = len(examples.labels)
     output = manifest.outputs[0].name
-    found, shares = [], []
+    found, shares, forwarded = [], [], []
     for start in range(0, total, BATCH):
         batch = examples.part(start, start + BATCH)
-        logits = [backend.run(dict(batch.inputs))[output] for backend in backends]
+        outputs = [backend.run(dict(batch.inputs)) for backend in backends]
+        logits = [one[output] for one in outputs]
+        if manifest.forwards:
+            forwarded.append(outputs[0][manifest.forwards])
         for row in range(len(batch.labels)):
             combined, agreement = _combined(manifest, [one[row : row + 1] for one in logits])
             found.append(confidence_of_batch(combined, manifest.temperature, agreement=agreement))
@@ -205,7 +234,8 @@ def _answers(
             f"{tier} answers {invalid} examples of {examples.source} with numbers that are not "
             "finite; look at its model first"
         )
-    return found, believed(np.stack(shares))
+    climbs = np.concatenate(forwarded) if forwarded else None
+    return _Answered(found, believed(np.stack(shares)), climbs)
 
 
 def _stacked(beliefs: Sequence[Belief | None]) -> Belief | None:

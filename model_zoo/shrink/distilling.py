@@ -1,8 +1,8 @@
-"""A small model that learns from a large one and from labels (Hinton et al., 2015), by numpy.
+"""A small model that learns from a large one and from labels (Hinton et al., 2015).
 
 The teacher may be any model folder: an ensemble, a TensorFlow Lite file, somebody's server. The
 student is a small network for the kind of its inputs, trained on the probabilities of the teacher
-as far as ``trust`` says, and on the labels for the rest.
+as far as ``trust`` says, and on the labels for the rest; by numpy, and for pictures by PyTorch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runtime.adapters.engines import load_members
 from runtime.errors import StartError
 from runtime.manifest import ModelManifest
 
-Kind = Literal["dense", "series", "text"]
+Kind = Literal["dense", "series", "text", "picture"]
 # Of the examples: so many are learned from, of the others half choose and half are reported on.
 TRAIN_SHARE = 0.7
 MIN_EXAMPLES = 100
@@ -125,8 +125,10 @@ def distilled(
         progress: told each epoch.
 
     Raises:
-        StartError: the inputs are not for that kind of network.
+        StartError: the inputs are not for that kind of network, or pictures want PyTorch.
     """
+    if pupil.kind == "picture":
+        return _picture(manifest, examples, opinions, pupil, progress)
     spec, classes = manifest.inputs[0], len(manifest.labels)
     inputs = examples.inputs[spec.name]
     is_text = pupil.kind == "text"
@@ -148,6 +150,26 @@ def distilled(
         net.num_parameters,
         float((said == opinions.argmax(axis=1)).mean()),
     )
+
+
+def _picture(
+    manifest: ModelManifest,
+    examples: Examples,
+    opinions: Float32s,
+    pupil: Pupil,
+    progress: Progress,
+) -> Distilled:
+    try:
+        # An extra, and gigabytes.
+        from model_zoo.shrink.picture_student import Lessons, distilled_picture  # noqa: PLC0415
+    except ImportError as error:
+        raise StartError(
+            f"convolutions over pictures are trained by PyTorch ({error}): install tierwise[zoo], "
+            "or take --kind dense"
+        ) from error
+    inputs = examples.inputs[manifest.inputs[0].name]
+    lessons = Lessons(inputs, labels_of(examples), opinions)
+    return distilled_picture(manifest, lessons, pupil, progress)
 
 
 def _labels(net: SmallNet, part: Part) -> Float32s:

@@ -14,7 +14,7 @@ from model_zoo.calibrate import probabilities_of, scores_of
 from model_zoo.onnx_files import count_parameters
 from model_zoo.policies.collect import Examples
 from model_zoo.shrink.distilling import Distilled
-from model_zoo.shrink.splitting import EMBEDDING, LOGITS, Split
+from model_zoo.shrink.splitting import EMBEDDING, LOGITS, Split, lessons_of
 from model_zoo.shrink.subject import (
     Figures,
     Float32s,
@@ -29,6 +29,7 @@ from runtime.adapters.artifacts import ModelFolder, describe_file, write_model
 from runtime.errors import ArtifactError
 from runtime.manifest import Measured, Member, ModelManifest, Provenance, model_digest
 from runtime.messages import TensorSpec, Tier
+from runtime.tensors import dtype_of
 
 
 class Shrunk(msgspec.Struct, frozen=True):
@@ -175,9 +176,9 @@ def write_halves(
     *,
     version: str,
     command: str,
-    tier: Tier,
+    tiers: tuple[Tier, Tier],
 ) -> Halves:
-    """Writes head and tail; the tail is for ``tier``.
+    """Writes head and tail for ``tiers``; the tail takes the embedding of this head alone.
 
     Raises:
         ArtifactError: a folder is there, or cannot be written.
@@ -188,32 +189,43 @@ def write_halves(
     old = subject.manifest
     provenance = _provenance(subject, command, "half of a model")
     bare = msgspec.structs.replace(
-        old, version=version, measured=None, temperature=1.0, quantization={}, provenance=provenance
+        old,
+        version=version,
+        measured=None,
+        temperature=1.0,
+        quantization={},
+        provenance=provenance,
+        forwards="",
     )
-    embedding = TensorSpec(EMBEDDING, "FP32", (-1, *halves.embedding_shape))
+    embedding = TensorSpec(EMBEDDING, halves.datatype, (-1, *halves.embedding_shape))
     logits = TensorSpec(LOGITS, "FP32", (-1, len(old.labels)))
     below = msgspec.structs.replace(
         bare,
+        tier=tiers[0],
         outputs=(logits, embedding),
         files={"head.onnx": describe_file(halves.head)},
         members=(Member("head", "head.onnx"),),
+        forwards=EMBEDDING,
     )
     above = msgspec.structs.replace(
         bare,
-        tier=tier,
+        tier=tiers[1],
         inputs=(embedding,),
         outputs=old.outputs[:1],
         files={"tail.onnx": describe_file(halves.tail)},
         members=(Member("tail", "tail.onnx"),),
     )
-    of_head = _written(below, halves.head, subject, folders[0])
-    of_tail = _written(above, halves.tail, _embedded(halves.head, subject), folders[1])
+    _, held = lessons_of(subject.choice)
+    apart = Subject(subject.model, held, subject.report)
+    of_head, digest = _written(below, halves.head, apart, folders[0])
+    above = msgspec.structs.replace(above, accepts_from=(digest,))
+    of_tail, _ = _written(above, halves.tail, _embedded(halves, subject), folders[1])
     return Halves(
         str(folders[0]),
         str(folders[1]),
         halves.cut.tensor,
         halves.cut.depth,
-        embedding_bytes=4 * halves.cut.num_values,
+        embedding_bytes=(2 if halves.datatype == "FP16" else 4) * halves.cut.num_values,
         input_bytes=sum(one[:1].nbytes for one in subject.report.inputs.values()),
         accuracy_whole=of_tail.accuracy,
         accuracy_exit=of_head.accuracy,
@@ -224,21 +236,24 @@ def write_halves(
     )
 
 
-def _written(manifest: ModelManifest, contents: bytes, examples: Subject, folder: Path) -> Figures:
+def _written(
+    manifest: ModelManifest, contents: bytes, examples: Subject, folder: Path
+) -> tuple[Figures, str]:
+    """How good it is, and its digest."""
     part = Subject(ModelFolder(folder, manifest), examples.choice, examples.report)
     files = {manifest.members[0].name: contents}
     temperature = temperature_of(part, files)
     figures, _ = figures_of(part, files, temperature)
     manifest = msgspec.structs.replace(manifest, temperature=temperature)
     write_model(folder, manifest, {next(iter(manifest.files)): contents})
-    return figures
+    return figures, model_digest(manifest)
 
 
-def _embedded(head: bytes, subject: Subject) -> Subject:
+def _embedded(halves: Split, subject: Subject) -> Subject:
     """The same examples as the tail sees them."""
-    parts = []
+    parts, wanted = [], dtype_of(halves.datatype)
     for examples in (subject.choice, subject.report):
-        values = logits_of(head, examples, EMBEDDING, "head")
+        values = logits_of(halves.head, examples, EMBEDDING, "head").astype(wanted)
         parts.append(Examples({EMBEDDING: values}, examples.labels, examples.source))
     return Subject(subject.model, *parts)
 

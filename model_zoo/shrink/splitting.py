@@ -1,10 +1,11 @@
 """Cuts a model in two: a head for the device, with an early exit, and a tail for a tier above.
 
-    head: inputs -> `embedding`, `logits`        tail: `embedding` -> the scores of the whole model
+    head: inputs -> `logits`, `embedding`        tail: `embedding` -> the scores of the whole model
 
 A cut is a tensor through which everything flows. The exit is a softmax regression on the embedding
 (averaged over its picture, where it is one), fitted on labelled examples; it is what lets the
-device answer alone. Head and tail together give what the whole gave.
+device answer alone. Head and tail together give what the whole gave; where the embedding is of half
+precision, as nearly as that goes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _MAX_DEPTH = 0.8
 _STEPS, _RATE, _DECAY = 400, 0.05, 1e-3
 _PICTURE = 4
 _BATCH = 64
+_LESSONS = 0.7
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU")
 Float64s = npt.NDArray[np.float64]
 
@@ -55,6 +57,7 @@ class Split:
     tail: bytes
     cut: Cut
     embedding_shape: tuple[int, ...]
+    datatype: str = "FP32"
 
 
 def cuts_of(contents: bytes) -> list[Cut]:
@@ -103,8 +106,10 @@ def choose_cut(cuts: list[Cut]) -> Cut:
     return min(deep, key=lambda one: (one.num_values, one.depth))
 
 
-def split(contents: bytes, cut: Cut, examples: Examples, num_classes: int) -> Split:
-    """Both files, with an exit fitted on the examples.
+def split(
+    contents: bytes, cut: Cut, examples: Examples, num_classes: int, *, is_half: bool = False
+) -> Split:
+    """Both files, with an exit fitted on the examples; ``is_half`` passes FP16 on.
 
     Raises:
         StartError: the model cannot be cut there.
@@ -129,9 +134,34 @@ def split(contents: bytes, cut: Cut, examples: Examples, num_classes: int) -> Sp
     embeddings = _run(serialize(head), examples)
     weights, bias = fit_exit(_pooled(embeddings), labels_of(examples), num_classes)
     _add_exit(head, weights, bias, is_picture=embeddings.ndim == _PICTURE)
+    if is_half:
+        _halve(head, tail)
     for one in (head, tail):
         onnx.checker.check_model(one)
-    return Split(serialize(head), serialize(tail), cut, embeddings.shape[1:])
+    datatype = "FP16" if is_half else "FP32"
+    return Split(serialize(head), serialize(tail), cut, embeddings.shape[1:], datatype)
+
+
+def _halve(head: onnx.ModelProto, tail: onnx.ModelProto) -> None:
+    """Makes half precision of the embedding at the end of the head, and floats of it again."""
+    full = "embedding_float"
+    for model, edges in ((head, head.graph.output), (tail, tail.graph.input)):
+        _rename(model, EMBEDDING, full)
+        (edge,) = (one for one in edges if one.name == full)
+        edge.name = EMBEDDING
+        edge.type.tensor_type.elem_type = TensorProto.FLOAT16
+    head.graph.node.append(helper.make_node("Cast", [full], [EMBEDDING], to=TensorProto.FLOAT16))
+    first = helper.make_node("Cast", [EMBEDDING], [full], to=TensorProto.FLOAT)
+    tail.graph.node.insert(0, first)
+
+
+def lessons_of(choice: Examples) -> tuple[Examples, Examples]:
+    """What the exit learns from, and what its temperature is fitted on.
+
+    On what it has learned from, it is surer than it has reason to be.
+    """
+    num = int(_LESSONS * len(choice.labels))
+    return choice.part(0, num), choice.part(num, None)
 
 
 def fit_exit(features: Float64s, labels: Labels, num_classes: int) -> tuple[Float64s, Float64s]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SCHEMA = """
 BEGIN;
 CREATE TABLE IF NOT EXISTS decisions (
@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS decisions (
     budget_ms REAL,
     audit_chance REAL NOT NULL DEFAULT 0.0,
     residency TEXT NOT NULL DEFAULT '',
-    rule TEXT NOT NULL DEFAULT ''
+    rule TEXT NOT NULL DEFAULT '',
+    forwarded TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS audits (
     wall_s REAL NOT NULL,
@@ -54,7 +55,7 @@ CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL
 INSERT OR IGNORE INTO totals VALUES ('deleted', 0);
 INSERT OR IGNORE INTO totals VALUES ('dropped', 0);
 INSERT OR IGNORE INTO totals VALUES ('log', 1 + (random() & 0x3fffffffffffffff));
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 COMMIT;
 """
 # What each version added to the one before; each step is one transaction, so that a crash leaves a
@@ -97,6 +98,13 @@ BEGIN IMMEDIATE;
 INSERT OR IGNORE INTO totals VALUES ('dropped', 0);
 INSERT OR IGNORE INTO totals VALUES ('log', 1 + (random() & 0x3fffffffffffffff));
 PRAGMA user_version = 5;
+COMMIT;
+""",
+    # Until version 5 what climbed was what had come.
+    5: """
+BEGIN IMMEDIATE;
+ALTER TABLE decisions ADD COLUMN forwarded TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 6;
 COMMIT;
 """,
 }

@@ -75,6 +75,28 @@ class EscalationReport(NamedTuple):
     num_deleted: int
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """Latencies of one group in ms, at the deciding tier; ``late`` were over their budget."""
+
+    group: tuple[str, ...]
+    requests: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    late: int
+    late_share: float
+
+
+class LatencyReport(NamedTuple):
+    """Rows, largest group first, and how many decisions the logs' quotas have deleted so far."""
+
+    rows: tuple[LatencyRow, ...]
+    num_deleted: int
+
+
 class _Decision(NamedTuple):
     group: tuple[str, ...]
     tier: str
@@ -84,6 +106,7 @@ class _Decision(NamedTuple):
     reason: str
     confidence: float | None
     latency_ms: float
+    budget_ms: float | None
 
     @property
     def has_escalated(self) -> bool:
@@ -142,6 +165,25 @@ def query_escalations(
         ValueError: an unknown dimension.
         StartError: a log cannot be read.
     """
+    groups, num_deleted = _grouped(paths, since_s, by)
+    rows = [_row(group, decisions) for group, decisions in groups.items()]
+    rows.sort(key=lambda row: (-row.requests, row.group))
+    return EscalationReport(tuple(rows), num_deleted)
+
+
+def query_latency(
+    paths: Iterable[Path], *, since_s: float = 0.0, by: Sequence[str] = ("tier",)
+) -> LatencyReport:
+    """Latencies in decision logs; arguments and errors are those of ``query_escalations``."""
+    groups, num_deleted = _grouped(paths, since_s, by)
+    rows = [_latency_row(group, decisions) for group, decisions in groups.items()]
+    rows.sort(key=lambda row: (-row.requests, row.group))
+    return LatencyReport(tuple(rows), num_deleted)
+
+
+def _grouped(
+    paths: Iterable[Path], since_s: float, by: Sequence[str]
+) -> tuple[dict[tuple[str, ...], list[_Decision]], int]:
     by = check_dimensions(by)
     latest: dict[tuple[str, ...], tuple[float, _Decision]] = {}
     num_deleted = 0
@@ -157,9 +199,24 @@ def query_escalations(
     groups: dict[tuple[str, ...], list[_Decision]] = {}
     for _, decision in latest.values():
         groups.setdefault(decision.group, []).append(decision)
-    rows = [_row(group, decisions) for group, decisions in groups.items()]
-    rows.sort(key=lambda row: (-row.requests, row.group))
-    return EscalationReport(tuple(rows), num_deleted)
+    return groups, num_deleted
+
+
+def _latency_row(group: tuple[str, ...], decisions: Sequence[_Decision]) -> LatencyRow:
+    latencies = sorted(one.latency_ms for one in decisions)
+    num = len(latencies)
+    late = sum(one.budget_ms is not None and one.latency_ms > one.budget_ms for one in decisions)
+    return LatencyRow(
+        group=group,
+        requests=num,
+        mean_ms=sum(latencies) / num,
+        p50_ms=percentile(latencies, 50),
+        p90_ms=percentile(latencies, 90),
+        p99_ms=percentile(latencies, 99),
+        p999_ms=latencies[max(-(-num * 999 // 1000), 1) - 1],
+        late=late,
+        late_share=late / num,
+    )
 
 
 class Entry(NamedTuple):
@@ -227,7 +284,7 @@ def _decisions(
     there = columns_of(log, "decisions")
     columns = [
         "wall_s", "request_id", "tier", "action", "outcome", "answered_by", "reason",
-        "confidence", "latency_ms",
+        "confidence", "latency_ms", "budget_ms" if "budget_ms" in there else "NULL",
         *(DIMENSIONS[name] if DIMENSIONS[name] in there else "''" for name in by),
     ]  # fmt: skip
     entry_only = "" if "tier" in by else "AND hop = 0"
@@ -236,8 +293,22 @@ def _decisions(
         f"WHERE wall_s >= ? {entry_only} ORDER BY rowid",
         (since_s,),
     )
-    for wall_s, request_id, tier, action, outcome, answered_by, why, sure, ms, *values in rows:
+    for (
+        wall_s,
+        request_id,
+        tier,
+        action,
+        outcome,
+        answered_by,
+        why,
+        sure,
+        ms,
+        budget_ms,
+        *values,
+    ) in rows:
         group = tuple(value or "none" for value in values)
         places = (value for name, value in zip(by, group, strict=True) if name in _PLACES)
-        decision = _Decision(group, tier, action, outcome, answered_by, why, sure, ms or 0.0)
+        decision = _Decision(
+            group, tier, action, outcome, answered_by, why, sure, ms or 0.0, budget_ms
+        )
         yield wall_s, (request_id, *places), decision

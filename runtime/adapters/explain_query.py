@@ -232,6 +232,7 @@ def _explained(
         rule=record.rule,
         rule_when=() if rule is None else tuple(map(str, rule.when)),
         averaged=known is not None and _is_averaged(record, known),
+        forwarded=record.forwarded,
     )
     if record.decided_because == Reason.REVIEW and known is not None and _follows(record, known):
         facts = with_review(facts, gear_named(known.policy, record.gear))

@@ -43,6 +43,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``came_back`` is the tier whose answer was taken, ``end_reason`` why the answer is what it is.
     ``rule`` is the policy's rule that decided, ``rule_when`` its conditions in words.
     ``stands_from`` is the score from which on nobody would have been asked to review.
+    ``forwarded`` is the output that was sent up in place of the inputs.
     ``averaged`` says that label and probability are of an average with the tiers below.
     """
 
@@ -76,6 +77,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule_when: tuple[str, ...] = ()
     stands_from: float | None = None
     averaged: bool = False
+    forwarded: str = ""
 
 
 class Explanation(Facts, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,6 +110,7 @@ def facts_of_hop(hop: Hop) -> Facts:
         queue_us=hop.queue_us,
         rule=hop.rule,
         averaged=hop.averaged,
+        forwarded=hop.forwarded,
     )
 
 
@@ -148,6 +151,7 @@ def explain(facts: Facts, *, labels: Sequence[str] = (), place: Place | None = N
         _weighed(facts),
         _rule(facts),
         _reason(facts),
+        _what_climbed(facts),
         _what_came_back(facts),
     )
     otherwise = _beside_the_table(facts)
@@ -295,6 +299,12 @@ def _reason(facts: Facts) -> str:
         left="" if left is None else f" ({_number(left, '.1f')} ms)",
         odds="" if chance is None else f" (chance {_number(chance, '.2f')})",
     )
+
+
+def _what_climbed(facts: Facts) -> str:
+    if not facts.forwarded:
+        return ""
+    return f"It sent its model's output {reasons.plain(facts.forwarded)!r} up, not the inputs."
 
 
 def _what_came_back(facts: Facts) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.binding import Normalise, Repeat, Reshape, Resize, Step, Transpose
+from runtime.binding import Normalise, PictureStep, Repeat, Reshape, Resize, Step, Transpose
+from runtime.binding_signals import SignalStep
+from runtime.core import signals
 from runtime.errors import InvalidTensorError
 from runtime.tensors import dtype_of
 
@@ -73,6 +75,14 @@ def _as_integers(array: Array, wanted: np.dtype[Any]) -> Floats:
 
 
 def _shape_after(shape: Shape, step: Step) -> Shape:
+    if isinstance(step, SignalStep):
+        found = signals.shape_after(shape, step)
+    else:
+        found = _shape_after_picture(shape, step)
+    return signals.check_size(found, shape)
+
+
+def _shape_after_picture(shape: Shape, step: PictureStep) -> Shape:
     match step:
         case Reshape():
             if math.prod(step.shape) != math.prod(shape):
@@ -114,6 +124,12 @@ def _length(shape: Shape, axis: int) -> int:
 
 def _done(array: Array, step: Step) -> Array:
     shape = _shape_after(array.shape[1:], step)
+    if isinstance(step, SignalStep):
+        return signals.done(array, step)
+    return _picture_done(array, step, shape)
+
+
+def _picture_done(array: Array, step: PictureStep, shape: Shape) -> Array:
     match step:
         case Reshape():
             return array.reshape(len(array), *shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runtime.errors import (
+    EmbeddingError,
     InvalidTensorError,
     MalformedBodyError,
     ResidencyError,
@@ -19,6 +20,7 @@ def check_request(request: InferenceRequest, tier: Tier, manifest: ModelManifest
     Raises:
         ResidencyError: the payload must stay below this tier.
         UnknownModelError: another model or version is asked for.
+        EmbeddingError: the inputs are not the output of a model that this one was made for.
         InvalidTensorError: inputs do not fit, or an unknown output is asked for.
         MalformedBodyError: its route ends below this tier, or a tier from here on has answered.
     """
@@ -38,6 +40,13 @@ def check_request(request: InferenceRequest, tier: Tier, manifest: ModelManifest
         raise MalformedBodyError(f"the route names a tier below {tier.value}")
     if any(other.height >= tier.height for other, _ in (*request.earlier, *request.beliefs)):
         raise MalformedBodyError(f"no tier below {tier.value} has answered so")
+    if manifest.accepts_from and request.forwarded_by not in manifest.accepts_from:
+        came = f"of the model {request.forwarded_by[:12]}" if request.forwarded_by else "a caller's"
+        made_for = ", ".join(digest[:12] for digest in manifest.accepts_from)
+        raise EmbeddingError(
+            f"the inputs are {came}, and {manifest.name} {manifest.version} at {tier.value} takes "
+            f"those of {made_for}: both must be of the same split"
+        )
     check_fit(request.inputs, manifest.inputs)
     known = {spec.name for spec in manifest.outputs}
     unknown = [name for name in request.outputs if name not in known]

@@ -99,9 +99,20 @@ class Auditor:
             self._metrics.count_audit("skipped")
         return draw
 
-    def start(self, course: Course, decided: DecisionRecord) -> None:
-        """Audits a request that was drawn, soon; ``decided`` is what the log says of it."""
-        request, travels = course.request, course.engaged.travels
+    def start(
+        self, course: Course, decided: DecisionRecord, request: InferenceRequest | None
+    ) -> None:
+        """Audits a request that was drawn, soon.
+
+        Args:
+            course: of the request.
+            decided: what the log says of it.
+            request: what of it climbs; None: nothing can, and the audit does not come back.
+        """
+        if request is None:
+            self._note(decided, None)
+            return
+        travels = course.engaged.travels
         tier, label = self._identity.tier, None
         if course.result is not None:
             label = course.result.confidence.label

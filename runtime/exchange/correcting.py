@@ -113,9 +113,13 @@ class CorrectionDesk:
             and payload_bytes(request.inputs) <= self._max_body_bytes
         )
 
-    def offer(self, course: Course, answer: Answer) -> None:
-        """Asks again later for a request that was answered without those above."""
-        request = course.request
+    def offer(self, course: Course, answer: Answer, request: InferenceRequest | None) -> None:
+        """Asks again later for a request that was answered without those above.
+
+        ``request`` is what of it climbs; None: nothing can, and nobody is asked.
+        """
+        if request is None:
+            return
         above = course.reply.outcome if course.reply else None
         if not (is_unanswered(answer.outcome, answer.reason, above) and self.wants(request)):
             return

@@ -64,7 +64,8 @@ class Course:
     which decided instead of a gear, and ``given`` the outputs that a rule gave instead of the
     model. ``review`` is what was weighed where a person is to look at the answer. ``stop`` is what
     an operator has said, where nothing else had a say. ``fell_back`` is what was done instead
-    because no answer stood.
+    because no answer stood. ``onward`` is the request as it climbed or would have; None where
+    nothing could, or nobody was to be asked.
     """
 
     request: InferenceRequest
@@ -84,6 +85,7 @@ class Course:
     lacks_beliefs: bool = False
     stop: Stop | None = None
     fell_back: FellBack | None = None
+    onward: InferenceRequest | None = None
 
     @cached_property
     def result(self) -> LocalResult | None:
@@ -97,6 +99,13 @@ class Course:
         if result is None or not result.confidence.is_valid:
             return None
         return result.confidence.score(self.engaged.score) if self.score is None else self.score
+
+    @property
+    def forwarded(self) -> str:
+        """The output that was sent up in place of the inputs; empty where none was."""
+        if self.reply is None or self.onward is None or self.onward is self.request:
+            return ""
+        return next(iter(self.onward.inputs))
 
     @cached_property
     def _seen(self) -> dict[Tier, Mapping[str, Seen]]:
@@ -195,7 +204,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
             label=theirs.label,
             label_name=theirs.label_name,
             confidence=theirs.confidence,
-            outputs=_chosen(theirs.outputs, request.outputs),
+            outputs=_chosen(theirs.outputs, request.outputs, ""),
             error_code="",
             notice=theirs.notice,
             result=theirs.result,
@@ -212,7 +221,7 @@ def compose(course: Course, identity: Identity, manifest: ModelManifest, ms: flo
         label=label,
         label_name="" if label is None else manifest.labels[label],
         confidence=confidence,
-        outputs=_chosen(outputs, request.outputs),
+        outputs=_chosen(outputs, request.outputs, manifest.forwards),
         result="" if result is None else result.told,
     )
 
@@ -261,6 +270,7 @@ def record(
         audit_chance=audit_chance,
         residency=course.request.residency.value,
         rule=first.rule or ",".join(f"{PREFIX}{one}" for one in first.overrides),
+        forwarded=first.forwarded,
     )
 
 
@@ -287,11 +297,15 @@ def _hop(course: Course, identity: Identity, manifest: ModelManifest) -> Hop:
         rule="" if ruling is None else ruling.rule,
         averaged=bool(result and result.averaged),
         overrides=result.overrides if result else (),
+        forwarded=course.forwarded,
     )
 
 
-def _chosen(outputs: Tensors, names: tuple[str, ...]) -> Tensors:
-    return {name: outputs[name] for name in names if name in outputs} if names else outputs
+def _chosen(outputs: Tensors, names: tuple[str, ...], forwards: str) -> Tensors:
+    """What was asked for; else all but what is there for the tier above."""
+    if not names:
+        return {name: one for name, one in outputs.items() if name != forwards}
+    return {name: outputs[name] for name in names if name in outputs}
 
 
 def _error_code(settlement: Settlement) -> str:

@@ -25,6 +25,7 @@ MAX_BELIEFS_CHARACTERS = 1024
 MAX_LABEL = 2**31
 # What stands for the label of a batch.
 NO_LABEL = "*"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 # A gear's name, and which of its safer steps.
 _GEAR = re.compile(r"[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}(\.safer-[0-9]{1,2})?")
@@ -52,6 +53,17 @@ def parse_gear(text: str) -> str:
     """
     if text and not _GEAR.fullmatch(text):
         raise MalformedBodyError(f"{topics.GEAR} is DIGEST/NAME; not {text[:40]!r}")
+    return text
+
+
+def parse_digest(text: str) -> str:
+    """A ``forwarded-by`` property: the digest of a model, or nothing.
+
+    Raises:
+        MalformedBodyError: it has another form.
+    """
+    if text and not _DIGEST.fullmatch(text):
+        raise MalformedBodyError(f"{topics.FORWARDED_BY} is a sha256; not {text[:40]!r}")
     return text
 
 

@@ -34,9 +34,7 @@ from runtime.core.escalation import (
     Settlement,
     Situation,
     decide,
-    keep,
     pass_on,
-    settle,
 )
 from runtime.core.gearbox import Engaged, Gearbox
 from runtime.core.live import AS_IT_WAS_FITTED
@@ -46,12 +44,12 @@ from runtime.errors import BackendError, LeftOutError, TooLateError
 from runtime.exchange.acceptance import check_request
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.averaging import told, weigh_in
+from runtime.exchange.climbing import Climbing, held_back
 from runtime.exchange.correcting import CorrectionDesk
 from runtime.exchange.course import (
     Course,
     Identity,
     stands,
-    with_own_reason,
 )
 from runtime.exchange.falling_back import LastResorts
 from runtime.exchange.halting import Halting
@@ -61,23 +59,21 @@ from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
+from runtime.exchange.settling import HAS_COME, kept_alone, settled
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
     Answer,
-    Guarantee,
     InferenceRequest,
     Outcome,
     Reason,
-    Tier,
 )
 from runtime.ports import Clock, DecisionLog
 from runtime.tensors import num_examples
 
 _log = structlog.get_logger()
 _NOWHERE = Prospect(None, 0.0, probe_is_due=False)
-_FITTED = (Guarantee.CERTIFIED, Guarantee.EXPECTATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +114,7 @@ class RequestFlow:
         self.switch = switch
         digest = self.gearbox.digest
         self._halting = Halting(switch, self.handing_over, clock, digest, model.manifest)
+        self._climbing = Climbing(model.manifest)
         self._ruler = Ruler(self.gearbox, model.manifest, metrics)
         self._overrider = Overrider(switch, model, identity.tier, metrics)
         self._ledger = Ledger(
@@ -132,6 +129,7 @@ class RequestFlow:
             auditor=auditor,
             pilot=pilot,
             desk=desk,
+            climbing=self._climbing,
         )
         self._resorts = LastResorts(self.gearbox, model.manifest, metrics, reviewer)
 
@@ -152,7 +150,8 @@ class RequestFlow:
         """What this tier's model would take, with the work before it; 0 where it need not run."""
         tier = self.identity.tier
         is_passed_on = bool(request.route) and tier not in request.route
-        return 0.0 if is_passed_on else self.model.expected_ms(request.inputs)
+        is_needed = self._climbing.needs_model or not is_passed_on
+        return 0.0 if not is_needed else self.model.expected_ms(request.inputs)
 
     async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
@@ -209,7 +208,8 @@ class RequestFlow:
         weighed = weigh_in(alone, *here)
         own = weighed.own
         confidence = own.confidence if isinstance(own, LocalResult) else None
-        situation, prospect = self._situation(question, confidence)
+        onward = self._climbing.onward(request, own)
+        situation, prospect = self._situation(question, confidence, onward)
         advised = None
         # What a table says of averages, it does not say of this tier's answer alone, and what it
         # says of a model, it does not say of another one.
@@ -228,11 +228,11 @@ class RequestFlow:
         if is_top or request.audit or request.stands:
             situation = replace(situation, tier_above=None)
         decision = decide(self.policy, situation, advice)
+        decision = held_back(self.policy, decision, confidence, onward)
         reply = None
-        if decision.action is Action.ESCALATE and prospect.gateway:
-            reply = await self._ask(
-                question, confidence, decision, prospect.gateway, told(alone, *here)
-            )
+        if decision.action is Action.ESCALATE and prospect.gateway and onward is not None:
+            asked = msgspec.structs.replace(onward, beliefs=told(alone, *here))
+            reply = await self._ask(question, asked, confidence, decision, prospect.gateway)
             settlement = self._settle(question, own, decision, reply)
         else:
             settlement = stands(decision, own)
@@ -249,40 +249,48 @@ class RequestFlow:
             score=score,
             is_top=is_top,
             lacks_beliefs=weighed.lacks_beliefs,
+            onward=onward,
         )
 
     async def _follow_route(self, question: _Question) -> Course:
         """Asks above at once: instead of our own model, or beside it where the route names us.
 
-        What cannot be asked, and what brings no answer, our own model answers.
+        What cannot be asked, and what brings no answer, our own model answers. It runs first where
+        it is its output that climbs.
         """
-        request = question.request
-        situation, prospect = self._situation(question, None)
+        request, first = question.request, None
+        onward: InferenceRequest | None = request
+        if self._climbing.needs_model:
+            first = await self._infer(request, question.deadline)
+            onward = self._climbing.onward(request, first)
+        situation, prospect = self._situation(question, None, onward)
         route = tuple(named for named in request.route if named is not self.identity.tier)
         decision = pass_on(self.policy, situation, route)
         passed = Reason.ROUTED if question.ruling is None else Reason.RULE
         if decision.reason is Reason.ROUTED:
             decision = replace(decision, reason=passed)
+        known = first.confidence if isinstance(first, LocalResult) else None
+        decision = held_back(self.policy, decision, known, onward)
         own: LocalResult | Reason = passed
         reply = None
-        if decision.action is Action.ANSWER or not prospect.gateway:
-            own = await self._infer(request, question.deadline)
-            settlement = self._keep(own, decision.reason)
+        if decision.action is Action.ANSWER or not prospect.gateway or onward is None:
+            own = await self._own(question, first)
+            settlement = kept_alone(self.policy, own, decision.reason)
         else:
-            asking = self._ask(question, None, decision, prospect.gateway, request.beliefs)
+            asking = self._ask(question, onward, None, decision, prospect.gateway)
             if self.identity.tier in request.route:
                 async with asyncio.TaskGroup() as both:
                     # In this order: the request is on its way before our model works.
                     asked = both.create_task(asking)
-                    answering = both.create_task(self._infer(request, question.deadline))
+                    answering = both.create_task(self._own(question, first))
                     reply = await asked
                     if reply.outcome is Outcome.ANSWERED and not request.audit:
                         answering.cancel()
                 own = passed if answering.cancelled() else answering.result()
             else:
                 reply = await asking
-                if reply.outcome not in (Outcome.ANSWERED, Outcome.DEGRADED):
-                    own = await self._infer(request, question.deadline)
+                if reply.outcome not in HAS_COME:
+                    own = await self._own(question, first)
             settlement = self._settle(question, own, decision, reply)
         return Course(
             request=request,
@@ -294,17 +302,21 @@ class RequestFlow:
             chance=prospect.chance if self._uplink else None,
             reply=reply,
             ruling=question.ruling,
+            onward=onward,
         )
 
     def _situation(
-        self, question: _Question, confidence: Confidence | None
+        self,
+        question: _Question,
+        confidence: Confidence | None,
+        onward: InferenceRequest | None,
     ) -> tuple[Situation, Prospect]:
         """What the decision may look at, and whom we would ask."""
         remaining_ms = question.deadline.remaining_ms(self._clock.monotonic_s())
         waits_ms = remaining_ms - self.policy.margin_ms
         prospect = _NOWHERE
         if self._uplink:
-            size = payload_bytes(question.request.inputs)
+            size = 0 if onward is None else payload_bytes(onward.inputs)
             prospect = self._uplink.prospect(waits_ms, num_bytes=size)
         situation = Situation(
             confidence=confidence,
@@ -320,10 +332,10 @@ class RequestFlow:
     async def _ask(
         self,
         question: _Question,
+        onward: InferenceRequest,
         confidence: Confidence | None,
         decision: Decision,
         gateway: str,
-        beliefs: tuple[tuple[Tier, bytes], ...],
     ) -> UpstreamReply:
         """Asks above, with the gear that all tiers follow and what has been answered so far."""
         if self._uplink is None:
@@ -332,19 +344,26 @@ class RequestFlow:
         earlier = request.earlier
         if confidence is not None and confidence.is_valid:
             earlier = (*earlier, (self.identity.tier, confidence.label))
-        onward = msgspec.structs.replace(
-            request,
+        asked = msgspec.structs.replace(
+            onward,
             route=decision.route,
             gear=travels,
             earlier=earlier if travels else (),
-            beliefs=beliefs if travels else (),
+            beliefs=onward.beliefs if travels else (),
         )
         if not request.audit:
             self._metrics.count_route(decision.route)
         until = self._until(question.deadline)
-        reply = await self._uplink.ask(onward, until, gateway)
+        reply = await self._uplink.ask(asked, until, gateway)
         self.handing_over.ended(until)
+        self._climbing.heard(reply)
         return reply
+
+    async def _own(
+        self, question: _Question, first: LocalResult | Reason | None
+    ) -> LocalResult | Reason:
+        """What our own model says, which it may have said already."""
+        return first or await self._infer(question.request, question.deadline)
 
     async def _infer(self, request: InferenceRequest, deadline: Deadline) -> LocalResult | Reason:
         """The local model's result, or why there is none."""
@@ -373,23 +392,8 @@ class RequestFlow:
         reply: UpstreamReply,
     ) -> Settlement:
         """Chooses between our own answer and what came back."""
-        theirs = reply.answer
-        is_fitted = theirs is not None and theirs.guarantee in _FITTED
-        settlement = settle(
-            self.policy,
-            own.confidence if isinstance(own, LocalResult) else None,
-            upstream_outcome=reply.outcome,
-            upstream_reason=reply.reason,
-            upstream_confidence=theirs.confidence if theirs else None,
-            is_as_fitted=is_fitted and decision.is_as_fitted and bool(question.engaged.gear),
-        )
-        has_come = reply.outcome in (Outcome.ANSWERED, Outcome.DEGRADED)
         if not question.request.audit:
+            has_come = reply.outcome in HAS_COME
             self._metrics.count_escalation("answered" if has_come else reply.reason.value)
-        return with_own_reason(settlement, own)
-
-    def _keep(self, own: LocalResult | Reason, reason: Reason) -> Settlement:
-        """Our own answer where the route wanted another."""
-        kept = keep(self.policy, own.confidence if isinstance(own, LocalResult) else None, reason)
-        settlement = Settlement(takes_upstream=False, outcome=kept.outcome, reason=kept.reason)
-        return with_own_reason(settlement, own)
+        has_gear = bool(question.engaged.gear)
+        return settled(self.policy, own, decision, reply, has_gear=has_gear)

@@ -368,7 +368,7 @@ def _question_digest(message: Message) -> bytes:
     """Tells questions apart that have the same id; how it was to be answered is part of one."""
     digest = hashlib.blake2b(message.payload, digest_size=16)
     directions = (topics.ROUTE, topics.GEAR, topics.EARLIER, topics.BELIEFS)
-    for name in (*directions, topics.AUDIT, topics.STANDS):
+    for name in (*directions, topics.AUDIT, topics.STANDS, topics.FORWARDED_BY):
         # No text of a property holds a NUL (MQTT 5, 1.5.4).
         digest.update(b"\0" + message.property(name).encode())
     return digest.digest()

@@ -8,6 +8,7 @@ from runtime.adapters.metrics import TierMetrics
 from runtime.core.audit import NOT_DRAWN
 from runtime.deadline import Deadline
 from runtime.exchange.auditing import Auditor
+from runtime.exchange.climbing import Climbing
 from runtime.exchange.correcting import CorrectionDesk
 from runtime.exchange.course import Course, Identity, compose, record
 from runtime.exchange.explaining import explained
@@ -16,7 +17,7 @@ from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.manifest import ModelManifest
-from runtime.messages import Answer
+from runtime.messages import Answer, InferenceRequest
 from runtime.ports import Clock, DecisionLog
 
 
@@ -37,11 +38,13 @@ class Ledger:
         auditor: Auditor | None,
         pilot: Pilot | None,
         desk: CorrectionDesk | None,
+        climbing: Climbing,
     ) -> None:
         self._identity, self._manifest, self._handing_over = identity, manifest, handing_over
         self._clock, self._metrics, self._log, self._halting = clock, metrics, log, halting
         self._overrider = overrider
         self._auditor, self._pilot, self._desk = auditor, pilot, desk
+        self._climbing = climbing
 
     def finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
         """The answer that a course comes to, noted."""
@@ -82,6 +85,9 @@ class Ledger:
         if self._pilot:
             self._pilot.note(course, answer, draw.chance)
         if self._auditor and draw.is_drawn:
-            self._auditor.start(course, decided)
+            self._auditor.start(course, decided, self._onward(course))
         if self._desk:
-            self._desk.offer(course, answer)
+            self._desk.offer(course, answer, self._onward(course))
+
+    def _onward(self, course: Course) -> InferenceRequest | None:
+        return course.onward or self._climbing.onward(course.request, course.own)

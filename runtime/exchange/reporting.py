@@ -38,6 +38,8 @@ from runtime.telemetry import encode_rollup
 
 # Rollups that may wait to be sent; the log itself holds what comes after them.
 MAX_WAITING = 1000
+# How often a tier looks whether it has told itself something.
+_LOOK_S = 5.0
 _CURSOR = {"log": "rollup:log", "decisions": "rollup:decisions", "audits": "rollup:audits"}
 _log = structlog.get_logger()
 
@@ -224,3 +226,20 @@ class ReportingQueue:
             del line["body"], line["header_length"]
             self._outbox.post(json_item(ItemKind.REVIEW, line, self._clock))
         return result
+
+
+@asynccontextmanager
+async def telling_of_itself(
+    rollups: Rollups,
+    outbox: SqliteOutbox,
+    keep: Callable[[OutboxItem], Awaitable[object]],
+    interval_s: float,
+) -> AsyncIterator[None]:
+    """What the top tier decides is counted as well, and kept where it is, until left."""
+    async with rolling_up(rollups, interval_s):
+        keeping = asyncio.create_task(keep_here(outbox, keep, min(interval_s, _LOOK_S)))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)

@@ -56,9 +56,9 @@ class Station:
     gearbox: Gearbox
     epoch: int
     storage: Storage
+    rollups: Rollups
     reviews: Reviews | None = None
     reviewer: Reviewer | None = None
-    rollups: Rollups | None = None
 
 
 @asynccontextmanager
@@ -117,9 +117,9 @@ async def station(
             gearbox,
             epoch,
             storage,
+            rollups,
             reviews,
             reviewer,
-            rollups,
         )
 
 

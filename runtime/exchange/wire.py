@@ -30,6 +30,7 @@ from runtime.exchange.directions import (
     beliefs_text,
     earlier_text,
     parse_beliefs,
+    parse_digest,
     parse_earlier,
     parse_gear,
     parse_route,
@@ -53,6 +54,9 @@ from runtime.ports import Message
 CONTROL_CONTENT_TYPE = "application/vnd.tierwise.control+json"
 MAX_ID_CHARACTERS = 128
 MAX_HOPS = 8
+_REFUSALS = (
+    "too_late", "overloaded", "refused", "payload_too_large", "stopped", "embedding_mismatch"
+)  # fmt: skip
 # Of a count in a property.
 MAX_DIGITS = 6
 # An agent that comes back is not flooded with answers that nobody waits for.
@@ -94,6 +98,7 @@ def request_message(
         (topics.BELIEFS, beliefs_text(request.beliefs)),
         (topics.AUDIT, "1" if request.audit else ""),
         (topics.STANDS, "1" if request.stands else ""),
+        (topics.FORWARDED_BY, request.forwarded_by),
     )
     user.extend((name, value) for name, value in optional if value)
     return Message(
@@ -149,6 +154,7 @@ def parse_request(
         beliefs=parse_beliefs(message.property(topics.BELIEFS)),
         audit=_flag(message.property(topics.AUDIT), topics.AUDIT),
         stands=_flag(message.property(topics.STANDS), topics.STANDS),
+        forwarded_by=parse_digest(message.property(topics.FORWARDED_BY)),
     ), body
 
 
@@ -360,7 +366,7 @@ def _count_said(message: Message, name: str) -> int | None:
 
 def reason_of_error(code: str) -> Reason:
     """What an error of the tier above means to the tier that asked."""
-    if code in ("too_late", "overloaded", "refused", "payload_too_large", "stopped"):
+    if code in _REFUSALS:
         return Reason.UPSTREAM_REFUSED
     return Reason.UPSTREAM_FAILED
 

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 from fakes.foreign import CLASSES, onnx_classifier, save_data, weights_of
 from fakes.waiting import eventually_sync
+from model_zoo.catalog import bundled_model
+from model_zoo.policies.collect import read_examples
 from tierwise.cli import main
 
 PROGRAM = (sys.executable, "-m", "tierwise")
@@ -105,6 +108,49 @@ def test_hierarchies_of_every_height_answer_and_leave_nothing(
     assert all(one["label_name"] in CLASSES for one in answers)
     assert top in {one["tier"] for one in answers}
     assert _left() == []
+
+
+def test_two_halves_of_one_model_are_a_hierarchy(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the head is unsure of climbs as its embedding, over a real broker, and is answered."""
+    words = ["--data", "bundled:test", "--part", "0:800", "--tail-tier", "cloud"]
+    for name in ("halves", "others"):
+        split = ["models", "split", str(bundled_model("regional")), *words, "--output", name]
+        assert main([*split, *(["--embedding", "FP16"] if name == "halves" else [])]) == 0
+    pictures = read_examples("bundled:test").part(1000, 1012)
+    np.savez("data.npz", images=pictures.inputs["image"], labels=pictures.labels)
+    # So that all of them climb.
+    manifest = Path("halves/head/manifest.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "accept_at": 1.0}))
+    capsys.readouterr()
+
+    with _up("--edge", "halves/head", "--cloud", "halves/tail") as (told, program):
+        answers = [
+            _ask(told["url"], "--index", str(index), "--budget-ms", "5000") for index in range(12)
+        ]
+        program.send_signal(signal.SIGINT)
+        assert program.wait(60) == 0
+
+    assert {one["tier"] for one in answers} == {"cloud"}
+    assert {one["provenance"][0]["forwarded"] for one in answers} == {"embedding"}
+    rightly = [
+        one["label"] == int(right) for one, right in zip(answers, pictures.labels, strict=True)
+    ]
+    assert sum(rightly) >= 9
+    for tail, because in (("others/tail", "must agree on"), (bundled_model("cloud"), "must agree")):
+        assert main(["up", "--edge", "halves/head", "--cloud", str(tail)]) == 3
+        assert because in capsys.readouterr().err
+    assert _left() == []
+
+
+def test_halves_of_two_models_are_no_hierarchy(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", "bundled:test", "--tail-tier", "cloud"]
+    for name, part in (("one", "0:800"), ("two", "0:900")):
+        split = ["models", "split", str(bundled_model("regional")), *words, "--part", part]
+        assert main([*split, "--output", name]) == 0
+    capsys.readouterr()
+
+    assert main(["up", "--edge", "one/head", "--cloud", "two/tail"]) == 3
+    assert "both halves of one split" in capsys.readouterr().err
 
 
 def test_a_tier_that_dies_ends_all_of_it() -> None:

@@ -123,18 +123,19 @@ def tflite_classifier(
     batch: int = 1,
     softmax: bool = True,
     centred: bool = False,
+    example: tuple[int, ...] = (SIDE, SIDE, 1),
 ) -> bytes:
-    """(batch, 8, 8, 1) floats; ``centred`` wants them in -1..1."""
+    """(batch, 8, 8, 1) floats, or ``example``; ``centred`` wants them in -1..1."""
     matrix, bias = weights or weights_of()
     if centred:
         # Of z in -1..1, half of what is one more is in 0..1.
         matrix, bias = matrix / 2, bias + matrix.sum(axis=0) / 2
     file = TfliteFile("converted")
-    x = file.tensor("serving_default_keras_tensor_5:0", (batch, SIDE, SIDE, 1))
-    flat = file.tensor("sequential/flatten", (batch, SIDE * SIDE))
+    x = file.tensor("serving_default_keras_tensor_5:0", (batch, *example))
+    flat = file.tensor("sequential/flatten", (batch, len(matrix)))
     options = schema.ReshapeOptionsT()
-    options.newShape = [-1, SIDE * SIDE]
-    sizes = file.constant("sizes", np.array([-1, SIDE * SIDE], np.int32))
+    options.newShape = [-1, len(matrix)]
+    sizes = file.constant("sizes", np.array([-1, len(matrix)], np.int32))
     file.operator("RESHAPE", [x, sizes], flat, options)
     dense = file.tensor("sequential/dense", (batch, len(bias)))
     inputs = [

@@ -85,9 +85,13 @@ class NumbersBackend:
     inputs: tuple[TensorSpec, ...] = INPUTS
     outputs: tuple[TensorSpec, ...] = OUTPUTS
     release: threading.Event | None = None
+    # Beside the scores, by name; and what has been asked.
+    more: Mapping[str, Any] = field(default_factory=dict)
+    asked: list[Tensors] = field(default_factory=list)
 
     def run(self, inputs: Tensors) -> Tensors:
         self.num_runs += 1
+        self.asked.append(inputs)
         if self.release is not None:
             self.release.wait(10)
         if self.delay_s:
@@ -95,8 +99,9 @@ class NumbersBackend:
             time.sleep(self.delay_s)
         if self.is_broken:
             raise BackendError("the model is broken")
-        batch = len(inputs["x"])
-        return {"logits": np.tile(np.array(self.scores, np.float32), (batch, 1))}
+        batch = len(next(iter(inputs.values())))
+        rows = {"logits": np.asarray(self.scores, np.float32), **self.more}
+        return {name: np.tile(np.asarray(row), (batch, 1)) for name, row in rows.items()}
 
     def close(self) -> None:
         """Nothing to free."""

@@ -13,10 +13,12 @@ from fakes.tiers import FakeTier, NumbersBackend
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
+from runtime.adapters.rollup_reader import Place
 from runtime.common_settings import HttpSettings, RequestSettings, StateSettings
 from runtime.exchange.answering import answer_until
 from runtime.exchange.forwarding import Storage, open_storage
 from runtime.exchange.presence import Presence
+from runtime.exchange.reporting import Rollups
 from runtime.exchange.station import Station
 from runtime.messages import Birth, ControlMessage, Draining, Offline, Tier, decode_control
 from runtime.ports import Message
@@ -45,6 +47,9 @@ class Watched:
             tier.flow.gearbox,
             epoch=7,
             storage=self.storage,
+            rollups=Rollups(
+                Path("none"), self.storage.outbox, Place("r", "g", "regional"), tier.clock
+            ),
         )
         settings = RequestSettings()
         return asyncio.create_task(

@@ -272,12 +272,14 @@ def test_a_file_of_the_second_version_is_brought_up_to_date_in_place(tmp_path: P
 def test_a_file_of_the_third_version_is_brought_up_to_date_in_place(tmp_path: Path) -> None:
     path = write_log_of_version_3(tmp_path, decision("old", seen="edge=3:0.9"))
 
-    write_log(tmp_path, decision("new", rule="night"))
+    write_log(tmp_path, decision("new", rule="night", forwarded="embedding"))
 
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT request_id, seen, rule FROM decisions").fetchall()
+        rows = connection.execute(
+            "SELECT request_id, seen, rule, forwarded FROM decisions"
+        ).fetchall()
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    assert rows == [("old", "edge=3:0.9", ""), ("new", "", "night")]
+    assert rows == [("old", "edge=3:0.9", "", ""), ("new", "", "night", "embedding")]
     assert version == SCHEMA_VERSION
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fakes.models import linear_model, manifest_of
 from model_zoo.catalog import bundled_model
-from model_zoo.policies.collect import Examples, accuracy_of, read_examples
+from model_zoo.policies.collect import Examples, accuracy_of, collect, read_examples
 from model_zoo.shrink.pruning import pruned, with_zeros
 from model_zoo.shrink.quantizing import Wish, quantized, sensitivity
 from model_zoo.shrink.splitting import choose_cut, cuts_of, fit_exit, split
@@ -22,7 +22,8 @@ from model_zoo.shrink.subject import logits_of, open_subject
 from runtime.adapters.artifacts import open_model, write_model
 from runtime.adapters.onnx_backend import OnnxBackend
 from runtime.binding import InputBinding, OutputBinding, Reshape
-from runtime.errors import StartError
+from runtime.errors import PolicyError, StartError
+from runtime.manifest import model_digest
 from runtime.messages import TensorSpec, Tier
 from tierwise.cli import main
 
@@ -243,12 +244,71 @@ class TestSplit:
         passed = below.run(pictures)
         assert code == 0
         assert [one.name for one in head.manifest.outputs] == ["logits", "embedding"]
-        assert tail.manifest.tier is Tier.CLOUD
+        assert (head.manifest.tier, tail.manifest.tier) == (Tier.EDGE, Tier.CLOUD)
+        assert head.manifest.forwards == "embedding"
+        assert tail.manifest.accepts_from == (model_digest(head.manifest),)
         np.testing.assert_array_equal(
             above.run({"embedding": passed["embedding"]})["logits"], whole.run(pictures)["logits"]
         )
         # Ten classes: it knows something, and less than the whole.
         assert 0.5 < said["accuracy_exit"] < said["accuracy_whole"]  # type: ignore[operator]
+
+    def test_half_precision_is_half_as_long_and_answers_nearly_the_same(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        words = (
+            *("split", str(bundled_model("regional")), "--data", "bundled:test"),
+            *("--part", f"0:{2 * NUM}"),
+        )
+        _, full, _ = ran(capsys, *words, "--output", str(tmp_path / "full"))
+        code, half, _ = ran(capsys, *words, "--output", str(tmp_path / "h"), "--embedding", "FP16")
+
+        manifests = [open_model(tmp_path / "h" / one).manifest for one in ("head", "tail")]
+        assert code == 0
+        assert [one.datatype for one in (manifests[0].outputs[1], manifests[1].inputs[0])] == [
+            "FP16",
+            "FP16",
+        ]
+        assert half["embedding_bytes"] * 2 == full["embedding_bytes"]  # type: ignore[operator]
+        assert abs(half["accuracy_whole"] - full["accuracy_whole"]) < 0.02  # type: ignore[operator]
+
+    def test_both_halves_make_the_data_of_a_policy(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        regional = bundled_model("regional")
+        ran(
+            capsys,
+            *("split", str(regional), "--data", "bundled:test", "--part", f"0:{2 * NUM}"),
+            *("--output", str(tmp_path / "s")),
+        )
+        head, tail = tmp_path / "s" / "head", tmp_path / "s" / "tail"
+        examples, prices = read_examples("bundled:test").part(0, 60), {"edge": 0.0, "regional": 1.0}
+
+        pair = collect({"edge": head, "regional": tail}, examples, prices)
+        whole = collect({"edge": bundled_model("edge"), "regional": regional}, examples, prices)
+
+        # What the upper half answers of the lower one's output is what the whole answers.
+        assert pair.predicted[1].tolist() == whole.predicted[1].tolist()
+        assert pair.example_id.tolist() == whole.example_id.tolist()
+        for folders, because in (
+            ({"regional": tail}, "inputs climb as they are"),
+            ({"edge": bundled_model("edge"), "regional": tail}, "inputs climb as they are"),
+            ({"edge": head, "regional": regional}, "does not fit|has no input"),
+        ):
+            with pytest.raises(PolicyError, match=because):
+                collect(folders, examples, prices)
+
+    def test_the_head_is_below_the_tail(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        words = (
+            *("split", str(bundled_model("regional")), "--data", "bundled:test"),
+            *("--part", "0:40", "--output", str(tmp_path / "s")),
+        )
+        code, _, err = ran(capsys, *words, "--head-tier", "regional", "--tail-tier", "regional")
+
+        assert code == 3
+        assert "below the tail" in err
 
     def test_places_are_listed_and_others_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         words = ("split", str(bundled_model("regional")), "--data", "bundled:test")

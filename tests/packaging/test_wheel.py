@@ -18,7 +18,21 @@ from hardware_profiles.registry import load_profiles
 from tierwise.doctor import PRODUCT
 from tierwise.new_task import FILES
 
-SUFFIXES = {".py", ".typed", ".json", ".onnx", ".tflite", ".npz", ".txt", ".toml"}
+SUFFIXES = {
+    ".py",
+    ".typed",
+    ".json",
+    ".onnx",
+    ".tflite",
+    ".npz",
+    ".txt",
+    ".toml",
+    ".mjs",
+    ".css",
+    ".html",
+    ".svg",
+    ".md",
+}
 MAX_BYTES = 16 * 1024 * 1024
 MODELS = "model_zoo/bundled/fashion"
 
@@ -51,11 +65,14 @@ def test_a_source_distribution_has_what_its_makefile_and_tests_read(tmp_path: Pa
 def test_it_holds_our_packages_and_its_metadata_only(wheel: zipfile.ZipFile) -> None:
     tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
 
-    assert tops == {*PRODUCT, f"tierwise-{tierwise.__version__}.dist-info"}
+    name = f"tierwise-{tierwise.__version__}"
+    assert tops == {*PRODUCT, f"{name}.dist-info", f"{name}.data"}
+    beside = [one for one in wheel.namelist() if one.startswith(f"{name}.data/")]
+    assert beside == [f"{name}.data/data/share/man/man1/tierwise.1"]
 
 
 def test_it_holds_known_kinds_of_files_only(wheel: zipfile.ZipFile) -> None:
-    ours = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    ours = [name for name in wheel.namelist() if name.partition("/")[0] in PRODUCT]
 
     assert [name for name in ours if PurePosixPath(name).suffix not in SUFFIXES] == []
 

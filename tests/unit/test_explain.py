@@ -54,6 +54,14 @@ def test_every_reason_outcome_and_guarantee_has_a_sentence() -> None:
     assert set(reasons.GUARANTEES) == set(Guarantee)
 
 
+def test_what_was_sent_up_in_place_of_the_inputs_is_told() -> None:
+    hop = Hop(Tier.EDGE, "a", "m", "1", Reason.UNSURE, escalated=True, forwarded="embedding\x1b[2J")
+
+    sentence = "It sent its model's output 'embedding?[2J' up, not the inputs."
+    assert sentence in explain(facts_of_hop(hop)).words
+    assert not any("sent its model's" in text for text in explain(ASKED).words)
+
+
 @pytest.mark.parametrize("action", ["answer", "escalate"])
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_told_in_whole_sentences(reason: Reason, action: str) -> None:

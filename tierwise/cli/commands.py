@@ -26,6 +26,7 @@ from tierwise.cli import (
     retrain,
     review,
     rollout,
+    store,
     tiers,
     up,
 )
@@ -55,5 +56,6 @@ ADD_PARSERS = (
     control.add_parser,
     override.add_parser,
     outbox.add_parser,
+    store.add_parser,
     completion.add_parser,
 )

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 4096
 _OK = 200
+_PAUSE_S = 0.1
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -29,14 +31,27 @@ def add_parser(subparsers: Subparsers) -> None:
         description=f"Says {text}. Exit code 1 when it is not. For probes of containers.",
     )
     parser.add_argument("--url", type=http_url, required=True, help="its HTTP port")
-    parser.add_argument("--timeout-s", type=float, default=3.0, help="how long to wait")
+    parser.add_argument(
+        "--timeout-s", type=float, default=3.0, help="how long to wait for an answer"
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="ask again for so long, until it is ready: after a start",
+    )
     add_json(parser)
     parser.set_defaults(run=_health)
 
 
 def _health(arguments: argparse.Namespace) -> int:
     url = f"{arguments.url.rstrip('/')}/v2/health/ready"
+    until_s = time.monotonic() + arguments.wait
     status, detail = _ask(url, arguments.timeout_s)
+    while status != _OK and time.monotonic() < until_s:
+        time.sleep(_PAUSE_S)
+        status, detail = _ask(url, arguments.timeout_s)
     is_ready = status == _OK
     stopped = ""
     if is_ready and detail.startswith("{"):

@@ -1,24 +1,40 @@
-"""``tierwise metrics escalations``: who answers, what climbs, and what comes of it."""
+"""``tierwise metrics``: who answers, what climbs, how long it takes, and what comes of it."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tierwise.cli.output import note, say_csv, say_json, say_table
-from tierwise.cli.types import add_group, add_state
+from tierwise.cli.operators import add_operator
+from tierwise.cli.types import add_group
 
 if TYPE_CHECKING:
-    from runtime.adapters.decision_query import EscalationReport, EscalationRow
     from tierwise.cli.types import Subparsers
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_COUNTS = (
-    "requests", "answered_here", "escalated", "escalation_rate", "failed_escalations", "degraded",
-    "abstained", "failed", "mean_confidence", "p50_latency_ms", "p99_latency_ms",
-)  # fmt: skip
+# What decision logs can answer, too.
+OF_LOGS = ("escalations", "latency")
+_ONCE = (
+    " Every request counts once. Without `tier` in --by, only the tier that the caller asked "
+    "counts; with it, every tier's own decisions."
+)
+METRICS = {
+    "escalations": (
+        "rates of escalation, by tier, model, reason, region and more",
+        f"{_ONCE} A failed escalation is one that no tier above answered.",
+    ),
+    "latency": ("latencies in ms, and the share of late answers", _ONCE),
+    "accuracy": (
+        "accuracy by feedback and by audits, with 95 %% intervals",
+        " Audits say how often the top tier agrees, which is as good as the top tier.",
+    ),
+    "cost": ("cost, bytes sent up and time of models", _ONCE),
+    "agreement": ("how often the top tier agrees with answers from below, by audits", ""),
+    "rollouts": ("what each version does over time", _ONCE),
+    "fleet": ("sites: when they were heard, what they run, what is missing of their decisions", ""),
+}
 
 
 def duration_s(text: str) -> float:
@@ -36,7 +52,7 @@ def duration_s(text: str) -> float:
 
 
 def dimensions(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated list.
+    """The names in a comma-separated list, of those that decision logs know.
 
     Raises:
         ArgumentTypeError: one is unknown.
@@ -52,91 +68,75 @@ def dimensions(text: str) -> tuple[str, ...]:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the commands."""
-    group = add_group(subparsers, "metrics", "ask the decision logs")
-    text = "rates of escalation, by tier, model, reason, region and more"
-    parser = group.add_parser(
-        "escalations",
-        help=text,
-        description=f"{text.capitalize()}. Every request counts once. Without `tier` in --by, only "
-        "the tier that the caller asked counts; with it, every tier's own decisions. A failed "
-        "escalation is one that no tier above answered.",
+    group = add_group(subparsers, "metrics", "ask the cloud tier, or decision logs")
+    for name, (text, more) in METRICS.items():
+        parser = group.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.{more}"
+        )
+        _add_where_to_ask(parser, of_logs=name in OF_LOGS)
+        _add_question(parser)
+        _add_form(parser)
+        parser.set_defaults(run=_run, metric=name)
+
+
+def _add_where_to_ask(parser: argparse.ArgumentParser, *, of_logs: bool) -> None:
+    place = parser.add_mutually_exclusive_group()
+    add_operator(parser, place)
+    place.add_argument(
+        "--store", metavar="URL", help="ask a database of telemetry itself: a URL, or SQLite's file"
     )
-    add_state(parser)
+    if of_logs:
+        place.add_argument(
+            "--state",
+            type=Path,
+            nargs="+",
+            metavar="DIR",
+            help="ask the decision logs in these folders, at any depth",
+        )
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
-        type=duration_s,
-        default=None,
-        metavar="DURATION",
-        help="only the last 90s, 15m, 1h, 7d (default: everything)",
+        metavar="TIME",
+        help="only the last 90s, 15m, 1h, 7d, or from 2026-11-23T10:00:00Z on (default: 24h; of "
+        "decision logs, everything)",
     )
+    parser.add_argument("--until", metavar="TIME", help="only before this time (default: now)")
     parser.add_argument(
         "--by",
-        type=dimensions,
-        default=("tier",),
         metavar="NAMES",
-        help="comma-separated: tier, model, model_version, reason (why the tier decided so), "
-        "end_reason (how it ended), region, site, outcome, answered_by, policy, gear, route, "
-        "guarantee, rule (default: tier)",
+        help="comma-separated: tier, model, version, reason (why the tier decided so), end_reason "
+        "(how it ended), region, site, label, outcome, answered_by, policy, gear, route, "
+        "guarantee, minute, hour, day; of decision logs also rule, but no label and no times",
     )
+    parser.add_argument(
+        "--where", metavar="CONDITIONS", help="such as region=eu,label=3|4,site!=cam-1"
+    )
+    parser.add_argument(
+        "--order", metavar="FIELD", help="a field of the rows, with - for the largest first"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=1000, metavar="N", help="rows at most (default: %(default)s)"
+    )
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the rows as JSON; errors as JSON, too")
     form.add_argument("--csv", action="store_true", help="the rows as comma-separated values")
-    parser.set_defaults(run=_escalations)
+    form.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="a picture (.png, .svg, .pdf): lines over time, or bars (extra `plots`)",
+    )
+    parser.add_argument(
+        "--value", metavar="FIELD", help="the field that --plot shows (default: the main one)"
+    )
 
 
-def _escalations(arguments: argparse.Namespace) -> int:
-    from runtime.adapters.decision_query import logs_in, query_escalations  # noqa: PLC0415
+def _run(arguments: argparse.Namespace) -> int:
+    from tierwise.metrics_command import run  # noqa: PLC0415 - keeps --help quick
 
-    paths = logs_in(arguments.state)
-    since_s = 0.0 if arguments.since is None else time.time() - arguments.since
-    report = query_escalations(paths, since_s=since_s, by=arguments.by)
-    _print(arguments, report)
-    if not report.rows:
-        period = "" if arguments.since is None else " in that time"
-        wider = "" if arguments.since is None else ", or ask with a longer --since"
-        note(
-            f"no decisions{period} in {len(paths)} decision log(s) in {arguments.state}: "
-            f"send requests{wider}"
-        )
-    if report.num_deleted:
-        note(f"{report.num_deleted} older decisions were deleted to keep the logs in their quota")
-    return 0
-
-
-def _print(arguments: argparse.Namespace, report: EscalationReport) -> None:
-    by = arguments.by
-    if arguments.json:
-        rows = [
-            {**dict(zip(by, row.group, strict=True)), **{n: getattr(row, n) for n in _COUNTS}}
-            for row in report.rows
-        ]
-        say_json({"by": list(by), "rows": rows, "deleted_decisions": report.num_deleted})
-    elif arguments.csv:
-        say_csv(
-            (*by, *_COUNTS),
-            [(*row.group, *(getattr(row, name) for name in _COUNTS)) for row in report.rows],
-        )
-    elif report.rows:
-        head = [
-            *(name.upper() for name in by), "REQUESTS", "ANSWERED HERE", "ESCALATED", "RATE",
-            "FAILED ESC.", "DEGRADED", "ABSTAINED", "FAILED", "CONFIDENCE", "P50 MS", "P99 MS",
-        ]  # fmt: skip
-        say_table(head, [_cells(row) for row in report.rows], right=len(_COUNTS))
-
-
-def _cells(row: EscalationRow) -> list[str]:
-    confidence = "-" if row.mean_confidence is None else f"{row.mean_confidence:.3f}"
-    return [
-        *row.group,
-        f"{row.requests}",
-        f"{row.answered_here}",
-        f"{row.escalated}",
-        f"{row.escalation_rate:.1%}",
-        f"{row.failed_escalations}",
-        f"{row.degraded}",
-        f"{row.abstained}",
-        f"{row.failed}",
-        confidence,
-        f"{row.p50_latency_ms:.1f}",
-        f"{row.p99_latency_ms:.1f}",
-    ]
+    return run(arguments)

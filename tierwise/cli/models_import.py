@@ -74,7 +74,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="of one example as callers send it, where no data show it",
     )  # fmt: skip
     parser.add_argument(
-        "--input-type", choices=("UINT8", "FP32"), default="",
+        "--input-type", choices=("UINT8", "INT16", "FP32"), default="",
         help="of the numbers that callers send, where no data show it",
     )  # fmt: skip
     parser.add_argument(
@@ -85,6 +85,14 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scale", type=positive, metavar="NUMBER", help="divide the callers' numbers by this"
     )
+    parser.add_argument(
+        "--steps", type=Path, metavar="FILE.json",
+        help="what is done to each example, a list of steps as in the manifest",
+    )  # fmt: skip
+    parser.add_argument(
+        "--log-mel", default="", metavar="KEY=VALUE,...",
+        help="make log-mel features of recordings: rate=16000,frame=400,hop=160,bands=40",
+    )  # fmt: skip
     parser.add_argument(
         "--normalise", type=mean_and_std, metavar="MEAN,STD",
         help="then subtract and divide; of channels with colons: .485:.456:.406,.229:.224:.225",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tierwise.cli.operators import add_operator
 from tierwise.cli.types import add_group, add_json
 
 if TYPE_CHECKING:
@@ -86,16 +86,7 @@ def add_service(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], what: str
 ) -> None:
     """Where the cloud tier is, and what is run."""
-    parser.add_argument(
-        "--operator",
-        default=os.environ.get("TIERWISE_OPERATOR", ""),
-        metavar="FILE",
-        help="operator.json of the cloud tier's state folder: where its operators' port is, and "
-        "what opens it (default: $TIERWISE_OPERATOR, else that of state/cloud or state/cloud-1)",
-    )
-    parser.add_argument(
-        "--url", default="", metavar="URL", help="the port, if it is reached by another address"
-    )
+    add_operator(parser)
     add_json(parser)
     parser.set_defaults(run=run, what=what)
 

@@ -37,13 +37,13 @@ def add_shrinking(group: Subparsers) -> None:
         help="tier of the student (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--kind", choices=("auto", "dense", "series", "text"), default="auto",
-        help="its network: dense layers, convolutions over steps, hashed n-grams of codes "
-        "(default: by the input: text or dense)",
+        "--kind", choices=("auto", "dense", "series", "text", "picture"), default="auto",
+        help="its network: dense layers, convolutions over steps, hashed n-grams of codes, "
+        "convolutions over pictures (extra zoo) (default: by the input: text or dense)",
     )  # fmt: skip
     parser.add_argument(
-        "--hidden", type=widths, default=(64, 32), metavar="N,N",
-        help="widths of its layers, or filters (default: 64,32)",
+        "--hidden", type=widths, default=None, metavar="N,N",
+        help="widths of its layers, or filters (default: 64,32; for pictures 16,32,64)",
     )  # fmt: skip
     parser.add_argument(
         "--epochs", type=at_least_one, default=30, metavar="N",
@@ -74,6 +74,14 @@ def add_shrinking(group: Subparsers) -> None:
     parser.add_argument(
         "--tail-tier", choices=UPPER_TIERS, default="regional",
         help="tier of the tail (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--head-tier", choices=("edge", *UPPER_TIERS[:-1]), default="edge",
+        help="tier of the head (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--embedding", choices=("FP32", "FP16"), default="FP32",
+        help="numbers that are passed on; FP16 is half as long (default: %(default)s)",
     )  # fmt: skip
 
 

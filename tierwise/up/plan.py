@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runtime.adapters.artifacts import open_model, write_artifact
 from runtime.errors import ArtifactError
-from runtime.manifest import ModelManifest
+from runtime.manifest import ModelManifest, model_digest
 from tierwise.demo.plan import (
     CLOUD,
     CLOUD_REGION,
@@ -57,6 +57,7 @@ def check_models(folders: Mapping[str, Path]) -> dict[str, ModelManifest]:
     """
     found = {tier: open_model(folder).manifest for tier, folder in folders.items()}
     edge = found["edge"]
+    climbs, climbs_from = edge.inputs, ""
     for tier, manifest in found.items():
         if manifest.tier.kind != tier:
             raise ArtifactError(
@@ -67,13 +68,21 @@ def check_models(folders: Mapping[str, Path]) -> dict[str, ModelManifest]:
             ("the name", edge.name, manifest.name),
             ("the task", edge.task, manifest.task),
             ("the classes", edge.labels, manifest.labels),
-            ("the inputs", edge.inputs, manifest.inputs),
+            ("what climbs", climbs, manifest.inputs),
         ):
             if one != other:
                 raise ArtifactError(
                     f"{folders['edge']} and {folders[tier]} must agree on {what}; they have "
                     f"{one} and {other}. Import both with the same --name, --labels and --data"
                 )
+        if manifest.accepts_from and climbs_from not in manifest.accepts_from:
+            raise ArtifactError(
+                f"{folders[tier]} takes the output of the model {manifest.accepts_from[0][:12]}, "
+                f"which is not below it: start both halves of one split"
+            )
+        if manifest.forwards:
+            climbs = tuple(spec for spec in manifest.outputs if spec.name == manifest.forwards)
+            climbs_from = model_digest(manifest)
     return found
 
 

@@ -56,7 +56,8 @@ function Frame() {
   useEffect(() => {
     const moved = () => {
       setPlace(here());
-      document.getElementById("main")?.focus();
+      document.getElementById("main")?.focus({ preventScroll: true });
+      scrollTo(0, 0);
     };
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);

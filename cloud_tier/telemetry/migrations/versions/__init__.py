@@ -1,0 +1,1 @@
+"""One file a revision; applied in the order of their chain."""

@@ -1,0 +1,128 @@
+"""The store of telemetry as a part of the cloud tier: settings turned into a service.
+
+Needs the extra ``cloud``; without it the tier runs, and says once what it does not keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from cloud_tier.operators.access import Door
+from cloud_tier.settings import CloudSettings
+from runtime.errors import TierwiseError
+from runtime.exchange.chores import Chores
+from runtime.ports import OutboxItem
+
+FILE_NAME = "telemetry.sqlite"
+# How often minutes are added up and old rows deleted, and the pause between two steps of it.
+INTERVAL_S, _PAUSE_S = 60.0, 0.05
+_NEEDED = ("sqlalchemy", "alembic")
+_log = structlog.get_logger()
+
+
+# Rows of a metric, as JSON has them, by the words of a question.
+Ask = Callable[[str, Mapping[str, str]], Awaitable[dict[str, Any]]]
+
+
+class Telemetry:
+    """What the tier's composition takes: who counts items, routes to ask, and ``ask`` itself."""
+
+    def __init__(
+        self,
+        apply: Callable[[OutboxItem], Awaitable[Literal["stored", "known"]]],
+        add_routes: Callable[[web.Application, Door], None],
+        ask: Ask,
+    ) -> None:
+        self.apply, self.add_routes, self.ask = apply, add_routes, ask
+
+
+@asynccontextmanager
+async def keeping_telemetry(
+    settings: CloudSettings, wall_s: Callable[[], float]
+) -> AsyncIterator[Telemetry | None]:
+    """Keeps telemetry until left; None where that is off, or its extra is not installed.
+
+    Raises:
+        StartError: the database cannot be used.
+    """
+    own = settings.telemetry
+    if not own.enabled:
+        yield None
+        return
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        _log.warning(
+            "telemetry.not_kept",
+            missing=missing,
+            hint="pip install 'tierwise[cloud]', or set telemetry.enabled = false",
+        )
+        yield None
+        return
+    # Here, because they need the extra.
+    from cloud_tier.telemetry.asking import question  # noqa: PLC0415
+    from cloud_tier.telemetry.bounded import Bounds  # noqa: PLC0415
+    from cloud_tier.telemetry.http_api import MetricsApi  # noqa: PLC0415
+    from cloud_tier.telemetry.limits import Retention  # noqa: PLC0415
+    from cloud_tier.telemetry.reading import answer  # noqa: PLC0415
+    from cloud_tier.telemetry.store import TelemetryStore  # noqa: PLC0415
+
+    retention = Retention(
+        minute_s=own.minute_retention_s,
+        hour_s=own.hour_retention_s,
+        day_s=own.day_retention_s,
+        max_rows=own.max_rows,
+    )
+    with await asyncio.to_thread(
+        TelemetryStore,
+        url_of(own.url, Path(settings.state.folder)),
+        retention=retention,
+        own_region=settings.region,
+        speakers=own.speakers,
+        wall_s=wall_s,
+    ) as store:
+        chores = Chores()
+        chores.keep_up(_tidy(store.add_up, store.prune), "telemetry")
+
+        def add_routes(app: web.Application, door: Door) -> None:
+            MetricsApi(store.engine, retention, wall_s=wall_s, check=door.check).add_routes(app)
+
+        async def ask(metric: str, words: Mapping[str, str]) -> dict[str, Any]:
+            now_s = wall_s()
+            asked = question(metric, words, now_s=now_s, retention=retention)
+            report = await asyncio.to_thread(
+                answer, store.engine, asked, now_s=now_s, bounds=Bounds()
+            )
+            found: dict[str, Any] = msgspec.to_builtins(report)
+            return found
+
+        try:
+            yield Telemetry(store.apply, add_routes, ask)
+        finally:
+            await chores.close()
+
+
+def url_of(url: str, folder: Path) -> str:
+    """The database's URL; a file in the state folder where none is set."""
+    return url or f"sqlite:///{folder / FILE_NAME}"
+
+
+async def _tidy(*steps: Callable[[], Awaitable[int]]) -> None:
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        for step in steps:
+            try:
+                # Whoever sends items takes turns with it.
+                while await step():  # noqa: ASYNC110 - a pause between steps, no condition
+                    await asyncio.sleep(_PAUSE_S)
+            except TierwiseError:
+                # The store has said so; the next turn tries again.
+                continue

@@ -1,0 +1,179 @@
+"""The tables: a star of series in the middle, and counts of minutes, hours and days around it.
+
+    series     one row for each tuple of dimensions
+    minute     counts as they came; ``added`` once they are in ``hour`` and ``day``, too
+    hour, day  the same counts, added up; one row for each time and series
+    audits     audits by hour, region, site, policy and gear
+    feedback   what people and applications said about answers
+    sources    which numbers of which decision log have been counted
+    applied    ids of items that are in the tables above, written in the same transaction
+    notes      how often something happened that is not to go unseen
+
+Alembic's revisions in ``migrations`` make them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    and_,
+    literal_column,
+    text,
+)
+
+metadata = MetaData()
+# SQLite numbers rows only for INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+_WORDS = (
+    "region", "site", "tier", "model", "version", "policy", "gear", "route", "action", "decided",
+    "outcome", "reason", "answered_by", "guarantee", "label",
+)  # fmt: skip
+
+
+def _word(name: str) -> Column[str]:
+    return Column(name, String(128), nullable=False)
+
+
+def _float(name: str) -> Column[float]:
+    return Column(name, Float(53), nullable=False)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _counts() -> tuple[Column[int] | Column[float] | Column[bytes], ...]:
+    return (
+        _number("count"),
+        _number("late"),
+        _float("sent_bytes"),
+        _float("service_us"),
+        _float("latency_ms_sum"),
+        _float("cost_sum"),
+        _number("confident"),
+        _float("confidence_sum"),
+        Column("confidences", LargeBinary, nullable=False),
+        Column("latency", LargeBinary, nullable=False),
+    )
+
+
+# Columns that are added up as numbers, and those that are sketches.
+SUMS = (
+    "count", "late", "sent_bytes", "service_us", "latency_ms_sum", "cost_sum", "confident",
+    "confidence_sum",
+)  # fmt: skip
+SKETCHES = ("confidences", "latency")
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("digest", String(32), nullable=False, unique=True),
+    *(_word(name) for name in _WORDS),
+    Column("is_entry", Boolean, nullable=False),
+    Index("series_by_site", "region", "site"),
+)
+minute = Table(
+    "minute",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    _number("bucket_s"),
+    _number("series_id"),
+    Column("added", SmallInteger, nullable=False),
+    *_counts(),
+    Index("minute_by_time", "bucket_s"),
+    Index(
+        "minute_to_add",
+        "series_id",
+        "bucket_s",
+        sqlite_where=text("added = 0"),
+        postgresql_where=text("added = 0"),
+    ),
+)
+# What leads both planners to the small index of rows that are not yet added: literals, because no
+# parameter is known to fit a partial index, and a time (below) that no other index has.
+NOT_ADDED = and_(minute.c.added == literal_column("0"), minute.c.series_id > literal_column("0"))
+TIME_OF_NOT_ADDED = minute.c.bucket_s + literal_column("0")
+
+
+def _added_up(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("bucket_s", BigInteger, primary_key=True, autoincrement=False),
+        Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+        *_counts(),
+    )
+
+
+hour = _added_up("hour")
+day = _added_up("day")
+audits = Table(
+    "audits",
+    metadata,
+    Column("bucket_s", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, String(128), primary_key=True) for name in ("region", "site", "policy", "gear")),
+    _number("agreed"),
+    _number("disagreed"),
+    _number("failed"),
+    _float("weighted_agreed"),
+    _float("weighted"),
+    # Sums of squared weights, of those that agreed and of those that did not.
+    _float("agreed_squares"),
+    _float("disagreed_squares"),
+)
+AUDIT_SUMS = (
+    "agreed", "disagreed", "failed", "weighted_agreed", "weighted", "agreed_squares",
+    "disagreed_squares",
+)  # fmt: skip
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    _number("bucket_s"),
+    *(
+        _word(name)
+        for name in (
+            "region", "site", "model", "version", "policy", "gear", "outcome", "reason",
+            "answered_by", "label",
+        )
+    ),
+    Column("is_correct", Boolean),
+    Index("feedback_by_time", "bucket_s"),
+)  # fmt: skip
+sources = Table(
+    "sources",
+    metadata,
+    Column("digest", String(32), primary_key=True),
+    _word("region"),
+    _word("site"),
+    _word("tier"),
+    _word("log"),
+    _number("last"),
+    _number("counted"),
+    _number("unread"),
+    _number("dropped"),
+    _number("repeated"),
+    _float("heard_s"),
+    Column("gaps", Text, nullable=False),
+    Index("sources_by_site", "region", "site"),
+)
+applied = Table(
+    "applied",
+    metadata,
+    Column("item", String(64), primary_key=True),
+    _float("at_s"),
+    Index("applied_by_time", "at_s"),
+)
+notes = Table("notes", metadata, Column("name", String(64), primary_key=True), _number("count"))

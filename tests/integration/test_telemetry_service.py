@@ -1,0 +1,96 @@
+"""Telemetry as a part of the cloud tier: on, off, without its extra, and who may ask."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from cloud_tier.operators.access import Door
+from cloud_tier.settings import CloudSettings, TelemetrySettings
+from cloud_tier.telemetry import service
+from cloud_tier.telemetry.service import Telemetry, keeping_telemetry, url_of
+from cloud_tier.telemetry.store import TelemetryStore
+from fakes.telemetry import item, rollup, row
+from runtime.adapters.clock import SystemClock
+from runtime.common_settings import StateSettings
+from runtime.errors import StartError, StorageError
+
+
+def settings(folder: Path, **own: Any) -> CloudSettings:
+    return CloudSettings(
+        cloud="cloud-1",
+        state=StateSettings(folder=str(folder)),
+        telemetry=TelemetrySettings(**own),
+    )
+
+
+def service_file(folder: Path) -> Path:
+    return folder / service.FILE_NAME
+
+
+def paths(telemetry: Telemetry) -> set[str]:
+    app = web.Application()
+    telemetry.add_routes(app, Door("t" * 43, SystemClock()))
+    return {resource.canonical for resource in app.router.resources()}
+
+
+async def test_it_is_kept_in_the_state_folder(tmp_path: Path) -> None:
+    async with keeping_telemetry(settings(tmp_path / "state"), time.time) as telemetry:
+        assert telemetry is not None
+        said = item(rollup(row(1)), at_s=time.time())
+        assert await telemetry.apply(said) == "stored"
+        assert "/api/v1/metrics/{name}" in paths(telemetry)
+
+    assert service_file(tmp_path / "state").is_file()
+
+
+async def test_switched_off_nothing_is_kept(tmp_path: Path) -> None:
+    async with keeping_telemetry(settings(tmp_path, enabled=False), time.time) as telemetry:
+        assert telemetry is None
+
+    assert not service_file(tmp_path).exists()
+
+
+async def test_without_the_extra_it_says_once_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_NEEDED", ("sqlalchemy", "no_such_module"))
+
+    with capture_logs() as logs:
+        async with keeping_telemetry(settings(tmp_path), time.time) as telemetry:
+            assert telemetry is None
+
+    (line,) = logs
+    assert (line["event"], line["missing"]) == ("telemetry.not_kept", ["no_such_module"])
+    assert "tierwise[cloud]" in line["hint"]
+
+
+async def test_a_url_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="SQLite file or in PostgreSQL"):
+        async with keeping_telemetry(settings(tmp_path, url="mysql://x/y"), time.time):
+            pass
+
+
+def test_a_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StartError, match="cannot make the folder"):
+        TelemetryStore(url_of("", tmp_path / "file"))
+
+
+async def test_a_database_that_is_away_does_not(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        url = "postgresql://tierwise:secret@127.0.0.1:1/telemetry"
+        async with keeping_telemetry(settings(tmp_path, url=url), time.time) as telemetry:
+            assert telemetry is not None
+            for _ in range(2):
+                with pytest.raises(StorageError, match=r"127\.0\.0\.1"):
+                    await telemetry.apply(item(rollup(row(1))))
+
+    assert [line["event"] for line in logs] == ["telemetry.failed"]
+    assert "secret" not in str(logs)

@@ -202,8 +202,10 @@ class ControlApi:
         @web.middleware
         async def keep_commands(request: web.Request, handler: Handler) -> web.StreamResponse:
             """Commands of rollouts and experiments, when they were done."""
+            read: list[object] = []
+            ASKED.set(read)
             response = await handler(request)
-            asked = request.get(ASKED)
+            asked = read[-1] if read else None
             path = request.path.split("/")
             if response.status < 300 and path[1] in ("rollouts", "experiments"):  # noqa: PLR2004
                 who, why = getattr(asked, "by", ""), getattr(asked, "why", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +17,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Asked about each request first; raises to refuse it.
 Check = Callable[[web.Request], None]
 _JSON = "application/json"
-# Under this name a request keeps what was read from its body.
-ASKED = "asked"
+# Whoever wants to know what a handler has read from the body of its request puts a list here.
+ASKED: ContextVar[list[object]] = ContextVar("asked")
 
 
 def told(check: Check, handler: Handler) -> Handler:
@@ -47,9 +48,10 @@ async def read_body(request: web.Request, kind: type[T]) -> T:
     if len(contents) > MAX_BODY_BYTES:
         raise RequestError(f"a request has at most {MAX_BODY_BYTES} bytes")
     try:
-        request[ASKED] = found = msgspec.json.decode(contents, type=kind)
+        found = msgspec.json.decode(contents, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"the request is not understood: {error}") from error
+    ASKED.get([]).append(found)
     return found
 
 

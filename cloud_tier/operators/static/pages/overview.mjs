@@ -128,7 +128,7 @@ const Newest = ({ rows }) => html`<section class="card">
         <code>operators.decision_logs</code> are read.</p>`}
 </section>`;
 
-const InForce = ({ control }) => {
+const Stated = ({ control }) => {
   const lines = (control?.regions || []).flatMap((region) =>
     [...region.stops, ...region.overrides].map((one) => ({ region: region.region, told: one.told })),
   );
@@ -172,7 +172,7 @@ function Overview({ api }) {
     ${isThere && html`<section class="card"><h2>Requests a second</h2>
       <${Shares} shares=${live.totals.shares} />
       <${Chart} seconds=${live.seconds} turn=${turn} /></section>
-      <div class="columns"><${Newest} rows=${live.escalations} /><${InForce} control=${live.control} /></div>`}`;
+      <div class="columns"><${Newest} rows=${live.escalations} /><${Stated} control=${live.control} /></div>`}`;
 }
 
 export default { path: "/", title: "Overview", Page: Overview };

@@ -212,6 +212,37 @@ async def test_nobody_hears_or_says_what_is_for_or_from_others(broker: Broker) -
     assert heard.count(("camera-1", state)) == 1
 
 
+async def test_the_cloud_hears_all_states_and_stops_regions_and_no_more(broker: Broker) -> None:
+    heard: list[tuple[str, str]] = []
+    device, serving = (
+        topics.agent_state(REGION, "camera-1"),
+        topics.gateway_state(REGION, "gateway-1"),
+    )
+    async with (
+        broker.bus("cloud-1", heard) as cloud,
+        broker.bus("camera-1", heard) as camera,
+        broker.bus("gateway-1") as gateway_bus,
+    ):
+        for bus in (cloud, camera, gateway_bus):
+            assert await bus.wait_connected(5)
+        # Until both have subscribed.
+        while len({name for name, _ in heard}) < 2:
+            cloud.publish(Message(topics.control(REGION), b"{}", qos=1))
+            await asyncio.sleep(0.02)
+        heard.clear()
+        for forbidden in (topics.agent_replies(REGION, "camera-1"), device, serving):
+            cloud.publish(Message(forbidden, b"{}", qos=1))
+        gateway_bus.publish(Message(topics.agent_replies(REGION, "camera-1"), b"{}", qos=1))
+        camera.publish(Message(device, b"{}", qos=1))
+        gateway_bus.publish(Message(serving, b"{}", qos=1))
+        wanted = {("cloud-1", device), ("cloud-1", serving)}
+        await eventually(lambda: wanted <= set(heard))
+
+    told = {topic for name, topic in heard if name == "cloud-1"} - {topics.control(REGION)}
+    assert told == {device, serving}
+    assert heard.count(("cloud-1", device)) == heard.count(("cloud-1", serving)) == 1
+
+
 async def test_who_has_no_password_is_not_let_in(broker: Broker) -> None:
     async with broker.bus("camera-1", password="a guess") as bus, broker.bus("camera-1") as known:
         assert await known.wait_connected(5)

@@ -54,8 +54,9 @@ export function linkOf(region) {
 
 function Tile({ region, x, y }) {
   const dots = dotsOf(region);
-  const perRow = dots.length > 48 ? 20 : 16;
+  const perRow = dots.length > 48 ? 20 : dots.length > 16 ? 16 : 8;
   const step = 200 / perRow;
+  const [size, down] = { 20: [3.6, 12], 16: [4.5, 14], 8: [8, 26] }[perRow];
   const shares = region.traffic?.shares || {};
   let at = 0;
   const isStopped = region.devices.stopped > 0 || region.gateways.some((one) => one.stopped);
@@ -72,8 +73,8 @@ function Tile({ region, x, y }) {
           class=${`dot-${kindOf(one.state, one.stopped)}`} /></g>`,
     )}
     ${dots.map(
-      (kind, number) => html`<${Dot} key=${number} kind=${kind} r=${perRow === 20 ? 3.6 : 4.5}
-        x=${x + 20 + (number % perRow) * step} y=${y + 82 + Math.floor(number / perRow) * 12} />`,
+      (kind, number) => html`<${Dot} key=${number} kind=${kind} r=${size}
+        x=${x + 15 + size + (number % perRow) * step} y=${y + 79 + size + Math.floor(number / perRow) * down} />`,
     )}
     <rect x=${x + 14} y=${y + HIGH - 24} width="200" height="10" class="fill-none-yet" />
     ${TIERS.filter((tier) => shares[tier]).map((tier) => {

@@ -78,15 +78,29 @@ function useWidth() {
 
 const Big = ({ value, text }) => html`<div class="card big"><strong>${value}</strong><span>${text}</span></div>`;
 
+// The fuller one: of the logs that are read here, now, or of what telemetry has told of the last hour.
+function overall(regions, totals) {
+  const perS = regions.reduce((sum, one) => sum + (one.traffic?.per_s || 0), 0);
+  const isTold = regions.some((one) => one.traffic?.source === "telemetry" && one.traffic.per_s > 0);
+  if (!isTold || perS <= totals.per_s) return { per_s: totals.per_s, shares: totals.shares, isTold: false };
+  const shares = {};
+  for (const { traffic } of regions) {
+    for (const [tier, share] of Object.entries(traffic?.shares || {})) {
+      shares[tier] = (shares[tier] || 0) + (share * traffic.per_s) / perS;
+    }
+  }
+  return { per_s: perS, shares, isTold: true };
+}
+
 function Numbers({ regions, totals, control, rollouts }) {
   const sum = (name) => regions.reduce((total, one) => total + one.devices[name], 0);
   const total = sum("total"), there = sum("online") + sum("reporting");
   const running = rollouts.filter((one) => ["shadow", "canary", "wave"].includes(one.phase)).length;
   const stops = (control?.regions || []).reduce((all, one) => all + one.stops.length, 0);
   const overrides = (control?.regions || []).reduce((all, one) => all + one.overrides.length, 0);
-  const shares = totals.shares;
+  const { per_s: perS, shares, isTold } = overall(regions, totals);
   return html`<div class="bigs">
-    <${Big} value=${totals.per_s.toFixed(1)} text="requests a second" />
+    <${Big} value=${perS.toFixed(1)} text=${`requests a second${isTold ? ", last hour" : ""}`} />
     <${Big} value=${percent(shares.edge || 0)} text="answered on the device" />
     <${Big} value=${totals.climbed_per_s.toFixed(1)} text="reach the cloud a second" />
     <${Big} value=${`${count(there)} of ${count(total)}`} text="devices there" />
@@ -124,7 +138,7 @@ const Newest = ({ rows }) => html`<section class="card">
           <span class="muted"> → ${row.answered_by || "nobody"}, ${ago(row.wall_s)}</span>
         </li>`,
       )}</ul>`
-    : html`<p class="muted">None yet. They appear as tiers pass requests on; the cloud's own log and those of
+    : html`<p class="muted">None yet. They appear as tiers pass requests on; the cloud's own log and those of${" "}
         <code>operators.decision_logs</code> are read.</p>`}
 </section>`;
 
@@ -162,15 +176,16 @@ function Overview({ api }) {
                   clouds=${own?.clouds || []} totals=${live.totals} />`}
                 <p class="legend muted"><span class="key key-edge"></span>edge <span class="key key-regional"></span>regional
                   <span class="key key-cloud"></span>cloud <span class="key key-nobody"></span>nobody ·
-                  full: online, hollow: away, square: stopped</p>
+                  full: online, hollow: away, square: stopped${
+                    regions.some((one) => one.devices.total > 48) ? "; of many devices a dot is a hundredth" : ""}</p>
               </section>`
-            : html`<${Empty}>No gateway or device has said anything at the cloud's broker yet. Start one with
+            : html`<${Empty}>No gateway or device has said anything at the cloud's broker yet. Start one with${" "}
                 <code>regional_gateway</code> or <code>edge_agent</code> in its settings at this broker; devices of
                 other brokers appear when their telemetry arrives.<//>`}
           <${Table} regions=${regions} />`}
     </div>
     ${isThere && html`<section class="card"><h2>Requests a second</h2>
-      <${Shares} shares=${live.totals.shares} />
+      <${Shares} shares=${overall(regions, live.totals).shares} />
       <${Chart} seconds=${live.seconds} turn=${turn} /></section>
       <div class="columns"><${Newest} rows=${live.escalations} /><${Stated} control=${live.control} /></div>`}`;
 }

@@ -11,7 +11,7 @@ const ASKS = {
   abort: ["Abort", ["draft", "shadow", "canary", "wave", "paused"], true],
   rollback: ["Roll back", ["shadow", "canary", "wave", "paused", "done", "aborted"], true],
 };
-const Off = () => html`<${Empty}>Rollouts are off: the cloud tier has no key for them. Set
+const Off = () => html`<${Empty}>Rollouts are off: the cloud tier has no key for them. Set${" "}
   <code>updates.repository</code> and <code>rollouts.key_file</code> in its settings and start it again
   (docs/rollouts.md says how).<//>`;
 

@@ -195,7 +195,7 @@ class Tail:
         self.num_skipped = 0
 
     def read(self, paths: Sequence[Path]) -> Found:
-        """New rows of all logs, each log's in the order in which they were written."""
+        """New rows of all logs, by the clocks of those who wrote them."""
         rows: list[dict[str, Any]] = []
         problems: list[str] = []
         for path in paths:
@@ -205,6 +205,7 @@ class Tail:
                         rows.extend(self._of(path, log))
             except StartError as error:
                 problems.append(str(error))
+        rows.sort(key=lambda row: float(row["wall_s"]))
         return Found(rows, problems)
 
     def _of(self, path: Path, log: sqlite3.Connection) -> list[dict[str, Any]]:

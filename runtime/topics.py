@@ -41,9 +41,6 @@ KIND = "kind"
 ORIGIN = "origin"
 AGE_MS = "age-ms"
 
-# In place of a region: the filter for all of them.
-ANY_REGION = "+"
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -118,6 +115,16 @@ def control_origin(topic: str) -> str:
     """Which region has stopped what is retained at a control topic."""
     parts = topic.split("/")
     return parts[-2] if parts[-1] == "control" else parts[-1]
+
+
+def all_states() -> tuple[str, str]:
+    """The filters for the states of all agents, and of all gateways and clouds, of all regions."""
+    return agent_state("+"), gateway_state("+")
+
+
+def all_controls() -> str:
+    """The filter for what all regions of a broker retain of their own stops."""
+    return control("+")
 
 
 def agent_sync(region: str, agent: str) -> str:

@@ -56,7 +56,7 @@ class ControlDesk:
 
     def listen(self) -> None:
         """Hears what all regions of the broker retain."""
-        self._bus.subscribe(topics.control(topics.ANY_REGION), self._on_control, qos=1)
+        self._bus.subscribe(topics.all_controls(), self._on_control, qos=1)
 
     def states(self) -> dict[str, ControlState]:
         """What is retained, by region; of our own region what is in force here."""

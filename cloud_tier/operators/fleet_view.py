@@ -55,10 +55,7 @@ class FleetView:
         """Hears the retained states of all regions of a broker."""
         # At QoS 1 mosquitto drops of what is retained all that does not fit its queue, which is of
         # a thousand. At QoS 0 it writes as fast as we read.
-        for topic in (
-            topics.agent_state(topics.ANY_REGION),
-            topics.gateway_state(topics.ANY_REGION),
-        ):
+        for topic in topics.all_states():
             bus.subscribe(topic, self._on_state, qos=0)
 
     def _on_state(self, message: Message) -> None:

@@ -1,12 +1,10 @@
-"""What the operators' port says and changes: over HTTP, with real logs and a cloud on a bus."""
+"""What the operators' port says and changes of the fleet and of control states, over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,98 +12,20 @@ import aiohttp
 import pytest
 
 from cloud_tier.operators import live as live_module
-from cloud_tier.operators.access import FILE_NAME, read_operator_file
-from cloud_tier.operators.audit import AuditLog
-from cloud_tier.operators.control_api import ControlApi
-from cloud_tier.operators.control_desk import ControlDesk
-from cloud_tier.operators.drift import DriftApi
-from cloud_tier.operators.fleet_view import FleetView
-from cloud_tier.operators.listener import operators_listening
-from cloud_tier.operators.live import Live
-from cloud_tier.operators.requests_api import RequestsApi
 from cloud_tier.operators.told import tell_fleet
-from fakes.clock import FakeClock
-from fakes.decisions import decision, escalated, write_log, write_log_of_version_1
-from fakes.hierarchy import cloud, edge, gateway, online
+from fakes.dashboard import NOW_S, Port, dashboard_port
+from fakes.decisions import escalated, write_log
 from fakes.stops import mode_of, operator, state, stated, stop
-from fakes.tiers import FakeTier
 from fakes.waiting import eventually, until
 from runtime import topics
-from runtime.adapters.clock import SystemClock
-from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.exchange.control_relay import ControlRelay
 from runtime.messages import Offline, Tier, encode_control
 from runtime.ports import Message
-
-NOW_S = 1_700_000_000.0
-LABELS = tuple("abcdefgh")
-
-
-@dataclass
-class Port:
-    """The operators' port and what is behind it."""
-
-    url: str
-    session: aiohttp.ClientSession
-    view: FleetView
-    desk: ControlDesk
-    live: Live
-    audit: AuditLog
-    broker: MemoryBroker
-    device: FakeTier
-    logs: Path
-
-    async def ask(self, method: str, path: str, **words: Any) -> tuple[int, Any]:
-        async with self.session.request(method, f"{self.url}{path}", **words) as response:
-            said = await response.json()
-        message = said["error"]["message"] if "error" in said else said
-        return response.status, message
-
-    async def get(self, path: str) -> Any:
-        status, said = await self.ask("GET", path)
-        assert status == 200, said
-        return said
 
 
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[Port]:
-    broker, clock = MemoryBroker(), FakeClock(wall_s=NOW_S)
-    device, door = edge(broker, state=tmp_path / "d"), gateway(broker, state=tmp_path / "g")
-    top, logs = cloud(broker, state=tmp_path / "c"), tmp_path / "logs"
-    assert top.switch is not None
-    bus = MemoryBus(broker, client_id="operators")
-    view = FleetView(clock, "cloud", features={"rollouts": False})
-    real = SystemClock()
-    relay = ControlRelay(top.switch, top.bus, region="cloud", metrics=top.metrics, clock=real)
-    desk = ControlDesk(
-        "cloud", switch=top.switch, relay=relay, bus=bus, fleet=view.fleet, clock=real
-    )
-    requests = RequestsApi([logs], clock, LABELS)
-    live = Live(view, requests, desk, clock)
-    audit = AuditLog(tmp_path, max_lines=3)
-    parts: list[Any] = [
-        ControlApi(desk, audit, real), view, requests, live, DriftApi(requests, clock.wall_s),
-    ]  # fmt: skip
-    view.listen(bus)
-    desk.listen()
-    async with AsyncExitStack() as stack:
-        for tier in (device, door, top):
-            assert tier.switch is not None
-            tier.switch.watch(tier.presence.look)
-            keeping = asyncio.create_task(tier.presence.refresh())
-            stack.callback(keeping.cancel)
-        await online(stack, device, door, top)
-        await bus.start()
-        stack.push_async_callback(bus.close)
-        adders = [one.add_routes for one in parts]
-        url = await stack.enter_async_context(operators_listening(tmp_path, 0, real, adders))
-        found = read_operator_file(tmp_path / FILE_NAME)
-        assert found is not None
-        headers = {"Authorization": f"Bearer {found.token}"}
-        session = await stack.enter_async_context(aiohttp.ClientSession(headers=headers))
-        await eventually(lambda: len(list(view.fleet.online())) == 3)
-        yield Port(url, session, view, desk, live, audit, broker, device, logs)
-    audit.close()
+    async with dashboard_port(tmp_path) as port:
+        yield port
 
 
 async def test_nothing_is_said_without_the_token(port: Port) -> None:
@@ -284,82 +204,6 @@ async def test_the_audit_keeps_the_newest_lines_and_none_is_changed(port: Port) 
     lines = first["lines"] + rest["lines"]
     assert [one["seq"] for one in lines] == [5, 4, 3]
     assert (lines[0]["who"], len(lines[0]["why"]), rest["next"]) == ("Ada?", 500, "")
-
-
-async def test_requests_are_shown_once_and_explained(port: Port) -> None:
-    at_s = NOW_S - 10
-    write_log(
-        port.logs / "camera-1",
-        decision("r1", wall_s=at_s, label=1),
-        escalated("r2", wall_s=at_s + 1, answered_by="cloud", label=2),
-    )
-    write_log(
-        port.logs / "cloud-1",
-        decision("r2", wall_s=at_s + 2, tier="cloud", site="cloud-1", hop=2, answered_by="cloud"),
-    )
-    said = await port.get("/api/v1/requests")
-    found = [(one["request_id"], one["tier"], one["label_name"]) for one in said["requests"]]
-    assert found == [("r2", "edge", "c"), ("r1", "edge", "b")]
-    for query, num in (("reason=unsure", 1), ("label=1", 1), ("label=x", 0), ("region=south", 0)):
-        assert len((await port.get(f"/api/v1/requests?{query}"))["requests"]) == num, query
-    status, _ = await port.ask("GET", "/api/v1/requests?nothing=1")
-    assert status == 400
-
-    facets = await port.get("/api/v1/requests/facets?last_s=60")
-    assert (facets["decisions"], facets["escalated"]) == (3, 1)
-    assert {one["value"]: one["count"] for one in facets["facets"]["tier"]} == {
-        "edge": 2, "cloud": 1,
-    }  # fmt: skip
-    story = await port.get("/api/v1/requests/r2")
-    assert [one["tier"] for one in story["hops"]] == ["edge", "cloud"]
-    assert any("In the end" in line for line in story["ending"])
-    status, message = await port.ask("GET", "/api/v1/requests/r3")
-    assert (status, "2 decision logs" in message) == (404, True)
-
-
-async def test_pages_of_requests_hold_each_once(port: Port) -> None:
-    write_log(port.logs, *(decision(f"r{one:02}", wall_s=NOW_S - one // 3) for one in range(20)))
-    found, cursor = [], ""
-    while True:
-        said = await port.get(f"/api/v1/requests?limit=3&cursor={cursor}")
-        found += [one["request_id"] for one in said["requests"]]
-        cursor = said["next"]
-        if not cursor:
-            break
-    assert sorted(found) == [f"r{one:02}" for one in range(20)]
-
-
-async def test_old_and_damaged_logs_are_named_and_the_others_answer(port: Port) -> None:
-    (port.logs / "old").mkdir(parents=True)
-    write_log_of_version_1(port.logs / "old", decision("old", wall_s=NOW_S - 5))
-    (port.logs / "bad").mkdir()
-    (port.logs / "bad" / "decisions.sqlite").write_bytes(b"no database" * 1000)
-    said = await port.get("/api/v1/requests")
-    assert [one["request_id"] for one in said["requests"]] == ["old"]
-    assert "bad" in said["problems"][0]
-    assert "bad" in (await port.get("/api/v1/requests/facets"))["problems"][0]
-    assert "bad" in (await port.get("/api/v1/drift?last_s=60"))["problems"][0]
-
-
-async def test_confidences_over_time_show_where_guarantees_were_suspended(port: Port) -> None:
-    write_log(
-        port.logs,
-        *(decision(f"a{one}", wall_s=NOW_S - 50, confidence=0.95) for one in range(60)),
-        *(
-            decision(f"b{one}", wall_s=NOW_S - 2, confidence=0.25, guarantee="suspended")
-            for one in range(60)
-        ),
-        decision("c", wall_s=NOW_S - 2, confidence=None),
-        decision("d", wall_s=NOW_S - 2, confidence=1.0),
-    )
-    said = await port.get("/api/v1/drift?last_s=60&tier=edge")
-    series = said["series"][0]
-    assert (series["count"], series["suspended"]) == (121, 60)
-    far = [one["distance"] for one in series["pieces"] if one["distance"] is not None]
-    assert far == [pytest.approx(0.5, abs=0.02)] * 2
-    assert (await port.get("/api/v1/drift?last_s=60&tier=cloud"))["series"] == []
-    for last_s in ("1", "99999999"):
-        assert (await port.ask("GET", f"/api/v1/drift?last_s={last_s}"))[0] == 400
 
 
 async def heard(response: aiohttp.ClientResponse, names: set[str]) -> dict[str, Any]:

@@ -86,3 +86,20 @@ def test_an_assignment_topic_is_read_back(region: str, below: str, site: str) ->
 )
 def test_what_is_no_assignment_topic_is_none(topic: str) -> None:
     assert topics.parse_assignment_topic(topic) is None
+
+
+def test_the_filters_of_all_regions_take_states_and_nothing_else() -> None:
+    agents, others = topics.all_states()
+    assert topics.matches(agents, topics.agent_state("r", "a"))
+    assert topics.matches(others, topics.gateway_state("r", "g"))
+    assert not topics.matches(agents, topics.gateway_state("r", "g"))
+    assert not topics.matches(agents, topics.agent_sync("r", "a"))
+    assert topics.matches(topics.all_controls(), topics.control("r"))
+    assert not topics.matches(topics.all_controls(), topics.control("r", "above"))
+
+
+def test_an_agents_state_is_told_from_a_gateways() -> None:
+    assert topics.is_agent_state(topics.agent_state("agent", "a"))
+    assert not topics.is_agent_state(topics.gateway_state("agent", "agent"))
+    assert not topics.is_agent_state(topics.agent_sync("r", "a"))
+    assert not topics.is_agent_state("state")

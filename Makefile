@@ -57,7 +57,8 @@ nightly: .venv-dev/stamp ## what takes long: examples in full, other engines (ha
 	done
 
 images: .venv-dev/stamp ## the steps of the Dockerfile and the installer in a Debian root: needs root, debootstrap
-	.venv-dev/bin/python deploy/check/images.py $(ARGS)
+	.venv-dev/bin/python deploy/check/images.py --role agent --role gateway $(ARGS)
+	.venv-dev/bin/python deploy/check/images.py --role cloud --build-arg EXTRAS=cloud,postgres $(ARGS)
 	.venv-dev/bin/python deploy/check/installer.py
 
 arm64: .venv-dev/stamp ## an agent on emulated ARM processors: needs root, debootstrap, qemu-user-static

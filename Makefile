@@ -43,6 +43,7 @@ golden: .venv-dev/stamp ## write the frozen wire schema, example settings and ma
 	done
 
 	.venv-dev/bin/python scripts/man_page.py > deploy/man/tierwise.1
+	.venv-dev/bin/python scripts/asyncapi.py > docs/asyncapi.json
 
 site: .venv-dev/stamp ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/mkdocs build --strict --quiet

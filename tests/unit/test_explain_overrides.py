@@ -19,8 +19,7 @@ def test_a_pin_gives_the_answer_without_a_model() -> None:
         ("override:p1", Reason.RULE, False, "The override p1 of an operator gives the answer."),
         (
             "override:t1", Reason.RULE, True,
-            "The override t1 of an operator sends such requests to the cloud, so it asked the "
-            "cloud.",
+            "The override t1 of an operator sends such requests to the cloud, so it asked the cloud.",
         ),
         (
             "override:b1,override:b2", Reason.CONFIDENT, False,

@@ -19,7 +19,7 @@ def test_a_pin_gives_the_answer_without_a_model() -> None:
         ("override:p1", Reason.RULE, False, "The override p1 of an operator gives the answer."),
         (
             "override:t1", Reason.RULE, True,
-            "The override t1 of an operator sends such requests to the cloud, so it asked the cloud.",
+            "The override t1 of an operator sends such requests to home, so it asked home.",
         ),
         (
             "override:b1,override:b2", Reason.CONFIDENT, False,
@@ -28,4 +28,4 @@ def test_a_pin_gives_the_answer_without_a_model() -> None:
     ],
 )  # fmt: skip
 def test_an_override_is_told_as_one(rule: str, reason: Reason, asked: bool, said: str) -> None:
-    assert ruled(rule, reason, above="the cloud", asked=asked, has_own=False) == said
+    assert ruled(rule, reason, above="home", asked=asked, has_own=False) == said

@@ -43,6 +43,7 @@ golden: .venv-dev/stamp ## write the frozen wire schema, example settings and ma
 	done
 
 	.venv-dev/bin/python scripts/man_page.py > deploy/man/tierwise.1
+	.venv-dev/bin/python scripts/asyncapi.py > docs/asyncapi.json
 
 site: .venv-dev/stamp ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/mkdocs build --strict --quiet
@@ -57,7 +58,8 @@ nightly: .venv-dev/stamp ## what takes long: examples in full, other engines (ha
 	done
 
 images: .venv-dev/stamp ## the steps of the Dockerfile and the installer in a Debian root: needs root, debootstrap
-	.venv-dev/bin/python deploy/check/images.py $(ARGS)
+	.venv-dev/bin/python deploy/check/images.py --role agent --role gateway $(ARGS)
+	.venv-dev/bin/python deploy/check/images.py --role cloud --build-arg EXTRAS=cloud,postgres $(ARGS)
 	.venv-dev/bin/python deploy/check/installer.py
 
 arm64: .venv-dev/stamp ## an agent on emulated ARM processors: needs root, debootstrap, qemu-user-static

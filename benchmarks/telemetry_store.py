@@ -38,7 +38,8 @@ from runtime.ports import OutboxItem
 from runtime.telemetry import Rollup, RollupRow, Source, encode_rollup
 
 SITES, SERIES_PER_SITE, REGIONS = 200, 35, 8
-NOW_S = 1_790_000_000 // DAY_S * DAY_S + DAY_S - 1
+# At noon: a day back from here is no whole day, so that hours have to be read.
+NOW_S = 1_790_000_000 // DAY_S * DAY_S + DAY_S // 2 - 1
 CHUNK, STEP_ROWS, ROLLUPS, ROLLUP_ROWS, REPEATS = 20_000, 20_000, 200, 200, 5
 QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     ("escalations", {"by": "tier"}),
@@ -50,6 +51,7 @@ QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     ("cost", {"by": "site"}),
     ("rollouts", {}),
     ("fleet", {}),
+    ("latency", {"by": "region", "since": "7d"}),
 )
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -75,6 +75,14 @@ def answer(
         raise
 
 
+class _Piece(NamedTuple):
+    """A part of the time asked about, and the table that it is read from."""
+
+    table: Table
+    since_s: int
+    until_s: int
+
+
 _FACTS = ("tier", "action", "outcome", "answered_by", "reason")
 _FIRST_FACT = 1 + len(tables.SUMS)
 _FIRST_WORD = _FIRST_FACT + len(_FACTS)
@@ -110,19 +118,20 @@ class _Reader:
         places = self._places(by) if with_sketch else {}
         words = [tables.series.c[COLUMNS[name]] for name in by if name not in TIMES_S]
         told = [*(tables.series.c[name] for name in _FACTS), *words]
-        for source in self._sources():
+        for piece in self._pieces(by):
+            source = piece.table
             at = _time_of(source, by)
             counted: FromClause = source
             if not TIMES_S.keys() & set(by):
                 # By number first, of which there are few: sorting words is what takes long.
                 added: list[Any] = [func.sum(source.c[name]).label(name) for name in tables.SUMS]
-                one_each = self._chosen(source, select(source.c.series_id, *added))
+                one_each = self._chosen(piece, select(source.c.series_id, *added))
                 counted = one_each.group_by(source.c.series_id).subquery()
             sums: list[Any] = [func.sum(counted.c[name]) for name in tables.SUMS]
             joined = counted.join(tables.series, counted.c.series_id == tables.series.c.id)
             query = select(at, *sums, *told).select_from(joined)
             if counted is source:
-                query = self._chosen(source, query)
+                query = self._chosen(piece, query)
             query = query.where(*self._conditions(tables.series)).group_by(at, *told)
             for row in self._fetched(query):
                 facts, names = row[_FIRST_FACT:_FIRST_WORD], row[_FIRST_WORD:]
@@ -134,7 +143,7 @@ class _Reader:
                     )
                 groups.setdefault(key, Sums()).add(facts_of(*facts), row[1:_FIRST_FACT])
             if with_sketch:
-                query = self._chosen(source, select(source.c.series_id, at, source.c.latency))
+                query = self._chosen(piece, select(source.c.series_id, at, source.c.latency))
                 self._gather(query, places, by, groups)
         return {group: sums for group, sums in groups.items() if sums.requests}
 
@@ -185,17 +194,26 @@ class _Reader:
             conditions.append(table.c.is_entry)
         return conditions
 
-    def _sources(self) -> list[Table]:
-        if self._asked.grain_s == MINUTE_S:
-            return [tables.minute]
-        return [tables.hour if self._asked.grain_s == HOUR_S else tables.day, tables.minute]
+    def _pieces(self, by: Sequence[str]) -> list[_Piece]:
+        """Whole days are read as such where nobody asks for finer times: a day is its hours."""
+        since_s, until_s, grain_s = self._asked.since_s, self._asked.until_s, self._asked.grain_s
+        if grain_s == MINUTE_S:
+            return [_Piece(tables.minute, since_s, until_s)]
+        not_added = _Piece(tables.minute, since_s, until_s)
+        if grain_s == DAY_S:
+            return [_Piece(tables.day, since_s, until_s), not_added]
+        first_s, last_s = -(-since_s // DAY_S) * DAY_S, until_s // DAY_S * DAY_S
+        if first_s >= last_s or {"hour", "minute"} & set(by):
+            return [_Piece(tables.hour, since_s, until_s), not_added]
+        edges = [_Piece(tables.hour, since_s, first_s), _Piece(tables.hour, last_s, until_s)]
+        whole = _Piece(tables.day, first_s, last_s)
+        return [whole, *(one for one in edges if one.since_s < one.until_s), not_added]
 
-    def _chosen(self, source: Table, query: Select[Any]) -> Select[Any]:
-        asked = self._asked
-        at_s: ColumnElement[int] = source.c.bucket_s
-        if source is tables.minute and asked.grain_s != MINUTE_S:
+    def _chosen(self, piece: _Piece, query: Select[Any]) -> Select[Any]:
+        at_s: ColumnElement[int] = piece.table.c.bucket_s
+        if piece.table is tables.minute and self._asked.grain_s != MINUTE_S:
             query, at_s = query.where(tables.NOT_ADDED), tables.TIME_OF_NOT_ADDED
-        return query.where(at_s >= asked.since_s, at_s < asked.until_s)
+        return query.where(at_s >= piece.since_s, at_s < piece.until_s)
 
     def _fetched(self, query: Select[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, as long as there is time and not too many."""

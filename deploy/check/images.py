@@ -1,6 +1,6 @@
 """Runs the steps of the Dockerfile in a Debian root, without a container engine.
 
-    python deploy/check/images.py --role agent [--role gateway ...] [--json] [--keep FOLDER]
+    python deploy/check/images.py --role agent [--role gateway ...] [--build-arg KEY=VALUE] [--json]
 
 Needs root and debootstrap. Each stage is a folder; RUN is a chroot, COPY a copy, ``FROM scratch``
 an empty folder. What comes out is measured, and its ENTRYPOINT is run as USER in a root that
@@ -65,6 +65,7 @@ class Stage:
     user: str = "0:0"
     entrypoint: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
+    given: dict[str, str] = field(default_factory=dict)
 
     def remember(self, name: str, value: str) -> None:
         """Takes an instruction that changes nothing but what the image says of itself."""
@@ -73,7 +74,7 @@ class Stage:
                 self.environment |= dict(one.split("=", 1) for one in shlex.split(value))
             case "ARG":
                 key, _, default = value.partition("=")
-                self.environment.setdefault(key, default.strip('"'))
+                self.environment.setdefault(key, self.given.get(key, default.strip('"')))
             case "SHELL":
                 self.shell = json.loads(value)
             case "USER":
@@ -92,10 +93,13 @@ class Build:
     Args:
         folder: where stages are built.
         note: told each step.
+        given: values of build arguments.
     """
 
-    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
-        self._folder, self._note = folder, note
+    def __init__(
+        self, folder: Path, note: Callable[[str], None], given: dict[str, str] | None = None
+    ) -> None:
+        self._folder, self._note, self._given = folder, note, given or {}
         self._stages: dict[str, Stage] = {}
         self._debian = folder / "debian"
 
@@ -120,18 +124,18 @@ class Build:
         root = self._folder / stage
         if base == "scratch":
             root.mkdir()
-            return Stage(root)
+            return Stage(root, given=self._given)
         if base in self._stages:
             of = self._stages[base]
             _copy_tree(of.root, root)
             environment = dict(of.environment)
-            return Stage(root, list(of.shell), environment, of.workdir, of.user)
+            return Stage(root, list(of.shell), environment, of.workdir, of.user, given=self._given)
         if base != DEBIAN:
             raise SystemExit(f"images.py: only {DEBIAN} can be made here, not {base}")
         self._note("  debootstrap --variant=minbase bookworm (stands in for the image)")
         debian_root(self._debian)
         _copy_tree(self._debian, root)
-        return Stage(root)
+        return Stage(root, given=self._given)
 
     def _step(self, stage: Stage, name: str, value: str) -> None:
         if name == "RUN":
@@ -231,13 +235,17 @@ def main() -> None:
     """Builds, tries out and measures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--role", action="append", choices=["agent", "gateway", "cloud"])
+    parser.add_argument(
+        "--build-arg", action="append", default=[], metavar="KEY=VALUE", help="such as EXTRAS=cloud"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.add_argument("--keep", type=Path, help="build here, and leave it there")
     arguments = parser.parse_args()
     check_machine()
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="tierwise-images-"))
     folder.mkdir(parents=True, exist_ok=True)
-    build = Build(folder, lambda text: print(text, file=sys.stderr, flush=True))
+    given = dict(one.split("=", 1) for one in arguments.build_arg)
+    build = Build(folder, lambda text: print(text, file=sys.stderr, flush=True), given)
     result = {}
     try:
         with _broker(folder) as broker_port:

@@ -29,8 +29,13 @@ if [ ! -e "$secrets/tiers.env" ]; then
     chown 1883:1883 "$secrets/tierwise.passwords" 2>/dev/null || chmod 0644 "$secrets/tierwise.passwords"
 fi
 [ -e "$secrets/grafana.password" ] || new_password >"$secrets/grafana.password"
-# Mounted as it is, for a user of Grafana's image; nobody else on this machine gets into the folder.
-chmod 0644 "$secrets/grafana.password"
+if [ ! -e "$secrets/database.env" ]; then
+    password=$(new_password)
+    printf '%s\n' "$password" >"$secrets/database.password"
+    printf 'PGPASSWORD=%s\n' "$password" >"$secrets/database.env"
+fi
+# Mounted as they are, for users of other images; nobody else on this machine gets into the folder.
+chmod 0644 "$secrets/grafana.password" "$secrets/database.password"
 # One wheel, of what is here now: images are built from whatever lies there.
 dist=$here/../../dist
 rm -f "$dist"/tierwise-*.whl

@@ -1,9 +1,10 @@
-"""What a rule of the policy decided, in plain words, and what would have had to differ."""
+"""What a rule of the policy, or an override, decided, in plain words, and what had to differ."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runtime.core.overrides import PREFIX
 from runtime.core.reasons import plain
 from runtime.messages import Reason
 
@@ -13,6 +14,8 @@ MAX_TOLD = 8
 def chose_by_rule(name: str, label: int | None, rule: str) -> str:
     """That a rule gave the answer, for the sentence about who chose what."""
     chosen = name or ("an answer" if label is None else f"label {label}")
+    if rule.startswith(PREFIX):
+        return f"chose {chosen} by the override {_ids(rule)}, without a model."
     return f"chose {chosen} by the rule {plain(rule)}, without a model."
 
 
@@ -26,13 +29,22 @@ def ruled(rule: str, reason: Reason | None, *, above: str, asked: bool, has_own:
         asked: whether they were.
         has_own: whether the tier's own model answered.
     """
-    subject = f"The rule {plain(rule)} of the policy"
+    if rule.startswith(PREFIX):
+        subject = f"The override {_ids(rule)} of an operator"
+        if reason is not Reason.RULE:
+            return f"{subject} has changed what is answered."
+    else:
+        subject = f"The rule {plain(rule)} of the policy"
     if reason is Reason.RULE and not asked:
         if has_own:
             return f"{subject} has it answer such requests itself, however sure it is."
         return f"{subject} gives the answer."
     sends = f"{subject} sends such requests to {above}"
     return f"{sends}, so it asked {above}." if asked and reason is Reason.RULE else f"{sends}."
+
+
+def _ids(rule: str) -> str:
+    return plain(rule.replace(PREFIX, "").replace(",", ", "))
 
 
 def without_rule(when: Sequence[str]) -> str:

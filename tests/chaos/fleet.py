@@ -221,6 +221,18 @@ class Fleet:
             + "\n".join(f"{one.name}: {one.log_tail()}" for one in self.programs.values())
         )
 
+    def heal(self) -> None:
+        """Undoes what was done to processes and links; what was killed is started again."""
+        for link in (self.near, self.far):
+            link.set("up", "delay 1", "jitter 0", "loss 0", "rate 0")
+        for name, program in self.programs.items():
+            if name.startswith("rogue"):
+                program.close()
+            elif program.is_running:
+                program.thaw()
+            else:
+                program.restart()
+
     def caller(
         self, requests: int, *, rate: float, budget_ms: float, prefix: str
     ) -> tuple[subprocess.Popen[bytes], Path]:
@@ -271,7 +283,8 @@ def _settings(kind: str, state: Path, broker: str) -> str:
         f'region = "{"cloud" if kind == "cloud" else "plant"}"',
         f'[broker]\nhost = "{broker}"\nport = {BROKER_PORT}\nkeep_alive_s = 2',
         f"[http]\nport = {HTTP[kind]}",
-        f'[state]\nfolder = "{state}"',
+        # Counts of decisions are to be at the cloud soon.
+        f'[state]\nfolder = "{state}"\nrollup_interval_s = 2',
     ]
     if kind == "gateway":
         upstream = f'host = "{FAR}.2"\nport = {BROKER_PORT}\nkeep_alive_s = 2'

@@ -25,6 +25,11 @@ class Row:
     disk_mb: int = 0
     own_clock: bool = False
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the cloud is to know of all decisions in the end: where clocks are not mad."""
+        return not self.own_clock
+
 
 def near(*commands: str) -> Act:
     """Changes the link between device and region."""

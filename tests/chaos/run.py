@@ -21,6 +21,7 @@ import numpy as np
 from chaos.fleet import Answered, Fleet, answers_in
 from chaos.network import missing
 from chaos.rows import ROWS, Row
+from chaos.telemetry import reconciled
 from runtime.adapters.decision_query import logs_in
 
 BUDGET_MS = 150.0
@@ -49,10 +50,11 @@ def run_row(row: Row, requests: int) -> dict[str, Any]:
             if caller.wait(requests / RATE + 60):
                 raise RuntimeError("the caller crashed")
             answers = answers_in(output)
+            telemetry = reconciled(fleet) if row.is_counted else None
             # So that its log is whole; and its disk may be gone with the fleet.
             fleet.programs["edge"].close()
             effects = _effects(folder)
-    return judge(row, requests, answers, effects)
+    return judge(row, requests, answers, effects) | {"telemetry": telemetry}
 
 
 def judge(
@@ -105,9 +107,18 @@ def _effects(folder: Path) -> dict[str, int]:
     return found
 
 
+def _counted(result: dict[str, Any]) -> str:
+    """How many of all tiers' decisions the cloud has counted."""
+    telemetry = result["telemetry"]
+    if telemetry is None:
+        return ""
+    told = f"  {telemetry.get('counted', 0)}/{sum(telemetry['logged'].values())} counted"
+    return told + (f", {telemetry['lost']} told as lost" if telemetry.get("lost") else "")
+
+
 def is_kept(result: dict[str, Any], row: Row, limits: tuple[float, float]) -> bool:
     """Whether a row keeps the promises."""
-    if result["duplicate_effects"]:
+    if result["duplicate_effects"] or (row.is_counted and not result["telemetry"]["is_equal"]):
         return False
     if row.hurts_agent:
         return True
@@ -150,7 +161,8 @@ def main() -> int:
         print(
             f"{row.name:32} {result['requests']:8} {result['in_budget']:9.2%} "
             f"{result['lost_ids']:5} {result['duplicate_effects']:5} "
-            f"{result['overshoot_ms_p999']!s:>7} ms{recovery}{'' if is_good else '  BROKEN'}",
+            f"{result['overshoot_ms_p999']!s:>7} ms{_counted(result)}{recovery}"
+            f"{'' if is_good else '  BROKEN'}",
             flush=True,
         )
         options.output.write_text(json.dumps(results, indent=1) + "\n")

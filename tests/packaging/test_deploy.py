@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -69,8 +70,9 @@ def composed(tmp_path: Path) -> dict[str, Any]:
     folder = shutil.copytree(DEPLOY, tmp_path / "deploy")
     secrets = folder / "compose" / "secrets"
     secrets.mkdir()
-    for name in ("tiers.env", "gateways.env", "grafana.password", "tierwise.passwords"):
+    for name in ("grafana.password", "database.password", "tierwise.passwords"):
         (secrets / name).touch()
+    (secrets / "database.env").write_text("PGPASSWORD=x\n")
     (secrets / "tiers.env").write_text("TIERWISE_BROKER__PASSWORD=x\n")
     (secrets / "gateways.env").write_text("TIERWISE_UPSTREAM__BROKER__PASSWORD=x\n")
     words = (program, "-f", folder / "compose" / "compose.yaml", "--profile", "device", "config")
@@ -86,7 +88,21 @@ def test_every_tier_of_the_compose_file_has_settings_that_exist(composed: dict[s
         assert services[name]["build"]["target"] == role
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
-        usable(role, {key: str(value) for key, value in services[name]["environment"].items()})
+        settings = {key: str(value) for key, value in services[name]["environment"].items()}
+        settings.pop("PGPASSWORD", "")
+        usable(role, settings)
+
+
+def test_the_cloud_keeps_what_it_is_told_in_the_database(composed: dict[str, Any]) -> None:
+    cloud, database = composed["services"]["cloud"], composed["services"]["database"]
+    address = urlsplit(cloud["environment"]["TIERWISE_TELEMETRY__URL"])
+
+    assert (address.hostname, address.username) == ("database", "tierwise")
+    assert address.path == f"/{database['environment']['POSTGRES_DB']}"
+    assert set(cloud["build"]["args"]["EXTRAS"].split(",")) == {"cloud", "postgres"}
+    assert cloud["depends_on"]["database"]["condition"] == "service_healthy"
+    assert cloud["environment"]["PGPASSWORD"] == "x"
+    assert "ports" not in database
 
 
 def test_whatever_the_compose_file_mounts_is_there(composed: dict[str, Any]) -> None:
@@ -131,7 +147,8 @@ def test_what_compose_needs_is_made_anew_and_secrets_stay_secret(tmp_path: Path)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (secrets, *secrets.iterdir())}
     assert (modes["secrets"], modes["tiers.env"], modes["gateways.env"]) == (0o700, 0o600, 0o600)
     # Read by a user of its image; the folder keeps everybody else out.
-    assert modes["grafana.password"] == 0o644
+    assert modes["grafana.password"] == modes["database.password"] == 0o644
+    assert modes["database.env"] == 0o600
     ignored = (DEPLOY.parent / ".gitignore").read_text().splitlines()
     assert "/deploy/compose/secrets/" in ignored
 

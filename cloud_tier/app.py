@@ -34,7 +34,9 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
         station(
             identity, settings.model, settings.state, policy=settings.escalation.policy
         ) as parts,
-        published(settings.updates, Path(settings.state.folder), parts.clock) as add_updates,
+        published(
+            settings.updates, Path(settings.state.folder), parts.clock, parts.metrics
+        ) as add_updates,
     ):
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)

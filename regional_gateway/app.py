@@ -77,6 +77,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 Path(settings.state.folder),
                 clock,
                 (settings.region, *settings.below),
+                metrics=metrics,
             )
         )
         bus = bus_of(parts, settings.broker)

@@ -63,6 +63,7 @@ def open_storage(
         max_bytes=settings.outbox_max_bytes,
         max_age_s=settings.outbox_max_age_s,
     )
+    metrics.outbox.set_limits(limits.max_items, limits.max_bytes)
     max_bytes = settings.outbox_max_bytes + settings.received_max_bytes
     with open_file(folder, max_bytes=max_bytes) as file:
         yield Storage(

@@ -94,6 +94,7 @@ async def station(
             model, gearbox = await load()
             stack.callback(model.close)
         folder = Path(state.folder)
+        metrics.state.measure(folder)
         file = stack.enter_context(
             SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes)
         )

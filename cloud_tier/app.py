@@ -32,7 +32,11 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
     async with (
         station(
-            identity, settings.model, settings.state, policy=settings.escalation.policy
+            identity,
+            settings.model,
+            settings.state,
+            policy=settings.escalation.policy,
+            traces=settings.tracing,
         ) as parts,
         published(
             settings.updates, Path(settings.state.folder), parts.clock, parts.metrics
@@ -56,6 +60,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             gearbox=parts.gearbox,
             reviewer=parts.reviewer,
             switch=switch,
+            tracer=parts.tracer,
         )
         async with AsyncExitStack() as stack:
             ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")

@@ -17,6 +17,7 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.tracing_settings import TracingSettings
 from runtime.update_settings import RepositorySettings
 
 
@@ -102,6 +103,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     updates: RepositorySettings = RepositorySettings()
     rollouts: RolloutSettings = RolloutSettings()
     operators: OperatorsSettings = OperatorsSettings()
+    tracing: TracingSettings = TracingSettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

@@ -23,6 +23,7 @@ from runtime.adapters.policy_metrics import PolicyMetrics
 from runtime.adapters.relay_metrics import RelayMetrics
 from runtime.adapters.rollout_metrics import RolloutMetrics
 from runtime.adapters.state_metrics import StateMetrics
+from runtime.adapters.tracing_metrics import TracingMetrics
 from runtime.adapters.transfer_metrics import TransferMetrics
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.core.providers import EngineReport
@@ -231,6 +232,11 @@ class TierMetrics(PolicyMetrics):
     def rollouts(self) -> RolloutMetrics:
         """Those of rollouts; only who drives them has them."""
         return RolloutMetrics(self._name, self._registry)
+
+    @cached_property
+    def tracing(self) -> TracingMetrics:
+        """Those of spans; only who traces has them."""
+        return TracingMetrics(self._name, self._registry)
 
     def observe_answer(
         self, outcome: str, reason: str, answered_by: str, latency_ms: float, trace_id: str = ""

@@ -20,6 +20,7 @@ from runtime.exchange.items import control, up_message
 from runtime.exchange.receiving import Receiver
 from runtime.exchange.sending import Sender, Way
 from runtime.exchange.serving import Serving
+from runtime.exchange.tracing import Tracer
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE
 from runtime.messages import Applied, Birth, Correction, Offline, decode_control
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
@@ -83,6 +84,7 @@ def upward(
     site: str,
     is_reachable: Callable[[], bool],
     is_busy: Callable[[], bool],
+    tracer: Tracer | None = None,
 ) -> Sender:
     """Who sends the outbox upwards, as ``site`` in the ``region`` of the tier above."""
     topic = topics.up(region, site)
@@ -96,7 +98,9 @@ def upward(
         can_send=lambda: bus.is_connected and is_reachable(),
         is_busy=is_busy,
     )
-    sender = Sender(storage.outbox, bus, storage.clock, storage.metrics.outbox, way=way)
+    sender = Sender(
+        storage.outbox, bus, storage.clock, storage.metrics.outbox, way=way, tracer=tracer
+    )
 
     def on_reply(message: Message) -> None:
         if message.content_type != CONTROL_CONTENT_TYPE:

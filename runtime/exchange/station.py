@@ -33,12 +33,15 @@ from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.reporting import ReportingLog, Rollups, rolling_up
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.reviews import Reviews
+from runtime.exchange.span_shipping import tracing
 from runtime.exchange.stopping import StopSwitch
+from runtime.exchange.tracing import Tracer
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LocalModel
 from runtime.manifest import ModelManifest
 from runtime.messages import Birth, ServedModel, Tier
 from runtime.ports import Clock, DecisionLog
+from runtime.tracing_settings import TracingSettings
 from runtime.version import software
 
 Load = Callable[[], Awaitable[tuple[LocalModel, Gearbox]]]
@@ -59,6 +62,7 @@ class Station:
     reviews: Reviews | None = None
     reviewer: Reviewer | None = None
     rollups: Rollups | None = None
+    tracer: Tracer | None = None
 
 
 @asynccontextmanager
@@ -71,6 +75,7 @@ async def station(
     clock: Clock | None = None,
     metrics: TierMetrics | None = None,
     load: Load | None = None,
+    traces: TracingSettings | None = None,
 ) -> AsyncIterator[Station]:
     """Loads model and policy, opens the decision log, counts the start; closes them again.
 
@@ -80,7 +85,8 @@ async def station(
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the state folder cannot be used, or a process of the model ended at its start.
+        StartError: the state folder cannot be used, a process of the model ended at its start, or
+            traces are wanted and their extra is not installed.
     """
     clock = clock or SystemClock()
     metrics = metrics or TierMetrics(identity.tier)
@@ -109,6 +115,9 @@ async def station(
             await stack.enter_async_context(rolling_up(rollups, state.rollup_interval_s))
         reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
         reviewer = reviews.reviewer(gearbox, model.manifest)
+        tracer = await stack.enter_async_context(
+            tracing(traces or TracingSettings(), identity, folder, clock=clock, metrics=metrics)
+        )
         yield Station(
             identity,
             clock,
@@ -121,6 +130,7 @@ async def station(
             reviews,
             reviewer,
             rollups,
+            tracer,
         )
 
 

@@ -16,9 +16,9 @@ MARK = "<!-- From here on written by tests/golden/metrics_document.py -->\n"
 TIERS = {"edge": Tier.EDGE, "regional": Tier.REGIONAL, "cloud": Tier.CLOUD}
 # What only some tiers have.
 MORE = {
-    "edge": ("updates",),
-    "regional": ("updates", "transfers"),
-    "cloud": ("transfers", "rollouts"),
+    "edge": ("updates", "tracing"),
+    "regional": ("updates", "transfers", "tracing"),
+    "cloud": ("transfers", "rollouts", "tracing"),
 }
 _UNITS = ("seconds", "bytes", "ratio")
 

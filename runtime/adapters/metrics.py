@@ -80,6 +80,8 @@ class TierMetrics(PolicyMetrics):
             ("guarantee",),
             registry=registry,
         )
+        # Known from the start, so that the first one is seen to grow.
+        self._guarantees.labels(Guarantee.SUSPENDED.value)
         self._routes = Counter(
             f"{name}_routes_total",
             "Requests passed up, by the tiers that were to answer",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from runtime.core.rollout_states import Phase
+
 
 class RolloutMetrics:
     """Counted and measured beside ``TierMetrics``, whose registry and prefix they share."""
@@ -15,6 +17,9 @@ class RolloutMetrics:
             ("phase",),
             registry=registry,
         )
+        for phase in Phase:
+            # Known from the start, so that the first one is seen to grow.
+            self._phases.labels(phase.value)
         self._live = Gauge(
             f"{name}_rollouts",
             "Rollouts that are not over, by phase",

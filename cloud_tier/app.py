@@ -6,6 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from cloud_tier.alerts.http_api import AlertApi
+from cloud_tier.alerts.service import alerting
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
@@ -67,6 +69,10 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             stack.callback(ending.cancel)
             rollouts = await stack.enter_async_context(rolling_out(settings, parts, bus))
             adders = [rollouts.add_routes] if rollouts else []
+            alerts = await stack.enter_async_context(
+                alerting(settings.alerts, Path(settings.state.folder), parts, bus, rollouts)
+            )
+            adders.append(AlertApi(alerts).add_routes)
             await stack.enter_async_context(
                 operators_listening(
                     Path(settings.state.folder), settings.operators.port, parts.clock, adders
@@ -80,5 +86,8 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 request=settings.request,
                 http=settings.http,
                 add_routes=add_updates,
-                appliers={ItemKind.UPDATE: rollouts.hear} if rollouts else {},
+                appliers={
+                    ItemKind.ALERT: alerts.hear,
+                    **({ItemKind.UPDATE: rollouts.hear} if rollouts else {}),
+                },
             )

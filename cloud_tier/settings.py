@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cloud_tier.alerts.settings import AlertSettings
 from runtime.common_settings import (
     BrokerSettings,
     HttpSettings,
@@ -104,6 +105,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     rollouts: RolloutSettings = RolloutSettings()
     operators: OperatorsSettings = OperatorsSettings()
     tracing: TracingSettings = TracingSettings()
+    alerts: AlertSettings = AlertSettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

@@ -376,6 +376,16 @@ class TierMetrics(PolicyMetrics):
         """Says whether the broker is connected."""
         self._connected.set(1 if is_connected else 0)
 
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all series of a metric, named without its prefix, that have these labels."""
+        full = f"{self._name}_{name}"
+        return sum(
+            sample.value
+            for family in self._registry.restricted_registry([full]).collect()
+            for sample in family.samples
+            if sample.name == full and labels.items() <= sample.labels.items()
+        )
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics and their content type: OpenMetrics for who accepts it, else plain text.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from runtime.core.audit import AuditSettings
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
+from runtime.exchange.alert_signs import AlertSigns, tell_signs
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.forwarding import Storage, open_storage
@@ -113,6 +115,10 @@ async def station(
             # Nobody is above the cloud tier to report to.
             log = ReportingLog(log, storage.outbox, clock)
             await stack.enter_async_context(rolling_up(rollups, state.rollup_interval_s))
+            telling = asyncio.create_task(
+                tell_signs(AlertSigns(metrics, clock), storage.outbox, clock), name="alerts.tell"
+            )
+            stack.callback(telling.cancel)
         reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
         reviewer = reviews.reviewer(gearbox, model.manifest)
         tracer = await stack.enter_async_context(

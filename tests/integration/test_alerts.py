@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -12,76 +11,23 @@ import msgspec
 import pytest
 
 from cloud_tier.alerts.http_api import AlertApi
-from cloud_tier.alerts.service import Alerts
-from cloud_tier.alerts.settings import AlertSettings
 from cloud_tier.alerts.sinks import (
     MAX_TRIES,
     AlertTopics,
-    Sink,
     Webhook,
     read_secret,
     signature,
 )
-from cloud_tier.alerts.store import AlertStore, open_store
 from cloud_tier.operators.listener import operators_listening
-from fakes.clock import FakeClock
-from fakes.storing import storing_cloud, storing_edge, storing_gateway
-from fakes.waiting import eventually, until
+from fakes.alert_desk import SECRET, Desk
+from fakes.waiting import eventually
 from fakes.webhooks import Receiver, receiving
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.adapters.metrics import TierMetrics
-from runtime.alert_facts import AlertFacts, Sign
 from runtime.core.alerts import Phase, Silence
-from runtime.errors import MalformedBodyError, StartError
-from runtime.exchange.alert_signs import HOLD_S, AlertSigns, tell_signs
-from runtime.exchange.course import Identity
-from runtime.exchange.items import json_item
-from runtime.messages import Guarantee, ItemKind, Tier
-from runtime.ports import Message, OutboxItem
+from runtime.errors import StartError
+from runtime.ports import Message
 from tierwise.cli import main
-
-IDENTITY = Identity(Tier.CLOUD, "cloud-1", "cloud")
-SECRET = b"a secret of thirty-two characters"
-AT_ONCE = AlertSettings(pending_for_s=0, clear_for_s=0)
-
-
-class Desk:
-    """A cloud tier's alerts, restarted at will; time is given."""
-
-    def __init__(self, folder: Path, *, settings: AlertSettings = AT_ONCE) -> None:
-        self.folder, self.settings = folder, settings
-        self.clock = FakeClock()
-        self.metrics = TierMetrics("cloud")
-        self.sinks: list[Sink] = []
-        self._stack = AsyncExitStack()
-
-    async def start(self) -> Alerts:
-        await self._stack.aclose()
-        file = self._stack.enter_context(open_store(self.folder))
-        self.alerts = Alerts(
-            IDENTITY,
-            self.settings,
-            AlertStore(file),
-            self.sinks,
-            signs=AlertSigns(self.metrics, self.clock),
-            clock=self.clock,
-        )
-        return self.alerts
-
-    async def close(self) -> None:
-        await self._stack.aclose()
-
-    async def say(self, *kinds: str, origin: str = "plant/camera-1") -> None:
-        facts = AlertFacts(tuple(Sign(kind, "words") for kind in kinds))
-        item = json_item(ItemKind.ALERT, facts, self.clock)
-        await self.alerts.hear(
-            OutboxItem(item.id, item.kind, item.created_s, item.body, origin=origin)
-        )
-
-    async def turn(self) -> None:
-        await self.alerts.look()
-        await self.alerts.deliver()
 
 
 @pytest.fixture
@@ -214,74 +160,6 @@ async def test_an_alert_is_retained_at_the_broker_while_it_fires(desk: Desk) -> 
     (why,) = (await desk.alerts.test()).values()
     assert "the broker does not take it" in why
     await later.close()
-
-
-async def test_facts_of_a_device_reach_the_cloud_through_its_gateway(
-    tmp_path: Path, desk: Desk
-) -> None:
-    broker = MemoryBroker()
-    await desk.start()
-    async with (
-        storing_cloud(broker, tmp_path) as cloud,
-        storing_gateway(broker, tmp_path) as gateway,
-        storing_edge(broker, tmp_path) as edge,
-    ):
-        assert cloud.receiver is not None
-        cloud.receiver.appliers = {ItemKind.ALERT: desk.alerts.hear}
-        signs = AlertSigns(edge.metrics, edge.clock)
-        telling = asyncio.create_task(
-            tell_signs(signs, edge.storage.outbox, edge.clock, interval_s=0.01)
-        )
-        edge.metrics.set_breakers("gateway", "open", 2)
-        edge.metrics.count_drift_alarm("scores")
-        # It speaks for its own clock; ours in this test stands still.
-        desk.clock.advance(edge.clock.wall_s() - desk.clock.wall_s())
-        facts = await until(lambda: desk.alerts.store.facts(0.0), bool)
-        await until(gateway.waiting, lambda items: not items)
-        telling.cancel()
-
-    ((origin, body),) = facts
-    assert origin == "r/edge-1"
-    kinds = [one.kind for one in msgspec.json.decode(body, type=AlertFacts).signs]
-    assert set(kinds) <= {"breaker_open", "drift"}
-    assert "breaker_open" in kinds
-
-
-def test_signs_are_what_the_metrics_say() -> None:
-    clock, metrics = FakeClock(), TierMetrics("edge")
-    metrics.count_decision_log_drops(3)
-    signs = AlertSigns(metrics, clock)
-    assert signs.look() == AlertFacts()
-
-    metrics.outbox.set_limits(10, 1000)
-    metrics.outbox.set_held(5, 4, 100)
-    metrics.count_decision_log_drops(4)
-    metrics.count_guarantee(Guarantee.SUSPENDED)
-    assert {one.kind for one in signs.look().signs} == {
-        "outbox_full",
-        "decisions_missing",
-        "guarantee_suspended",
-    }
-    metrics.outbox.set_held(1, 0, 100)
-    clock.advance(HOLD_S)
-    assert signs.look() == AlertFacts()
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b'{"signs":[{"kind":"../x"}]}', b"\xff", b"[[[["])
-async def test_facts_that_are_none_are_refused(desk: Desk, body: bytes) -> None:
-    await desk.start()
-    with pytest.raises(MalformedBodyError):
-        await desk.alerts.hear(OutboxItem("i", ItemKind.ALERT, 1.0, body, origin="r/e"))
-
-
-async def test_what_is_older_does_not_undo_what_is_newer(desk: Desk) -> None:
-    await desk.start()
-    await desk.say("drift")
-    desk.clock.set_wall_s(desk.clock.wall_s() - 10.0)
-    await desk.say()
-    assert [origin for origin, _ in await desk.alerts.store.facts(0.0)] == ["plant/camera-1"]
-    await desk.alerts.look()
-    assert list(await desk.alerts.store.alerts()) == ["drift.plant.camera-1"]
 
 
 @pytest.mark.parametrize("secret", [b"", b"short", b"  \n", b"x" * 5000])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fakes.hierarchy import ask, cloud, edge, gateway, online
+from fakes.spans import Recorder
 from fakes.storing import storing_cloud, storing_edge, storing_gateway
 from fakes.tiers import SURE, UNSURE, FakeTier, NumbersBackend
 from fakes.waiting import eventually, until
@@ -23,27 +24,6 @@ ALLOWED = {
     "tier", "site", "model", "version", "reason", "outcome", "remaining_ms", "member", "gateway",
     "attempt",
 }  # fmt: skip
-
-
-class Recorder:
-    """Spans in memory."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def record(self, span: Span) -> None:
-        self.spans.append(span)
-
-    def named(self, name: str, tier: str = "") -> list[Span]:
-        return [
-            one
-            for one in self.spans
-            if one.name == name and tier in ("", one.attributes["tierwise.tier"])
-        ]
-
-    def one(self, name: str, tier: str = "") -> Span:
-        (span,) = self.named(name, tier)
-        return span
 
 
 @pytest.fixture

@@ -35,8 +35,9 @@ format: .venv-dev/stamp ## let ruff put the code in order
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
 
-golden: .venv-dev/stamp ## write the frozen wire schema, example settings and man page anew
+golden: .venv-dev/stamp ## write the frozen wire schema, lists, example settings and man page anew
 	.venv-dev/bin/python tests/golden/control_plane.py > tests/golden/control_plane.schema.json
+	.venv-dev/bin/python tests/golden/metrics_document.py
 	for tier in edge gateway cloud; do \
 		.venv-dev/bin/python -m tierwise config schema --tier $$tier --toml \
 			> examples/config/$$tier.toml || exit 1; \

@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from cloud_tier.alerts.http_api import AlertApi
+from cloud_tier.alerts.service import alerting
 from cloud_tier.operators.dashboard import dashboard
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.rollouts.service import rolling_out
@@ -39,9 +41,15 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
     identity = Identity(Tier.CLOUD, settings.cloud, settings.region)
     async with (
         station(
-            identity, settings.model, settings.state, policy=settings.escalation.policy
+            identity,
+            settings.model,
+            settings.state,
+            policy=settings.escalation.policy,
+            traces=settings.tracing,
         ) as parts,
-        published(settings.updates, Path(settings.state.folder), parts.clock) as add_updates,
+        published(
+            settings.updates, Path(settings.state.folder), parts.clock, parts.metrics
+        ) as add_updates,
     ):
         bus = bus_of(parts, settings.broker)
         switch = switch_of(parts, settings.state)
@@ -61,11 +69,15 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             gearbox=parts.gearbox,
             reviewer=parts.reviewer,
             switch=switch,
+            tracer=parts.tracer,
         )
         async with AsyncExitStack() as stack:
             ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")
             stack.callback(ending.cancel)
             rollouts = await stack.enter_async_context(rolling_out(settings, parts, bus))
+            alerts = await stack.enter_async_context(
+                alerting(settings.alerts, Path(settings.state.folder), parts, bus, rollouts)
+            )
             telemetry = await stack.enter_async_context(
                 keeping_telemetry(settings, parts.clock.wall_s)
             )
@@ -80,7 +92,8 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                 )
             )
             adders += [part.add_routes for part in (rollouts, telemetry) if part]
-            appliers: dict[ItemKind, Applier] = {}
+            adders.append(AlertApi(alerts).add_routes)
+            appliers: dict[ItemKind, Applier] = {ItemKind.ALERT: alerts.hear}
             if rollouts:
                 appliers[ItemKind.UPDATE] = rollouts.hear
             if telemetry:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cloud_tier.alerts.settings import AlertSettings
 from runtime.common_settings import (
     BrokerSettings,
     HttpSettings,
@@ -17,6 +18,7 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.tracing_settings import TracingSettings
 from runtime.update_settings import RepositorySettings
 
 
@@ -180,6 +182,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     rollouts: RolloutSettings = RolloutSettings()
     operators: OperatorsSettings = OperatorsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    tracing: TracingSettings = TracingSettings()
+    alerts: AlertSettings = AlertSettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

@@ -38,7 +38,7 @@ from runtime.exchange.station import (
     uplink_settings,
 )
 from runtime.exchange.uplink import Uplink, payload_bytes
-from runtime.exchange.wire import check_priority, check_request_id
+from runtime.exchange.wire import check_priority, check_request_id, parse_traceparent
 from runtime.logs import configure_logs
 from runtime.messages import (
     Answer,
@@ -166,6 +166,7 @@ class Agent(LateAnswers):
                 clock=self._clock,
                 metrics=self.metrics,
                 load=load,
+                traces=settings.tracing,
             )
         )
         if self._bus is None:
@@ -190,6 +191,7 @@ class Agent(LateAnswers):
                     max_pending=settings.request.max_pending,
                 ),
                 epoch=parts.epoch,
+                tracer=parts.tracer,
             )
         desk = self._open_desk(parts.storage, bus, uplink, parts.model)
         assembly = Assembly(settings.escalation, settings.request, parts, switch, desk, uplink)
@@ -220,6 +222,7 @@ class Agent(LateAnswers):
                 switch.stop is None and (uplink is None or uplink.choose() is not None)
             ),
             is_busy=lambda: self._admission.count > 0,
+            tracer=parts.tracer,
         )
         stack.push_async_callback(bus.close)
         stack.push_async_callback(sender.close)
@@ -270,6 +273,7 @@ class Agent(LateAnswers):
         request_id: str = "",
         explain: bool = False,
         context: Mapping[str, ContextValue] | None = None,
+        traceparent: str = "",
     ) -> Answer:
         """The best answer that can be had within the budget.
 
@@ -285,6 +289,7 @@ class Agent(LateAnswers):
             explain: the answer then says in words why each tier did what it did.
             context: what is known about the request, for the rules of the policy to look at; it
                 stays on this device.
+            traceparent: W3C trace context of the caller; what is malformed is ignored.
 
         Raises:
             RequestError: the request cannot be answered as it is.
@@ -302,6 +307,7 @@ class Agent(LateAnswers):
                 priority=check_priority(priority),
                 explain=explain,
                 context=check_context(context or {}),
+                traceparent=parse_traceparent(traceparent),
             )
             return await self.answer(request)
 

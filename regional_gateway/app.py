@@ -69,6 +69,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 clock=clock,
                 metrics=metrics,
                 load=models.loader(stack),
+                traces=settings.tracing,
             )
         )
         updates = await stack.enter_async_context(
@@ -77,6 +78,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 Path(settings.state.folder),
                 clock,
                 (settings.region, *settings.below),
+                metrics=metrics,
             )
         )
         bus = bus_of(parts, settings.broker)
@@ -167,6 +169,7 @@ async def _uplink(
             max_pending=settings.request.max_pending,
         ),
         epoch=parts.epoch,
+        tracer=parts.tracer,
     )
     for listen in hear:
         listen(bus, settings.upstream.region)
@@ -179,6 +182,7 @@ async def _uplink(
         site=settings.gateway,
         is_reachable=lambda: switch.stop is None and uplink.choose() is not None,
         is_busy=lambda: uplink.num_pending > 0,
+        tracer=parts.tracer,
     )
     stack.push_async_callback(sender.close)
     await bus.start()

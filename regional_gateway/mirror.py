@@ -18,12 +18,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
+from prometheus_client import CollectorRegistry
 
 from regional_gateway.mirror_documents import MirrorDocuments
 from regional_gateway.mirror_store import MirroredFile, MirrorStore
 from runtime.adapters.blob_client import BlobClient, DownloadOptions, Wanted
 from runtime.adapters.blob_transfer import Transfer, TransferError, TransferLimits
 from runtime.adapters.off_loop import in_thread
+from runtime.adapters.transfer_metrics import TransferMetrics
 from runtime.core.mirrors import Patience, Trouble
 from runtime.errors import OverloadedError, TierwiseError, UnavailableError
 from runtime.logs import get_logger
@@ -63,7 +65,10 @@ class Mirror:
         upstream: str,
         clock: Clock,
         options: MirrorOptions | None = None,
+        *,
+        metrics: TransferMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or TransferMetrics("tierwise", CollectorRegistry())
         self._store, self._session, self._clock = store, session, clock
         self._upstream = upstream.rstrip("/")
         self._options = options or MirrorOptions()
@@ -177,6 +182,8 @@ class Mirror:
         def note(pull: asyncio.Task[bool]) -> None:
             del self._pulls[sha256]
             error = None if pull.cancelled() else pull.exception()
+            if pull.cancelled() or error is not None:
+                self._metrics.count_pull("failed")
             if isinstance(error, TierwiseError):
                 self._log.warning("pull.failed", sha256=sha256, error=str(error))
             elif error is not None:
@@ -193,6 +200,7 @@ class Mirror:
             except TransferError as error:
                 if error.trouble is Trouble.WITHHELD:
                     self._note_unknown(sha256)
+                    self._metrics.count_pull("unknown")
                     return False
                 if error.trouble is Trouble.BUSY:
                     raise OverloadedError(
@@ -212,6 +220,7 @@ class Mirror:
                 )
                 report = await client.fetch([Wanted(file)])
             report.raise_for_failure()
+            self._metrics.count_pull("complete", report.wire_bytes)
             self._log.info("file.mirrored", sha256=sha256, wire_bytes=report.wire_bytes)
             return True
 

@@ -17,6 +17,7 @@ from runtime.adapters.blob_server import BlobServer, ServerLimits
 from runtime.adapters.blob_transfer import TransferLimits, client_session
 from runtime.adapters.delta_maker import DeltaMaker
 from runtime.adapters.filesystem import LocalFiles
+from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.model_blobs import storing
 from runtime.adapters.model_store import ModelStore
 from runtime.adapters.trust import TrustedCatalogue
@@ -36,7 +37,12 @@ class Mirrored:
 
 @asynccontextmanager
 async def mirrored(
-    settings: MirrorSettings, state: Path, clock: Clock, regions: Collection[str] = ()
+    settings: MirrorSettings,
+    state: Path,
+    clock: Clock,
+    regions: Collection[str] = (),
+    *,
+    metrics: TierMetrics,
 ) -> AsyncIterator[Mirrored | None]:
     """The mirror, refreshed until it is left; None where there is to be none.
 
@@ -56,7 +62,9 @@ async def mirrored(
         store = MirrorStore.at(folder, max_bytes=settings.max_bytes)
         stack.callback(store.close)
         session = await stack.enter_async_context(client_session())
-        mirror = Mirror(store, session, settings.upstream_url, clock, options)
+        mirror = Mirror(
+            store, session, settings.upstream_url, clock, options, metrics=metrics.transfers
+        )
         stack.push_async_callback(mirror.close)
         deltas = None
         if settings.delta_max_bytes:
@@ -66,7 +74,8 @@ async def mirrored(
         stack.push_async_callback(_ended, refreshing)
         entries = _entries(settings, folder / "trust", mirror, stack, clock=clock, regions=regions)
         limits = ServerLimits(settings.max_bytes_per_s, settings.max_transfers)
-        yield Mirrored(mirror, BlobServer(mirror, clock, limits, deltas), entries)
+        server = BlobServer(mirror, clock, limits, deltas, metrics=metrics.transfers)
+        yield Mirrored(mirror, server, entries)
 
 
 @asynccontextmanager

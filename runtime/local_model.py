@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.core.breaker import Change, Pass
 from runtime.core.confidence import Confidence, Floats, softmax
@@ -35,6 +36,14 @@ STALE_AFTER_S = 1.0
 PATIENCE = 3.0
 
 
+class MemberRun(NamedTuple):
+    """When a member of an ensemble has run, in seconds of the monotonic clock."""
+
+    member: str
+    started_s: float
+    ended_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class LocalResult:
     """What a tier's own model says; times in microseconds.
@@ -42,7 +51,7 @@ class LocalResult:
     ``averaged`` says that outputs and confidence are of an average with tiers below. ``said_by`` is
     the model that has answered where it is not the one that was asked. ``told`` is what a task
     without a single label says (``Answer.result``). ``overrides`` are the ids of those that have
-    changed it.
+    changed it. ``runs`` are those of the members of an ensemble that gave something.
     """
 
     outputs: Tensors
@@ -54,6 +63,7 @@ class LocalResult:
     said_by: ModelManifest | None = None
     told: str = ""
     overrides: tuple[str, ...] = ()
+    runs: tuple[MemberRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,13 @@ class LocalModel:
             service_us=round((ended_s - started_s) * 1e6),
             queue_us=max(0, round((started_s - asked_s) * 1e6)),
             told=judged.told,
+            runs=self._timed(runs),
         )
+
+    def _timed(self, runs: Mapping[str, _Run]) -> tuple[MemberRun, ...]:
+        if len(self._members) == 1:
+            return ()
+        return tuple(MemberRun(name, run.started_s, run.ended_s) for name, run in runs.items())
 
     def _watch(
         self,

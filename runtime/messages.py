@@ -135,6 +135,7 @@ class ItemKind(enum.StrEnum):
     ESCALATION = "escalation"
     REVIEW = "review"
     UPDATE = "update"
+    ALERT = "alert"
     AUDIT = "audit"
     METRICS = "metrics"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from runtime.core.tracing import Span
 from runtime.messages import ItemKind, Tensors, TensorSpec
 
 
@@ -308,6 +309,13 @@ class OutboxItem:
 
 # ``stored`` and ``known``: it is there. ``full``: no room. ``failed``: the disk, or too much to do.
 PutResult = Literal["stored", "known", "full", "failed"]
+
+
+class SpanRecorder(Protocol):
+    """Takes spans over, at once and without failing."""
+
+    def record(self, span: Span) -> None:
+        """Takes one; what it cannot take it counts."""
 
 
 class Outbox(Protocol):

@@ -193,6 +193,11 @@ def announced_region(topic: str) -> str:
     return topic.rsplit("/", 1)[-1]
 
 
+def alert(region: str, key: str) -> str:
+    """Retained while it fires: an alert of the cloud tier of this region; empty once it is over."""
+    return f"{ROOT}/{region}/alerts/{check_name(key)}"
+
+
 def agent_of_up(topic: str) -> str:
     """Whose outbox a message comes from; empty where the topic is another one."""
     parts = topic.split("/")

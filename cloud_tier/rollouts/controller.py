@@ -11,10 +11,12 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import structlog
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from cloud_tier.rollouts.catalogue import CatalogueReader
 from cloud_tier.rollouts.committing import Change, Kept
@@ -24,6 +26,7 @@ from cloud_tier.rollouts.register import Register
 from cloud_tier.rollouts.sending import Post
 from cloud_tier.rollouts.store import RolloutStore
 from runtime.adapters.off_loop import in_thread
+from runtime.adapters.rollout_metrics import RolloutMetrics
 from runtime.core.cohorts import Device
 from runtime.core.rollout import conflicts, outstanding, step
 from runtime.core.rollout_events import (
@@ -58,7 +61,9 @@ class Controller:
         catalogue: CatalogueReader,
         post: Post,
         clock: Clock,
+        metrics: RolloutMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or RolloutMetrics("tierwise", CollectorRegistry())
         self.name, self.store, self.register, self.catalogue = name, store, register, catalogue
         self._post, self.clock = post, clock
         self.lock = asyncio.Lock()
@@ -99,6 +104,7 @@ class Controller:
             rows = {row.id: row for row in await self.register.some(devices)}
             steps = await self.store.steps(devices)
             live = {kept.rollout.id: kept for kept in await self.store.live()}
+            self._metrics.set_live(Counter(kept.rollout.phase.value for kept in live.values()))
             has_conflict = False
             for kept in tuple(live.values()):
                 events = events_of(kept, heard, rows, steps, self.clock.wall_s())
@@ -149,6 +155,8 @@ class Controller:
         await self.store.commit(self.name, Change(kept, after, tuple(actions)), self.clock.wall_s())
         for action in actions:
             self._show(after, action)
+        if after.phase is not kept.rollout.phase:
+            self._metrics.count_phase(after.phase.value)
         self.changed.set()
         self.changed = asyncio.Event()
         return kept._replace(rollout=after)
@@ -191,6 +199,7 @@ class Controller:
         if isinstance(action, Announce):
             self._post.announce(action)
         elif isinstance(action, AskOperator):
+            self._metrics.count_question()
             _log.warning("rollout.asks", rollout=rollout.id, why=action.why)
         elif isinstance(action, Audit):
             _log.info(

@@ -80,6 +80,7 @@ async def rolling_out(
                 bus, signer, region=settings.region, clock=parts.clock, repeat_s=own.repeat_s
             ),
             clock=parts.clock,
+            metrics=parts.metrics.rollouts,
         )
         await controller.take_over()
         chores = Chores()

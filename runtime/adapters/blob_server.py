@@ -21,8 +21,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from runtime.adapters.delta_maker import DeltaMaker
+from runtime.adapters.transfer_metrics import FileKind, TransferFailure, TransferMetrics
 from runtime.core.byte_ranges import Span, content_range, matches, parse_range
 from runtime.core.pacing import MIN_RETRY_S, Places, TokenBucket
 from runtime.core.update_paths import is_document_path
@@ -37,6 +39,7 @@ BLOCK_BYTES = 256 * 1024
 MAX_REQUESTS = 1024
 DOCUMENT_PLACES = 32
 _UNAVAILABLE = 502
+_REFUSED: dict[int, TransferFailure] = {503: "busy", _UNAVAILABLE: "unavailable"}
 _DIGEST = "[0-9a-f]{64}"
 
 
@@ -58,7 +61,10 @@ class BlobServer:
         clock: Clock,
         limits: ServerLimits | None = None,
         deltas: DeltaMaker | None = None,
+        *,
+        metrics: TransferMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or TransferMetrics("tierwise", CollectorRegistry())
         self._repository, self._clock, self._deltas = repository, clock, deltas
         self._limits = limits or ServerLimits()
         rate = self._limits.max_bytes_per_s
@@ -72,13 +78,20 @@ class BlobServer:
     def add_routes(self, app: web.Application) -> None:
         """Adds the routes to an application."""
         add = app.router.add_get
-        add(f"/updates/blobs/{{sha256:{_DIGEST}}}", self._guarded(self._blob))
-        add("/updates/{path:(?:metadata|targets)/.+}", self._guarded(self._document))
+        add(f"/updates/blobs/{{sha256:{_DIGEST}}}", self._guarded("blob", self._blob))
+        add("/updates/{path:(?:metadata|targets)/.+}", self._guarded("document", self._document))
         deltas = f"/updates/deltas/{{old:{_DIGEST}}}/{{new:{_DIGEST}}}"
-        add(deltas, self._guarded(self._delta), allow_head=False)
+        add(deltas, self._guarded("delta", self._delta), allow_head=False)
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def _guarded(self, file: FileKind, handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
+            response = await answer(request)
+            self._metrics.count_request(file, response.status)
+            if response.status in _REFUSED:
+                self._metrics.count_failure(file, _REFUSED[response.status])
+            return response
+
+        async def answer(request: web.Request) -> web.StreamResponse:
             if self._num_requests >= MAX_REQUESTS:
                 return _busy(MIN_RETRY_S)
             self._num_requests += 1
@@ -103,7 +116,7 @@ class BlobServer:
             if blob is None:
                 return _text(404, "no such file is known here")
             headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-            return await self._reply(request, blob, headers, self._files, tag=sha256)
+            return await self._reply(request, blob, headers, "blob", tag=sha256)
 
     async def _document(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
@@ -111,7 +124,7 @@ class BlobServer:
         if contents is None:
             return _text(404, "no such document is known here")
         headers = {"Cache-Control": "no-cache"}
-        return await self._reply(request, _Bytes(contents), headers, self._documents)
+        return await self._reply(request, _Bytes(contents), headers, "document")
 
     async def _delta(self, request: web.Request) -> web.StreamResponse:
         if self._deltas is None:
@@ -120,14 +133,14 @@ class BlobServer:
         async with self._deltas.open(old, new) as found:
             if isinstance(found, str):
                 return _text(404, found)
-            return await self._reply(request, found, {"Cache-Control": "no-cache"}, self._files)
+            return await self._reply(request, found, {"Cache-Control": "no-cache"}, "delta")
 
     async def _reply(
         self,
         request: web.Request,
         blob: OpenBlob,
         headers: dict[str, str],
-        places: Places,
+        file: FileKind,
         *,
         tag: str = "",
     ) -> web.StreamResponse:
@@ -153,19 +166,41 @@ class BlobServer:
         if request.method == "HEAD":
             await response.prepare(request)
             return response
+        await self._transfer(request, response, blob, span, file)
+        return response
+
+    async def _transfer(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        blob: OpenBlob,
+        span: Span,
+        file: FileKind,
+    ) -> None:
+        places = self._documents if file == "document" else self._files
         place = places.enter(span.length)
+
+        def moved(num_bytes: int) -> None:
+            places.moved(place, num_bytes)
+            self._metrics.add_sent(file, num_bytes)
+
         try:
             await response.prepare(request)
-            await self._send(response, blob, span, lambda sent: places.moved(place, sent))
+            await self._send(response, blob, span, moved)
         except (StorageError, TimeoutError) as error:
             # The head is out: only a cut connection says that the rest does not follow.
             self._log.warning("transfer.cut", path=request.path, error=str(error) or "stalled")
+            self._metrics.count_failure(file, "cut")
             _cut(request)
         except ConnectionResetError:
             self._log.debug("transfer.left", path=request.path)
+            self._metrics.count_failure(file, "left")
+        except asyncio.CancelledError:
+            # How aiohttp says that whoever asked is gone.
+            self._metrics.count_failure(file, "left")
+            raise
         finally:
             places.leave(place)
-        return response
 
     async def _send(
         self,

@@ -7,6 +7,7 @@ outside can grow the number of series. Every process has its own registry; nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from math import nan
@@ -15,10 +16,15 @@ from typing import Any, Literal, TypeVar
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.adapters.policy_metrics import PolicyMetrics
 from runtime.adapters.relay_metrics import RelayMetrics
+from runtime.adapters.rollout_metrics import RolloutMetrics
+from runtime.adapters.state_metrics import StateMetrics
+from runtime.adapters.tracing_metrics import TracingMetrics
+from runtime.adapters.transfer_metrics import TransferMetrics
 from runtime.adapters.update_metrics import UpdateMetrics
 from runtime.core.providers import EngineReport
 from runtime.messages import Guarantee, StopMode, Tier
@@ -74,6 +80,8 @@ class TierMetrics(PolicyMetrics):
             ("guarantee",),
             registry=registry,
         )
+        # Known from the start, so that the first one is seen to grow.
+        self._guarantees.labels(Guarantee.SUSPENDED.value)
         self._routes = Counter(
             f"{name}_routes_total",
             "Requests passed up, by the tiers that were to answer",
@@ -210,18 +218,38 @@ class TierMetrics(PolicyMetrics):
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self.outbox = OutboxMetrics(name, registry)
         self.relays = RelayMetrics(name, registry)
+        self.state = StateMetrics(name, registry)
 
     @cached_property
     def updates(self) -> UpdateMetrics:
         """Those of new models; only who takes any has them."""
         return UpdateMetrics(self._name, self._registry)
 
+    @cached_property
+    def transfers(self) -> TransferMetrics:
+        """Those of model files that are handed out; only who does has them."""
+        return TransferMetrics(self._name, self._registry)
+
+    @cached_property
+    def rollouts(self) -> RolloutMetrics:
+        """Those of rollouts; only who drives them has them."""
+        return RolloutMetrics(self._name, self._registry)
+
+    @cached_property
+    def tracing(self) -> TracingMetrics:
+        """Those of spans; only who traces has them."""
+        return TracingMetrics(self._name, self._registry)
+
     def observe_answer(
-        self, outcome: str, reason: str, answered_by: str, latency_ms: float
+        self, outcome: str, reason: str, answered_by: str, latency_ms: float, trace_id: str = ""
     ) -> None:
-        """Counts a request that ended; ``answered_by`` is a tier, or empty when nobody answered."""
+        """Counts a request that ended; ``answered_by`` is a tier, or empty when nobody answered.
+
+        With the id of a recorded trace, its latency becomes an exemplar.
+        """
         self._child(self._answers, outcome, reason, answered_by or "none").inc()
-        self._child(self._latency, outcome).observe(latency_ms / 1000)
+        exemplar = {"trace_id": trace_id} if trace_id else None
+        self._child(self._latency, outcome).observe(latency_ms / 1000, exemplar)
 
     def _child(self, metric: _Metric, *labels: str) -> _Metric:
         """The series of these labels; remembered, as finding it costs more than counting."""
@@ -348,9 +376,33 @@ class TierMetrics(PolicyMetrics):
         """Says whether the broker is connected."""
         self._connected.set(1 if is_connected else 0)
 
-    def render(self) -> tuple[bytes, str]:
-        """The metrics in the Prometheus text format, and its content type."""
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all series of a metric, named without its prefix, that have these labels."""
+        full = f"{self._name}_{name}"
+        return sum(
+            sample.value
+            for family in self._registry.restricted_registry([full]).collect()
+            for sample in family.samples
+            if sample.name == full and labels.items() <= sample.labels.items()
+        )
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type: OpenMetrics for who accepts it, else plain text.
+
+        Only OpenMetrics has exemplars.
+        """
+        if _accepts_openmetrics(accept):
+            body: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return body, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _accepts_openmetrics(accept: str) -> bool:
+    for media_range in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in media_range.split(";"))
+        if kind == "application/openmetrics-text":
+            return not any(re.fullmatch(r"q=0(?:\.0*)?", one) for one in parameters)
+    return False
 
 
 def metrics_handler(
@@ -358,8 +410,8 @@ def metrics_handler(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """An aiohttp handler for ``GET /metrics``."""
 
-    async def handle(_: web.Request) -> web.StreamResponse:
-        body, content_type = metrics.render()
+    async def handle(request: web.Request) -> web.StreamResponse:
+        body, content_type = metrics.render(request.headers.get("Accept", ""))
         # As a header: aiohttp refuses a charset inside its content_type argument.
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -18,6 +18,12 @@ class OutboxMetrics:
             registry=registry,
         )
         self._bytes = Gauge(f"{name}_outbox_bytes", "Bytes in the outbox", registry=registry)
+        self._max_items = Gauge(
+            f"{name}_outbox_max_items", "Items that the outbox may hold", registry=registry
+        )
+        self._max_bytes = Gauge(
+            f"{name}_outbox_max_bytes", "Bytes that the outbox may hold", registry=registry
+        )
         self._dropped = Counter(
             f"{name}_outbox_dropped_items_total",
             "Items given up without having been sent, by kind and why",
@@ -56,6 +62,11 @@ class OutboxMetrics:
         self._held.labels("waiting").set(waiting)
         self._held.labels("parked").set(parked)
         self._bytes.set(num_bytes)
+
+    def set_limits(self, max_items: int, max_bytes: int) -> None:
+        """Says what the outbox may hold."""
+        self._max_items.set(max_items)
+        self._max_bytes.set(max_bytes)
 
     def count_dropped(self, kind: ItemKind, reason: str) -> None:
         """Counts an item that was given up: ``age``, ``room``, ``full``, ``failed``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import nan
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -41,6 +41,9 @@ class PolicyMetrics:
             ("sign",),
             registry=registry,
         )
+        for sign in get_args(DriftSign):
+            # Known from the start, so that the first one is seen to grow.
+            self._drift_alarms.labels(sign)
         self._safer_steps = Gauge(
             f"{name}_safer_steps",
             "Steps that the last request was safer than its gear",

@@ -61,5 +61,6 @@ class Assembly:
             pilot=pilot,
             switch=self.switch,
             desk=self.desk,
+            tracer=parts.tracer,
         )
         return Served(model, flow, auditor, release)

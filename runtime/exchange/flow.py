@@ -20,7 +20,10 @@ counts it as a request, because the one that it is about has been counted.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import msgspec
 import structlog
@@ -61,6 +64,7 @@ from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
 from runtime.exchange.settling import HAS_COME, kept_alone, settled
 from runtime.exchange.stopping import StopSwitch
+from runtime.exchange.tracing import Tracer
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
 from runtime.local_model import LocalModel, LocalResult
 from runtime.messages import (
@@ -105,7 +109,9 @@ class RequestFlow:
         pilot: Pilot | None = None,
         switch: StopSwitch | None = None,
         desk: CorrectionDesk | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self.identity, self.model = identity, model
         self.handing_over = HandingOver(policy, clock)
         self.gearbox = gearbox or Gearbox(identity.tier)
@@ -153,8 +159,14 @@ class RequestFlow:
         is_needed = self._climbing.needs_model or not is_passed_on
         return 0.0 if not is_needed else self.model.expected_ms(request.inputs)
 
-    async def answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
+    def answer(self, request: InferenceRequest, deadline: Deadline) -> Coroutine[Any, Any, Answer]:
         """The best answer that can be had by the deadline; the request has passed ``check``."""
+        # No coroutine of its own: a request that is not traced pays for this look alone.
+        if self._tracer is None:
+            return self._answer(request, deadline)
+        return self._tracer.traced(request, deadline, self.model.manifest, self._answer)
+
+    async def _answer(self, request: InferenceRequest, deadline: Deadline) -> Answer:
         arrived_s = self._clock.monotonic_s()
         course = await self._halting.course(request, deadline, self.needed_ms, self._infer)
         if course is not None:
@@ -365,8 +377,16 @@ class RequestFlow:
         """What our own model says, which it may have said already."""
         return first or await self._infer(question.request, question.deadline)
 
-    async def _infer(self, request: InferenceRequest, deadline: Deadline) -> LocalResult | Reason:
+    def _infer(
+        self, request: InferenceRequest, deadline: Deadline
+    ) -> Coroutine[Any, Any, LocalResult | Reason]:
         """The local model's result, or why there is none."""
+        if self._tracer is None:
+            return self._run(request, deadline)
+        run = partial(self._run, request, deadline)
+        return self._tracer.inferred(request, self.model.manifest, run)
+
+    async def _run(self, request: InferenceRequest, deadline: Deadline) -> LocalResult | Reason:
         if deadline.is_past(self._clock.monotonic_s()):
             # It waited too long for its turn; work that nobody waits for would only delay others.
             return Reason.DEADLINE

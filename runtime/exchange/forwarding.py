@@ -20,6 +20,7 @@ from runtime.exchange.items import control, up_message
 from runtime.exchange.receiving import Receiver
 from runtime.exchange.sending import Sender, Way
 from runtime.exchange.serving import Serving
+from runtime.exchange.tracing import Tracer
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE
 from runtime.messages import Applied, Birth, Correction, Offline, decode_control
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
@@ -63,6 +64,7 @@ def open_storage(
         max_bytes=settings.outbox_max_bytes,
         max_age_s=settings.outbox_max_age_s,
     )
+    metrics.outbox.set_limits(limits.max_items, limits.max_bytes)
     max_bytes = settings.outbox_max_bytes + settings.received_max_bytes
     with open_file(folder, max_bytes=max_bytes) as file:
         yield Storage(
@@ -82,6 +84,7 @@ def upward(
     site: str,
     is_reachable: Callable[[], bool],
     is_busy: Callable[[], bool],
+    tracer: Tracer | None = None,
 ) -> Sender:
     """Who sends the outbox upwards, as ``site`` in the ``region`` of the tier above."""
     topic = topics.up(region, site)
@@ -95,7 +98,9 @@ def upward(
         can_send=lambda: bus.is_connected and is_reachable(),
         is_busy=is_busy,
     )
-    sender = Sender(storage.outbox, bus, storage.clock, storage.metrics.outbox, way=way)
+    sender = Sender(
+        storage.outbox, bus, storage.clock, storage.metrics.outbox, way=way, tracer=tracer
+    )
 
     def on_reply(message: Message) -> None:
         if message.content_type != CONTROL_CONTENT_TYPE:

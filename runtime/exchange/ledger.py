@@ -6,6 +6,7 @@ import msgspec
 
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.audit import NOT_DRAWN
+from runtime.core.tracing import sampled_trace_id
 from runtime.deadline import Deadline
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.climbing import Climbing
@@ -17,7 +18,7 @@ from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.manifest import ModelManifest
-from runtime.messages import Answer, InferenceRequest
+from runtime.messages import Answer, InferenceRequest, Residency
 from runtime.ports import Clock, DecisionLog
 
 
@@ -71,6 +72,7 @@ class Ledger:
             answer.reason.value,
             answer.tier.value if answer.tier else "",
             answer.latency_ms,
+            self._trace_id(course.request),
         )
         draw = NOT_DRAWN
         if course.ruling is None and course.stop is None:
@@ -88,6 +90,13 @@ class Ledger:
             self._auditor.start(course, decided, self._onward(course))
         if self._desk:
             self._desk.offer(course, answer, self._onward(course))
+
+    @staticmethod
+    def _trace_id(request: InferenceRequest) -> str:
+        """Of the trace that is exported, if one is."""
+        if not request.traceparent or request.residency is Residency.DEVICE:
+            return ""
+        return sampled_trace_id(request.traceparent)
 
     def _onward(self, course: Course) -> InferenceRequest | None:
         return course.onward or self._climbing.onward(course.request, course.own)

@@ -13,15 +13,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from runtime import topics
 from runtime.adapters.outbox import Order, SqliteOutbox
 from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.core.outbox import Patience
 from runtime.errors import NotConnectedError, PayloadTooLargeError, StorageError
 from runtime.exchange.chores import Chores
+from runtime.exchange.tracing import OpenSpan, Tracer
 from runtime.messages import Applied, ControlMessage, Deferred, ItemKind, Refused
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
 
@@ -68,7 +70,11 @@ class Sender:
         way: Way,
         patience: Patience | None = None,
         chooser: random.Random | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
+        # Of what is on its way, as long as it is.
+        self._spans: dict[str, OpenSpan] = {}
         self._outbox, self._bus, self._clock, self._metrics = outbox, bus, clock, metrics
         self._way, self._patience = way, patience or Patience()
         self._on_way: dict[str, tuple[float, ItemKind]] = {}
@@ -105,17 +111,17 @@ class Sender:
         """What the other end says about items."""
         if isinstance(said, Applied):
             self._heard_s = self._clock.monotonic_s()
-            self._over(said.items)
+            self._over(said.items, "applied")
             self._chores.start(self._outbox.applied(said.items, target=target), "outbox.applied")
         elif isinstance(said, Refused):
             self._heard_s = self._clock.monotonic_s()
-            self._over((said.item,))
+            self._over((said.item,), "refused", is_failed=True)
             _log.warning("item.refused", item=said.item, code=said.code)
             self._chores.start(
                 self._outbox.refused(said.item, said.code, target=target), "outbox.refused"
             )
         elif isinstance(said, Deferred):
-            self._over((said.item,))
+            self._over((said.item,), "deferred")
             now_s, said_s = self._clock.monotonic_s(), said.retry_after_ms / 1000
 
             def until_s(attempts: int) -> float:
@@ -127,13 +133,16 @@ class Sender:
         """An agent is there again: what waits for it is due."""
         self._chores.start(self._release(target), "outbox.release")
 
-    def _over(self, items: Sequence[str]) -> None:
+    def _over(self, items: Sequence[str], outcome: str, *, is_failed: bool = False) -> None:
         for item in items:
             self._on_way.pop(item, None)
+            self._end_span(item, outcome, is_failed=is_failed)
         self._changed.set()
 
     def _on_connection(self, is_connected: bool) -> None:  # noqa: FBT001 the port's signature
         self._on_way.clear()
+        for item in tuple(self._spans):
+            self._end_span(item, "disconnected", is_failed=True)
         if is_connected and self._wake is not None:
             # What was on its way when the connection was lost may be lost, too.
             self._chores.start(self._release(None), "outbox.release")
@@ -164,6 +173,8 @@ class Sender:
         is_alone = await self._let_requests_pass()
         now_s = self._clock.monotonic_s()
         self._on_way = {one: (s, kind) for one, (s, kind) in self._on_way.items() if s > now_s}
+        for lost in self._spans.keys() - self._on_way.keys():
+            self._end_span(lost, "unacknowledged", is_failed=True)
         room = 1 if is_alone else WINDOW - len(self._on_way)
         if room <= 0:
             return False
@@ -201,19 +212,40 @@ class Sender:
         ack_s = self._patience.answer_s if is_slow else self._patience.ack_s
         self._on_way[item.id] = (now_s + ack_s, item.kind)
         try:
-            num_bytes = self._bus.publish(self._way.message(item))
+            num_bytes = self._bus.publish(self._message(item))
         except NotConnectedError:
             self._on_way.pop(item.id, None)
+            self._end_span(item.id, "not_sent", is_failed=True)
             await self._outbox.put_off(item.id, lambda _: now_s)
             return False
         except (PayloadTooLargeError, ValueError) as error:
             self._on_way.pop(item.id, None)
+            self._end_span(item.id, "not_sendable", is_failed=True)
             _log.warning("item.not_sendable", item=item.id, error=str(error))
             await self._outbox.refused(item.id, PayloadTooLargeError.code, target=item.target)
             return True
         self._metrics.count_sent(item.kind)
         _log.debug("item.sent", item=item.id, kind=item.kind.value, num_bytes=num_bytes)
         return True
+
+    def _message(self, item: OutboxItem) -> Message:
+        """The item as it is published; where it is traced, the tier above is this sending's child.
+
+        Raises:
+            ValueError: it cannot be sent.
+        """
+        message = self._way.message(item)
+        span = self._tracer.delivery(item) if self._tracer is not None else None
+        if span is None:
+            return message
+        self._spans[item.id] = span
+        user = tuple(pair for pair in message.user if pair[0] != topics.TRACEPARENT)
+        return replace(message, user=(*user, (topics.TRACEPARENT, span.traceparent)))
+
+    def _end_span(self, item: str, outcome: str, *, is_failed: bool = False) -> None:
+        span = self._spans.pop(item, None)
+        if span is not None:
+            span.end(outcome=outcome, is_failed=is_failed)
 
     async def _let_requests_pass(self) -> bool:
         """Whether requests still wait after all the patience that there is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from runtime.core.audit import AuditSettings
 from runtime.core.escalation import EscalationPolicy
 from runtime.core.gearbox import Gearbox
 from runtime.core.link import LinkSettings
+from runtime.exchange.alert_signs import AlertSigns, tell_signs
 from runtime.exchange.auditing import Auditor
 from runtime.exchange.course import Identity
 from runtime.exchange.forwarding import Storage, open_storage
@@ -33,12 +35,15 @@ from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.reporting import ReportingLog, Rollups, rolling_up
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.reviews import Reviews
+from runtime.exchange.span_shipping import tracing
 from runtime.exchange.stopping import StopSwitch
+from runtime.exchange.tracing import Tracer
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LocalModel
 from runtime.manifest import ModelManifest
 from runtime.messages import Birth, ServedModel, Tier
 from runtime.ports import Clock, DecisionLog
+from runtime.tracing_settings import TracingSettings
 from runtime.version import software
 
 Load = Callable[[], Awaitable[tuple[LocalModel, Gearbox]]]
@@ -59,6 +64,7 @@ class Station:
     rollups: Rollups
     reviews: Reviews | None = None
     reviewer: Reviewer | None = None
+    tracer: Tracer | None = None
 
 
 @asynccontextmanager
@@ -71,6 +77,7 @@ async def station(
     clock: Clock | None = None,
     metrics: TierMetrics | None = None,
     load: Load | None = None,
+    traces: TracingSettings | None = None,
 ) -> AsyncIterator[Station]:
     """Loads model and policy, opens the decision log, counts the start; closes them again.
 
@@ -80,7 +87,8 @@ async def station(
     Raises:
         ArtifactError: the model cannot be used.
         PolicyError: the policy cannot be used, or is for another model.
-        StartError: the state folder cannot be used, or a process of the model ended at its start.
+        StartError: the state folder cannot be used, a process of the model ended at its start, or
+            traces are wanted and their extra is not installed.
     """
     clock = clock or SystemClock()
     metrics = metrics or TierMetrics(identity.tier)
@@ -94,6 +102,7 @@ async def station(
             model, gearbox = await load()
             stack.callback(model.close)
         folder = Path(state.folder)
+        metrics.state.measure(folder)
         file = stack.enter_context(
             SqliteDecisionLog(folder, max_bytes=state.decision_log_max_bytes)
         )
@@ -106,8 +115,15 @@ async def station(
             # Nobody is above the cloud tier to report to.
             log = ReportingLog(log, storage.outbox, clock)
             await stack.enter_async_context(rolling_up(rollups, state.rollup_interval_s))
+            telling = asyncio.create_task(
+                tell_signs(AlertSigns(metrics, clock), storage.outbox, clock), name="alerts.tell"
+            )
+            stack.callback(telling.cancel)
         reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
         reviewer = reviews.reviewer(gearbox, model.manifest)
+        tracer = await stack.enter_async_context(
+            tracing(traces or TracingSettings(), identity, folder, clock=clock, metrics=metrics)
+        )
         yield Station(
             identity,
             clock,
@@ -120,6 +136,7 @@ async def station(
             rollups,
             reviews,
             reviewer,
+            tracer,
         )
 
 

@@ -24,6 +24,7 @@ from runtime.core.link import LinkEstimator, LinkSettings, Observed
 from runtime.core.pending import Pending, PendingTable, correlation_ids
 from runtime.deadline import Deadline
 from runtime.errors import NotConnectedError, PayloadTooLargeError, RequestError
+from runtime.exchange.tracing import OpenSpan, Tracer
 from runtime.exchange.upstreams import Upstreams
 from runtime.exchange.wire import (
     CONTROL_CONTENT_TYPE,
@@ -94,6 +95,12 @@ class _Attempt:
     sent_bytes: int
     future: asyncio.Future[Message | None]
     passed: Pass | None = None
+    span: OpenSpan | None = None
+
+    def traced(self, *, is_failed: bool = False, **attributes: str) -> None:
+        """How it ended, where it is traced."""
+        if self.span is not None:
+            self.span.end(is_failed=is_failed, **attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,8 @@ class _GivenUp:
     observed: Observed
     sent_s: float
     request_id: str
+    given_up_s: float
+    span: OpenSpan | None = None
 
 
 class Uplink:
@@ -122,7 +131,9 @@ class Uplink:
         *,
         epoch: int,
         chooser: random.Random | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._bus, self._clock, self._metrics, self._settings = bus, clock, metrics, settings
         self._replies_to = topics.agent_replies(settings.region, settings.asker)
         self._correlations = correlation_ids(epoch)
@@ -208,24 +219,33 @@ class Uplink:
         link = self.upstreams.link(gateway)
         size = payload_bytes(request.inputs)
         travel_ms = link.travel_ms(TRAVEL_QUANTILE, num_bytes=size) or 0.0
-        correlation = next(self._correlations)
-        topic = topics.gateway_requests(self._settings.region, gateway, self._settings.asker)
-        message = request_message(
-            msgspec.structs.replace(request, hop=request.hop + 1),
-            topic=topic,
-            response_topic=self._replies_to,
-            correlation=correlation,
-            remaining_ms=max(MIN_WORK_SHARE * waits_ms, waits_ms - travel_ms),
-        )
         waiting = self._waiting(request)
         if waiting.is_full:
             return UpstreamReply(Outcome.FAILED, Reason.OVERLOADED)
+        remaining_ms = max(MIN_WORK_SHARE * waits_ms, waits_ms - travel_ms)
+        onward = msgspec.structs.replace(request, hop=request.hop + 1)
+        span = None
+        if self._tracer is not None:
+            span = self._tracer.hop(request, gateway, remaining_ms)
+            if span is not None:
+                onward = msgspec.structs.replace(onward, traceparent=span.traceparent)
+        correlation = next(self._correlations)
+        topic = topics.gateway_requests(self._settings.region, gateway, self._settings.asker)
+        message = request_message(
+            onward,
+            topic=topic,
+            response_topic=self._replies_to,
+            correlation=correlation,
+            remaining_ms=remaining_ms,
+        )
         try:
             sent_bytes = self._bus.publish(message)
-        except NotConnectedError:
-            return UpstreamReply(Outcome.FAILED, Reason.NO_UPSTREAM)
-        except PayloadTooLargeError:
-            return UpstreamReply(Outcome.FAILED, Reason.UPSTREAM_REFUSED)
+        except (NotConnectedError, PayloadTooLargeError) as error:
+            is_away = isinstance(error, NotConnectedError)
+            reason = Reason.NO_UPSTREAM if is_away else Reason.UPSTREAM_REFUSED
+            if span is not None:
+                span.end(outcome="not_sent", reason=reason.value, is_failed=True)
+            return UpstreamReply(Outcome.FAILED, reason)
         self._metrics.add_uplink_bytes(sent_bytes)
         passed = None
         if not request.audit:
@@ -233,7 +253,9 @@ class Uplink:
             self._metrics.count_sent()
             passed = self.upstreams.enter(gateway, sent_s)
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-        attempt = _Attempt(gateway, topic, correlation, sent_s, size, sent_bytes, future, passed)
+        attempt = _Attempt(
+            gateway, topic, correlation, sent_s, size, sent_bytes, future, passed, span
+        )
         waiting.add(correlation, Pending(sent_s, attempt))
         return attempt
 
@@ -261,6 +283,11 @@ class Uplink:
             for attempt in [one for one in waiting if one.future in done]:
                 waiting.remove(attempt)
                 last = self._heard(request, attempt, attempt.future.result())
+                attempt.traced(
+                    outcome=last.outcome.value,
+                    reason=last.reason.value,
+                    is_failed=last.outcome is Outcome.FAILED,
+                )
                 if last.outcome is not Outcome.FAILED:
                     self._cancel(request, waiting)
                     return last
@@ -340,6 +367,10 @@ class Uplink:
 
     def _give_up(self, request: InferenceRequest, silent: Sequence[_Attempt]) -> None:
         """Nobody waits for these any more; what they still say teaches the link estimate."""
+        for attempt in silent:
+            attempt.traced(
+                outcome=Outcome.FAILED.value, reason=Reason.UPSTREAM_TIMEOUT.value, is_failed=True
+            )
         if not self.wants_late(request):
             self._cancel(request, silent)
         if request.audit:
@@ -351,13 +382,14 @@ class Uplink:
             observed = link.note_lost(now_s, waited_ms, num_bytes=attempt.num_bytes)
             self.upstreams.note_silent(attempt.gateway, now_s)
             self._given_up[attempt.correlation] = _GivenUp(
-                link, observed, attempt.sent_s, request.request_id
+                link, observed, attempt.sent_s, request.request_id, now_s, attempt.span
             )
         while len(self._given_up) > MAX_GIVEN_UP:
             self._given_up.popitem(last=False)
 
     def _cancel(self, request: InferenceRequest, attempts: Sequence[_Attempt]) -> None:
         for attempt in attempts:
+            attempt.traced(outcome="cancelled")
             try:
                 self._bus.publish(
                     cancel_message(
@@ -385,6 +417,9 @@ class Uplink:
         if late is not None:
             elapsed_ms = (self._clock.monotonic_s() - late.sent_s) * 1000
             late.link.note_late(late.observed, elapsed_ms)
+            if late.span is not None:
+                outcome = message.property(topics.OUTCOME)[:32]
+                late.span.past("late_answer", late.given_up_s, {"outcome": outcome}, is_child=True)
             if self.on_late is not None:
                 self.on_late(late.request_id, message)
 

@@ -6,7 +6,6 @@ The one place that knows which value travels in which property; HTTP uses the sa
 from __future__ import annotations
 
 import math
-import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,6 +22,7 @@ from runtime.codec import (
     is_error_body,
     parse_header_length,
 )
+from runtime.core.tracing import parse_context
 from runtime.deadline import expiry_s
 from runtime.errors import MalformedBodyError, TierwiseError, describe
 from runtime.exchange.directions import (
@@ -62,8 +62,6 @@ MAX_DIGITS = 6
 # An agent that comes back is not flooded with answers that nobody waits for.
 REPLY_EXPIRY_S = 1
 _Choice = TypeVar("_Choice", Outcome, Reason, Residency, Tier, Guarantee)
-# W3C trace context, version 00.
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _hops = msgspec.json.Decoder(tuple[Hop, ...])
 
 
@@ -182,7 +180,7 @@ def check_priority(value: object) -> int:
 
 def parse_traceparent(text: str) -> str:
     """The trace context; empty where it is malformed, which W3C has receivers ignore."""
-    return text if _TRACEPARENT.fullmatch(text) else ""
+    return text if parse_context(text) else ""
 
 
 def parse_residency(value: object) -> Residency:

@@ -59,6 +59,7 @@ class StoringTier(FakeTier):
                 site=self.identity.site,
                 is_reachable=lambda: self.uplink is not None and self.uplink.choose() is not None,
                 is_busy=lambda: False,
+                tracer=self.tracer,
             )
             self.sender._patience = HASTY
             self._exits.push_async_callback(self.sender.close)

@@ -36,11 +36,12 @@ from runtime.exchange.presence import Presence
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.serving import Served, Serving
 from runtime.exchange.stopping import StopSwitch
+from runtime.exchange.tracing import Tracer
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LoadedMember, LocalModel
 from runtime.manifest import Member, ModelFile, ModelManifest
 from runtime.messages import Answer, Birth, InferenceRequest, Tensors, TensorSpec, Tier
-from runtime.ports import AuditRecord, Clock, DecisionRecord, ReviewQueue
+from runtime.ports import AuditRecord, Clock, DecisionRecord, ReviewQueue, SpanRecorder
 
 INPUTS = (TensorSpec("x", "FP32", (-1, 2)),)
 OUTPUTS = (TensorSpec("logits", "FP32", (-1, 3)),)
@@ -156,12 +157,24 @@ class FakeTier:
         live: bool = False,
         state: Path | None = None,
         described_as: Mapping[str, Any] | None = None,
+        recorder: SpanRecorder | None = None,
+        share: float = 1.0,
     ) -> None:
         site = site or f"{tier.value}-1"
         self.identity = Identity(tier, site, _region(tier))
         self.clock: Clock = clock or SystemClock()
         self.metrics = TierMetrics(tier)
         self.log = ListLog()
+        self.tracer: Tracer | None = None
+        if recorder is not None:
+            self.tracer = Tracer(
+                tier,
+                site,
+                recorder,
+                clock=self.clock,
+                metrics=self.metrics.tracing,
+                share=share,
+            )
         self.backends = backends or (NumbersBackend(),)
         described = msgspec.structs.replace(
             manifest(tier, len(self.backends)), **(described_as or {})
@@ -199,6 +212,7 @@ class FakeTier:
             reviewer=reviewer,
             pilot=self.pilot,
             switch=self.switch,
+            tracer=self.tracer,
         )
         self.serving = Serving(Served(self.model, self.flow), self.switch)
         self.ingress = Ingress(self.bus, self.clock, self.metrics, self.serving, limits)
@@ -221,6 +235,7 @@ class FakeTier:
             ),
             epoch=1,
             chooser=chooser,
+            tracer=self.tracer,
         )
 
     def _auditor(self, audits: AuditSettings, gearbox: Gearbox | None) -> Auditor | None:

@@ -65,6 +65,7 @@ def describe() -> dict[str, Any]:
             "control_from_above": topics.control(region, "<region above>"),
             "agent_sync": topics.agent_sync(region, agent),
             "gateway_sync": topics.gateway_sync(region, gateway),
+            "alert": topics.alert(region, "key"),
         },
         "constants": {
             "CONTROL_CONTENT_TYPE": CONTROL_CONTENT_TYPE,

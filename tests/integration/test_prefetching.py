@@ -26,6 +26,7 @@ from runtime.adapters.clock import SystemClock
 from runtime.adapters.http_mirror import HttpMirror
 from runtime.adapters.http_server import serving
 from runtime.adapters.memory_bus import MemoryBroker
+from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.off_loop import in_thread
 from runtime.assignments import Announcement, encode
 from runtime.errors import StartError
@@ -93,7 +94,13 @@ async def stage(
         **settings,  # type: ignore[arg-type]
     )
     updates = await stack.enter_async_context(
-        mirrored(chosen, tmp_path / "state", SystemClock(), ("r", *below))
+        mirrored(
+            chosen,
+            tmp_path / "state",
+            SystemClock(),
+            ("r", *below),
+            metrics=TierMetrics("regional"),
+        )
     )
     assert updates is not None
     # The schedule's own first refresh is over: what follows comes from announcements.
@@ -245,7 +252,9 @@ async def test_a_root_that_is_none_is_a_start_error(tmp_path: Path, root: str) -
     settings = MirrorSettings(upstream_url=GONE, root=str(tmp_path / root))
 
     with pytest.raises(StartError, match=r"updates\.root"):
-        async with mirrored(settings, tmp_path / "state", SystemClock()):
+        async with mirrored(
+            settings, tmp_path / "state", SystemClock(), metrics=TierMetrics("regional")
+        ):
             raise AssertionError
 
 

@@ -26,6 +26,7 @@ from runtime import topics
 from runtime.adapters.blob_source import FolderRepository
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
+from runtime.adapters.metrics import TierMetrics
 from runtime.assignments import Assignment, Do
 from runtime.common_settings import StateSettings
 from runtime.core.rollout_events import Announce
@@ -210,6 +211,7 @@ def _events(lines: object, name: str) -> list[object]:
 
 
 class _Parts:
+    metrics = TierMetrics("cloud")
     clock = SystemClock()
     epoch = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tierwise.cli import (
+    alerts,
     audit,
     completion,
     config,
@@ -49,6 +50,7 @@ ADD_PARSERS = (
     keys.add_parser,
     rollout.add_parser,
     experiment.add_parser,
+    alerts.add_parser,
     policy.add_parser,
     review.add_parser,
     retrain.add_parser,

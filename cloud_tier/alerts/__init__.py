@@ -1,0 +1,1 @@
+"""Alerts of the cloud tier itself: from what it sees and what those below tell it, to people."""

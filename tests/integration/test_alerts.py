@@ -1,0 +1,237 @@
+"""Alerts reach people: webhooks and the broker are told once, and of the end, over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from cloud_tier.alerts.http_api import AlertApi
+from cloud_tier.alerts.sinks import (
+    MAX_TRIES,
+    AlertTopics,
+    Webhook,
+    read_secret,
+    signature,
+)
+from cloud_tier.operators.listener import operators_listening
+from fakes.alert_desk import SECRET, Desk
+from fakes.waiting import eventually
+from fakes.webhooks import Receiver, receiving
+from runtime import topics
+from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
+from runtime.core.alerts import Phase, Silence
+from runtime.errors import StartError
+from runtime.ports import Message
+from tierwise.cli import main
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    await desk.close()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+async def test_a_webhook_is_told_once_signed_and_of_the_end(
+    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    desk.sinks = [Webhook(session, receiver.url, SECRET)]
+    await desk.start()
+    await desk.say("breaker_open")
+    await desk.turn()
+    await desk.turn()
+    # A restart neither repeats nor forgets it.
+    await desk.start()
+    await desk.turn()
+    await desk.say()
+    await desk.turn()
+
+    assert receiver.kinds == ["firing", "recovered"]
+    assert receiver.said[0] | {"since_s": 0, "at_s": 0} == {
+        "what": "firing",
+        "key": "breaker_open.plant.camera-1",
+        "kind": "breaker_open",
+        "severity": "ticket",
+        "region": "plant",
+        "site": "camera-1",
+        "summary": "words",
+        "detail": "",
+        "since_s": 0,
+        "at_s": 0,
+        "test": False,
+    }
+    assert receiver.signatures == [signature(SECRET, body) for body in receiver.bodies]
+    assert len(receiver.signatures[0]) == len("sha256=") + 64
+
+
+async def test_what_was_not_told_before_a_restart_is_told_after_it(
+    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    desk.sinks = [Webhook(session, receiver.url, b"")]
+    await desk.start()
+    await desk.say("drift")
+    await desk.alerts.look()
+    await desk.start()
+    await desk.alerts.deliver()
+
+    assert receiver.kinds == ["firing"]
+    assert receiver.signatures == [""]
+
+
+async def test_a_receiver_that_fails_is_told_later_and_one_that_always_does_is_given_up(
+    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    gone = Webhook(session, "http://127.0.0.1:9/", b"")
+    receiver.statuses = [500, 429]
+    desk.sinks = [Webhook(session, receiver.url, b""), gone]
+    await desk.start()
+    await desk.say("drift")
+    await desk.turn()
+    assert receiver.said == []
+    for _ in range(MAX_TRIES):
+        desk.clock.advance(900.0)
+        await desk.say("drift")
+        await desk.turn()
+
+    assert receiver.kinds == ["firing"]
+    desk.clock.advance(900.0)
+    assert await desk.alerts.store.waiting(desk.clock.wall_s()) == []
+
+
+async def test_a_redirect_to_another_host_is_not_followed(
+    session: aiohttp.ClientSession, receiver: Receiver, desk: Desk
+) -> None:
+    async with receiving() as other:
+        receiver.statuses, receiver.location = [307], other.url
+        desk.sinks = [Webhook(session, receiver.url, SECRET)]
+        await desk.start()
+        (why,) = (await desk.alerts.test()).values()
+        assert "another host" in why
+        assert other.said == []
+
+        receiver.statuses, receiver.location = [307], "/elsewhere"
+        assert list((await desk.alerts.test()).values()) == [""]
+        assert [one["test"] for one in receiver.said] == [True]
+
+        receiver.statuses = [307, 307, 307]
+        (why,) = (await desk.alerts.test()).values()
+        assert "again and again" in why
+
+
+async def test_an_alert_is_retained_at_the_broker_while_it_fires(desk: Desk) -> None:
+    broker = MemoryBroker()
+    bus = MemoryBus(broker, client_id="cloud-1")
+    await bus.start()
+    desk.sinks = [AlertTopics(bus, "cloud")]
+    await desk.start()
+    await desk.say("drift")
+    await desk.turn()
+
+    topic = topics.alert("cloud", "drift.plant.camera-1")
+    heard: list[Message] = []
+    later = MemoryBus(broker, client_id="later")
+    later.subscribe(topic, heard.append, qos=1)
+    await later.start()
+    await eventually(lambda: heard)
+    await desk.say()
+    await desk.turn()
+    await eventually(lambda: len(heard) == 2)
+
+    assert msgspec.json.decode(heard[0].payload)["what"] == "firing"
+    assert heard[1].payload == b""
+    await bus.close()
+    (why,) = (await desk.alerts.test()).values()
+    assert "the broker does not take it" in why
+    await later.close()
+
+
+@pytest.mark.parametrize("secret", [b"", b"short", b"  \n", b"x" * 5000])
+def test_a_secret_that_is_none_stops_the_start(tmp_path: Path, secret: bytes) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(secret)
+    with pytest.raises(StartError, match="webhook_secret_file"):
+        read_secret(str(path))
+    with pytest.raises(StartError, match="cannot be read"):
+        read_secret(str(tmp_path / "missing"))
+
+
+def test_a_secret_is_read_without_the_end_of_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(SECRET + b"\n")
+    assert read_secret(str(path)) == SECRET
+    assert read_secret("") == b""
+
+
+async def test_operators_list_silence_and_test(
+    desk: Desk,
+    session: aiohttp.ClientSession,
+    receiver: Receiver,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    desk.sinks = [Webhook(session, receiver.url, SECRET)]
+    await desk.start()
+    await desk.say("drift")
+    await desk.turn()
+    state = tmp_path / "operators"
+    state.mkdir()
+
+    async def command(*words: str) -> tuple[int, str]:
+        words = ("alerts", *words, "--operator", str(state / "operator.json"))
+        code = await asyncio.to_thread(main, list(words))
+        return code, capsys.readouterr().out
+
+    async with operators_listening(state, 0, desk.clock, [AlertApi(desk.alerts).add_routes]) as url:
+        listed = await command("list")
+        silenced = await command("silence", "drift*", "--for", "1h", "--by", "me", "--why", "known")
+        tested = await command("test")
+        receiver.statuses = [500]
+        failed = await command("test", "--json")
+        async with session.get(f"{url}/api/v1/alerts") as response:
+            assert response.status == 401
+        shown = msgspec.json.decode((await command("list", "--json"))[1])
+
+    assert listed[0] == 0
+    assert "drift.plant.camera-1" in listed[1]
+    assert (silenced[0], tested[0], failed[0]) == (0, 0, 1)
+    assert "by me: known" in silenced[1]
+    assert ": taken" in tested[1]
+    assert msgspec.json.decode(failed[1])["sinks"][0]["why"] == "it answers 500"
+    (alert,) = shown["alerts"]
+    assert (alert["phase"], alert["silenced"]) == (Phase.FIRING.value, True)
+    assert [one["key"] for one in shown["silences"]] == ["drift*"]
+    assert receiver.kinds == ["firing", "firing"]
+
+
+async def test_a_silence_outlives_a_restart_and_ends(
+    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    desk.sinks = [Webhook(session, receiver.url, b"")]
+    await desk.start()
+    await desk.alerts.store.silence(Silence("*", desk.clock.wall_s() + 60.0, "me"))
+    await desk.say("drift")
+    await desk.turn()
+    await desk.start()
+    await desk.turn()
+    assert receiver.said == []
+    desk.clock.advance(60.0)
+    await desk.turn()
+    assert receiver.kinds == ["firing"]
+    assert await desk.alerts.store.silences(desk.clock.wall_s()) == []

@@ -19,8 +19,8 @@ rm -f .coverage .coverage.*
 if [ $# -gt 0 ]; then
     "$bin/pytest" --cov --cov-report= "$@"
 else
-    # These may share the machine: more at once than it has processors, as many of them wait.
-    "$bin/pytest" --cov --cov-report= -n 4 --dist worksteal -m "not nightly and not alone" \
+    # These may share the machine: one more at once than it has processors, as many of them wait.
+    "$bin/pytest" --cov --cov-report= -n "$(($(nproc) + 1))" --dist worksteal -m "not nightly and not alone" \
         tests/unit tests/properties tests/integration tests/contract tests/golden
     # One at a time: tests with deadlines of their own, which others would disturb.
     "$bin/pytest" --cov --cov-append --cov-report= -m "alone and not nightly" tests/integration

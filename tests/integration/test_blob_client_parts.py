@@ -45,7 +45,9 @@ class TestDelta:
             FolderRepository(tmp_path / "good"), tmp_path / "deltas", max_bytes=1 << 20
         )
         async with source(tmp_path / "good", deltas=maker) as counted:
-            async with Device(tmp_path / "device", counted.url) as device:
+            # Making a delta takes a process, which a busy machine takes long to start.
+            limits = TransferLimits(patience_s=10.0, min_bytes_per_s=1)
+            async with Device(tmp_path / "device", counted.url, limits=limits) as device:
                 device.blobs.put(file_of(OLD), OLD)
 
                 report = await device.client.fetch([Wanted(FILE, file_of(OLD))])

@@ -14,6 +14,8 @@ from model_zoo.policies.prediction_files import write_predictions
 from tierwise.cli import main
 from tierwise.placement.case_file import EXAMPLE
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def _measurements_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,7 @@ class TestFit:
         assert not (tmp_path / "none.json").exists()
 
 
+@pytest.mark.timeout(90)
 class TestEval:
     def test_json_has_the_waterfall_and_the_rate_of_broken_promises(
         self, capsys: Output, splits: dict[str, Path]

@@ -31,6 +31,8 @@ from runtime.core.rollout_states import Execution
 from runtime.messages import Tensors
 from runtime.updating.candidate import Candidate
 
+pytestmark = pytest.mark.alone
+
 OTHER = np.ascontiguousarray(WEIGHTS[:, ::-1])
 NO_NUMBERS = np.full_like(WEIGHTS, np.nan)
 
@@ -116,7 +118,6 @@ async def test_what_went_wrong_on_trial_is_in_the_reports(plant: Plant) -> None:
     assert sum(one.invalid for one in counts) >= 1
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
     ("what", "fault", "told"),
     [(EXIT, "load_failed", "load_failed"), (LEAK, "out_of_memory", "out_of_memory")],

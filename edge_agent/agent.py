@@ -166,6 +166,7 @@ class Agent(LateAnswers):
                 clock=self._clock,
                 metrics=self.metrics,
                 load=load,
+                review=settings.review,
             )
         )
         if self._bus is None:

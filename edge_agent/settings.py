@@ -18,6 +18,7 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.review_settings import ReviewSettings
 from runtime.updating.settings import UpdateSettings
 
 
@@ -53,3 +54,4 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     request: RequestSettings = RequestSettings()
     escalation: EscalationSettings = EscalationSettings()
     updates: UpdateSettings = UpdateSettings()
+    review: ReviewSettings = ReviewSettings()

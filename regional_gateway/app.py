@@ -23,6 +23,7 @@ from runtime.common_settings import HttpSettings
 from runtime.exchange.answering import answer_until
 from runtime.exchange.assembly import Assembly
 from runtime.exchange.control_relay import ControlRelay
+from runtime.exchange.correction_relay import CorrectionRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.forwarding import upward
 from runtime.exchange.station import (
@@ -69,6 +70,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 clock=clock,
                 metrics=metrics,
                 load=models.loader(stack),
+                review=settings.review,
             )
         )
         updates = await stack.enter_async_context(
@@ -181,6 +183,10 @@ async def _uplink(
         is_busy=lambda: uplink.num_pending > 0,
     )
     stack.push_async_callback(sender.close)
+    corrections = CorrectionRelay(
+        parts.storage, bus, parts.identity, region=settings.upstream.region
+    )
+    stack.push_async_callback(corrections.close)
     await bus.start()
     sender.start()
     return uplink

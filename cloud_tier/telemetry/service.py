@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 from aiohttp import web
@@ -20,6 +20,9 @@ from cloud_tier.settings import CloudSettings
 from runtime.errors import TierwiseError
 from runtime.exchange.chores import Chores
 from runtime.ports import OutboxItem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 FILE_NAME = "telemetry.sqlite"
 # How often minutes are added up and old rows deleted, and the pause between two steps of it.
@@ -35,8 +38,9 @@ class Telemetry:
         self,
         apply: Callable[[OutboxItem], Awaitable[Literal["stored", "known"]]],
         add_routes: Callable[[web.Application, Door], None],
+        engine: Engine,
     ) -> None:
-        self.apply, self.add_routes = apply, add_routes
+        self.apply, self.add_routes, self.engine = apply, add_routes, engine
 
 
 @asynccontextmanager
@@ -87,7 +91,7 @@ async def keeping_telemetry(
             MetricsApi(store.engine, retention, wall_s=wall_s, check=door.check).add_routes(app)
 
         try:
-            yield Telemetry(store.apply, add_routes)
+            yield Telemetry(store.apply, add_routes, store.engine)
         finally:
             await chores.close()
 

@@ -59,6 +59,7 @@ from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
+from runtime.exchange.sampling import Sampler
 from runtime.exchange.settling import HAS_COME, kept_alone, settled
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Prospect, Uplink, UpstreamReply, payload_bytes
@@ -105,6 +106,7 @@ class RequestFlow:
         pilot: Pilot | None = None,
         switch: StopSwitch | None = None,
         desk: CorrectionDesk | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         self.identity, self.model = identity, model
         self.handing_over = HandingOver(policy, clock)
@@ -130,6 +132,7 @@ class RequestFlow:
             pilot=pilot,
             desk=desk,
             climbing=self._climbing,
+            sampler=sampler,
         )
         self._resorts = LastResorts(self.gearbox, model.manifest, metrics, reviewer)
 

@@ -33,12 +33,14 @@ from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.reporting import ReportingLog, Rollups, rolling_up
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.reviews import Reviews
+from runtime.exchange.sampling import Sampler
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.uplink import Uplink, UplinkSettings
 from runtime.local_model import LocalModel
 from runtime.manifest import ModelManifest
 from runtime.messages import Birth, ServedModel, Tier
 from runtime.ports import Clock, DecisionLog
+from runtime.review_settings import ReviewSettings
 from runtime.version import software
 
 Load = Callable[[], Awaitable[tuple[LocalModel, Gearbox]]]
@@ -71,6 +73,7 @@ async def station(
     clock: Clock | None = None,
     metrics: TierMetrics | None = None,
     load: Load | None = None,
+    review: ReviewSettings | None = None,
 ) -> AsyncIterator[Station]:
     """Loads model and policy, opens the decision log, counts the start; closes them again.
 
@@ -106,7 +109,15 @@ async def station(
             # Nobody is above the cloud tier to report to.
             log = ReportingLog(log, storage.outbox, clock)
             await stack.enter_async_context(rolling_up(rollups, state.rollup_interval_s))
-        reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
+        reviews = Reviews(
+            identity,
+            state,
+            storage,
+            clock=clock,
+            metrics=metrics,
+            exits=stack,
+            settings=review,
+        )
         reviewer = reviews.reviewer(gearbox, model.manifest)
         yield Station(
             identity,
@@ -244,7 +255,11 @@ def pilot_of(parts: Station, escalation: EscalationSettings) -> Pilot | None:
 
 
 def auditor_of(
-    parts: Station, escalation: EscalationSettings, uplink: Uplink, pilot: Pilot | None
+    parts: Station,
+    escalation: EscalationSettings,
+    uplink: Uplink,
+    pilot: Pilot | None,
+    sampler: Sampler | None = None,
 ) -> Auditor:
     """Who audits the answers that stand here; to be closed before the uplink is."""
     return Auditor(
@@ -261,4 +276,5 @@ def auditor_of(
         metrics=parts.metrics,
         log=parts.log,
         pilot=pilot,
+        sampler=sampler,
     )

@@ -14,7 +14,8 @@
 
 What a move has become is ``outcome`` (``runtime.core.reviewing.Move``); whatever it is, the status
 is 200, for the same move again is no error. What tiers have answered is in no response before the
-one who asks has labelled the item, unless the setting ``review.shows_answers`` says so.
+one who asks has labelled the item, unless the setting ``review.shows_answers`` says so,
+or a disputed item is asked for with ``all=1``.
 """
 
 from __future__ import annotations

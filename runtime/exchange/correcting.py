@@ -28,11 +28,10 @@ from runtime.exchange.course import Course, Identity
 from runtime.exchange.items import (
     JSON_CONTENT_TYPE,
     control,
-    derived_id,
-    json_item,
     new_id,
     said_of,
 )
+from runtime.exchange.review_callers import caller_item
 from runtime.exchange.uplink import payload_bytes
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE, parse_reply, request_message
 from runtime.messages import (
@@ -47,7 +46,6 @@ from runtime.messages import (
     decode_control,
 )
 from runtime.ports import Clock, Message, MessageBus, OutboxItem
-from runtime.review_report import ReviewReport, Source
 from runtime.tensors import num_examples
 
 Callback = Callable[[CorrectionEvent], Awaitable[None] | None]
@@ -156,22 +154,7 @@ class CorrectionDesk:
         is_ours = not request.hop and not request.audit
         if self._tier_above is None or not is_ours or answer.reason is not Reason.REVIEW:
             return
-        now_s = self._clock.wall_s()
-        report = ReviewReport(
-            item=derived_id(
-                "caller", self._identity.region, self._identity.site, request.request_id
-            ),
-            request_id=request.request_id,
-            wall_s=now_s,
-            due_s=now_s,
-            site=self._identity.site,
-            region=self._identity.region,
-            label=-1 if answer.label is None else answer.label,
-            label_name=answer.label_name,
-            source=Source.CALLER.value,
-            outcome=answer.outcome.value,
-        )
-        item = json_item(ItemKind.REVIEW, report, self._clock)
+        item = caller_item(self._identity, answer, self._clock)
         self._corrections.expect(request.request_id, said_of(answer, with_outputs=False), item)
 
     def heard_late(self, request_id: str, message: Message) -> None:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from cloud_tier.reviews import looking
-from cloud_tier.reviews.outcomes import Outcomes
 from cloud_tier.reviews.store import Bounds, ReviewStore
 from cloud_tier.telemetry.database import open_engine
 from fakes.postgres import Postgres, running_postgres
 from fakes.review_reports import NOW_S, report, sent
+from fakes.review_shop import Shop
 from runtime.core.reviewing import LEASE_S, UNDO_S, Move
 from runtime.errors import MalformedBodyError, StorageError, UnknownPageError
 from runtime.messages import Correction, ItemKind, Outcome, Reason, Tensors, decode_control
-from runtime.ports import OutboxItem, PutResult
-from runtime.review_report import ReviewReport
+from runtime.ports import OutboxItem
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -40,46 +38,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server: Postgres = request.getfixturevalue("postgres")
     with server.database() as found:
         yield found
-
-
-class Shop:
-    """A store, its clock, and what is told of what."""
-
-    def __init__(self, url: str) -> None:
-        self.url, self.now_s = url, NOW_S
-        self.feedback: list[OutboxItem] = []
-        self.corrections: list[OutboxItem] = []
-        self.says: PutResult = "stored"
-        self.open()
-
-    def open(self, **bounds: Any) -> ReviewStore:
-        self.engine = open_engine(self.url)
-        self.store = ReviewStore(self.engine, Bounds(**bounds), wall_s=lambda: self.now_s)
-        self.outcomes = Outcomes(self.store, self._keep, self._send, site="cloud-1")
-        return self.store
-
-    def close(self) -> None:
-        self.store.close()
-        self.engine.dispose()
-
-    def again(self, **bounds: Any) -> ReviewStore:
-        self.close()
-        return self.open(**bounds)
-
-    async def _keep(self, item: OutboxItem) -> None:
-        self.feedback.append(item)
-
-    async def _send(self, item: OutboxItem) -> PutResult:
-        if self.says == "stored":
-            self.corrections.append(item)
-        return self.says
-
-    async def put(self, *reports: ReviewReport, **more: Any) -> list[str]:
-        return [await self.store.apply(sent(one, **more)) for one in reports]
-
-    async def next_item(self, who: str) -> str:
-        found = await self.store.next(who)
-        return "" if found is None else found.row.item
 
 
 @pytest.fixture

@@ -184,9 +184,14 @@ async def _uplink(
     )
     stack.push_async_callback(sender.close)
     corrections = CorrectionRelay(
-        parts.storage, bus, parts.identity, region=settings.upstream.region
+        parts.storage,
+        bus,
+        parts.identity,
+        region=settings.upstream.region,
+        above=uplink.choose,
     )
     stack.push_async_callback(corrections.close)
     await bus.start()
     sender.start()
+    corrections.start()
     return uplink

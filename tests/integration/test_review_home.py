@@ -182,15 +182,20 @@ async def test_inputs_travel_only_where_setting_and_residency_let_them(
 async def test_what_is_not_for_this_region_is_left_alone(
     stack: AsyncExitStack, tmp_path: Path
 ) -> None:
-    _, middle, top, _ = await three(stack, tmp_path)
+    device, middle, top, _ = await three(stack, tmp_path)
     said = Said(outcome=Outcome.ANSWERED, reason=Reason.REVIEW, label=1)
     await eventually(lambda: top.bus.is_connected and middle.up_bus.is_connected)
     for number, to in enumerate(("elsewhere/agent", "r/", "", "r/a/b#", "r/edge-1")):
         word = Correction("r9", said, item=f"c{number}", gateway=top.identity.site, to=to, was=said)
         top.bus.publish(control(word, topics.agent_replies("cloud", middle.identity.site)))
-    waiting = await until(middle.waiting, bool)
+    (event,) = await until(device.events, bool)
+    taken = await middle.storage.outbox.file.run(
+        lambda connection: connection.execute("SELECT id FROM seen WHERE id LIKE 'c_'").fetchall()
+    )
 
-    assert [one.target for one in waiting if one.kind is ItemKind.CORRECTION] == ["edge-1"]
+    assert event.request_id == "r9"
+    # Sent last, and the only one that was taken over.
+    assert taken == [("c4",)]
 
 
 async def test_only_a_person_corrects_what_nobody_asked_for(

@@ -11,6 +11,7 @@ from cloud_tier.alerts.http_api import AlertApi
 from cloud_tier.alerts.service import alerting
 from cloud_tier.operators.dashboard import dashboard
 from cloud_tier.operators.listener import operators_listening
+from cloud_tier.reviews.service import KeptReviews, keeping_reviews
 from cloud_tier.rollouts.service import rolling_out
 from cloud_tier.settings import CloudSettings
 from cloud_tier.telemetry.intake import KINDS
@@ -81,6 +82,9 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             telemetry = await stack.enter_async_context(
                 keeping_telemetry(settings, parts.clock.wall_s)
             )
+            reviews = await stack.enter_async_context(
+                keeping_reviews(settings.review, parts, telemetry)
+            )
             adders = await stack.enter_async_context(
                 dashboard(
                     settings,
@@ -91,14 +95,15 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
                     telemetry=telemetry,
                 )
             )
-            adders += [part.add_routes for part in (rollouts, telemetry) if part]
+            adders += [part.add_routes for part in (rollouts, telemetry, reviews) if part]
             adders.append(AlertApi(alerts).add_routes)
             appliers: dict[ItemKind, Applier] = {ItemKind.ALERT: alerts.hear}
             if rollouts:
                 appliers[ItemKind.UPDATE] = rollouts.hear
-            if telemetry:
+            if telemetry and reviews:
                 appliers |= dict.fromkeys(KINDS, telemetry.apply)
-                await stack.enter_async_context(_telling(parts, telemetry, settings))
+                appliers[ItemKind.REVIEW] = reviews.apply
+                await stack.enter_async_context(_telling(parts, telemetry, reviews, settings))
             await stack.enter_async_context(
                 operators_listening(
                     Path(settings.state.folder), settings.operators.port, parts.clock, adders
@@ -117,13 +122,16 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
 
 
 def _telling(
-    parts: Station, telemetry: Telemetry, settings: CloudSettings
+    parts: Station, telemetry: Telemetry, reviews: KeptReviews, settings: CloudSettings
 ) -> AbstractAsyncContextManager[None]:
-    """Has this tier's own decisions counted beside those of all others."""
+    """Has this tier's own decisions and reviews kept beside those of all others."""
     origin = f"{settings.region}/{settings.cloud}"
+    if parts.reviews is not None:
+        parts.reviews.is_told = True
 
     async def keep(item: OutboxItem) -> None:
-        await telemetry.apply(replace(item, origin=origin))
+        apply = reviews.apply if item.kind is ItemKind.REVIEW else telemetry.apply
+        await apply(replace(item, origin=origin))
 
     return telling_of_itself(
         parts.rollups, parts.storage.outbox, keep, settings.state.rollup_interval_s

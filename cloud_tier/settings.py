@@ -162,6 +162,44 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         return [pair.strip() for pair in self.gateways.split(",") if pair.strip()]
 
 
+class CloudReviewSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What waits for people, of all tiers; needs telemetry, whose database it is in."""
+
+    shows_answers: Annotated[
+        bool,
+        Meta(
+            description="Whether people see what tiers have answered before they label; then they "
+            "tend to say the same."
+        ),
+    ] = False
+    labellers: Annotated[
+        int, Meta(description="People who have to say the same about an item.", ge=1, le=2)
+    ] = 1
+    lease_s: Annotated[
+        float,
+        Meta(description="Time in s for which an item is one person's alone.", ge=10, le=86_400),
+    ] = 600.0
+    retention_s: Annotated[
+        float,
+        Meta(
+            description="Time in s after which an item that nobody has labelled is over, and its "
+            "inputs are deleted.",
+            ge=3600,
+        ),
+    ] = 2_592_000.0
+    max_items: Annotated[
+        int,
+        Meta(
+            description="Items that are kept; over it the least valuable, and of these the oldest, "
+            "makes room.",
+            ge=10,
+        ),
+    ] = 20_000
+    max_bytes: Annotated[int, Meta(description="Size of all of them in bytes.", ge=1_048_576)] = (
+        1_073_741_824
+    )
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cloud tier: the top of the hierarchy."""
 
@@ -184,6 +222,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     telemetry: TelemetrySettings = TelemetrySettings()
     tracing: TracingSettings = TracingSettings()
     alerts: AlertSettings = AlertSettings()
+    review: CloudReviewSettings = CloudReviewSettings()
 
     def __post_init__(self) -> None:
         """Refuses rollouts of what nobody hands out."""

@@ -167,6 +167,7 @@ class Agent(LateAnswers):
                 metrics=self.metrics,
                 load=load,
                 traces=settings.tracing,
+                review=settings.review,
             )
         )
         if self._bus is None:

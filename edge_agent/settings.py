@@ -18,6 +18,7 @@ from runtime.common_settings import (
     RequestSettings,
     StateSettings,
 )
+from runtime.review_settings import ReviewSettings
 from runtime.tracing_settings import TracingSettings
 from runtime.updating.settings import UpdateSettings
 
@@ -55,3 +56,4 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     escalation: EscalationSettings = EscalationSettings()
     updates: UpdateSettings = UpdateSettings()
     tracing: TracingSettings = TracingSettings()
+    review: ReviewSettings = ReviewSettings()

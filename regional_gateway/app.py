@@ -23,6 +23,7 @@ from runtime.common_settings import HttpSettings
 from runtime.exchange.answering import answer_until
 from runtime.exchange.assembly import Assembly
 from runtime.exchange.control_relay import ControlRelay
+from runtime.exchange.correction_relay import CorrectionRelay
 from runtime.exchange.course import Identity
 from runtime.exchange.forwarding import upward
 from runtime.exchange.station import (
@@ -70,6 +71,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 metrics=metrics,
                 load=models.loader(stack),
                 traces=settings.tracing,
+                review=settings.review,
             )
         )
         updates = await stack.enter_async_context(
@@ -185,6 +187,15 @@ async def _uplink(
         tracer=parts.tracer,
     )
     stack.push_async_callback(sender.close)
+    corrections = CorrectionRelay(
+        parts.storage,
+        bus,
+        parts.identity,
+        region=settings.upstream.region,
+        above=uplink.choose,
+    )
+    stack.push_async_callback(corrections.close)
     await bus.start()
     sender.start()
+    corrections.start()
     return uplink

@@ -18,6 +18,7 @@ from runtime.common_settings import (
     StateSettings,
 )
 from runtime.messages import Tier
+from runtime.review_settings import ReviewSettings
 from runtime.tracing_settings import TracingSettings
 from runtime.update_settings import MirrorSettings
 from runtime.updating.settings import UpdateSettings
@@ -84,6 +85,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     updates: MirrorSettings = MirrorSettings()
     own_updates: UpdateSettings = UpdateSettings()
     tracing: TracingSettings = TracingSettings()
+    review: ReviewSettings = ReviewSettings()
 
     def __post_init__(self) -> None:
         """Refuses an upstream that is not above, or regions that cannot be below."""

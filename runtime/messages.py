@@ -341,12 +341,19 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Correction(msgspec.Struct, frozen=True, tag="correction", tag_field="kind"):
-    """The answer to a request that could not climb in time; to be acknowledged to ``gateway``."""
+    """The answer to a request that could not climb in time; to be acknowledged to ``gateway``.
+
+    ``to`` is the ``region/site`` of the agent that it is for, where whoever gets it is to pass it
+    on. ``was`` is what had been answered: with it a person's word (reason ``review``) is taken
+    also for a request that waits for none.
+    """
 
     request_id: str
     said: Said
     item: str = ""
     gateway: str = ""
+    to: str = ""
+    was: Said | None = None
 
 
 ControlMessage = (

@@ -250,7 +250,8 @@ class ReviewItem:
     that of the answer to be right; where no model answered, ``label`` is -1. ``answers`` is what
     the tiers have answered, upwards, as JSON: a list of objects with ``tier``, ``label`` and, where
     it is known, ``score``. ``body`` are the inputs as an Open Inference Protocol request, its JSON
-    in the first ``header_length`` bytes.
+    in the first ``header_length`` bytes. ``source`` says why somebody is to look at it, ``labels``
+    are the names of the model's labels; neither is kept in the queue's file.
     """
 
     item: str
@@ -272,6 +273,8 @@ class ReviewItem:
     residency: str
     header_length: int
     body: bytes
+    source: str = "policy"
+    labels: tuple[str, ...] = ()
 
 
 class ReviewQueue(Protocol):
@@ -293,7 +296,7 @@ class OutboxItem:
     ``id`` is unique here. ``origin`` is ``region/site`` of where it was made; empty: here.
     ``target`` is the agent that it goes to; empty: upwards. ``properties`` travel as MQTT user
     properties. ``attempts`` counts how often it was sent. ``parked`` says why it is not sent any
-    more; empty while it is.
+    more; empty while it is. ``sender`` is who has brought it here; empty: made here.
     """
 
     id: str
@@ -305,6 +308,7 @@ class OutboxItem:
     properties: tuple[tuple[str, str], ...] = ()
     attempts: int = 0
     parked: str = ""
+    sender: str = ""
 
 
 # ``stored`` and ``known``: it is there. ``full``: no room. ``failed``: the disk, or too much to do.

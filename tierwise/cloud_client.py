@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Self
 
 import aiohttp
 
+from runtime.codec import decode_request
 from runtime.errors import StartError, TierwiseError
+from runtime.messages import Tensors
 from tierwise.cli.parser import UsageError
 
 TIMEOUT_S = 30.0
@@ -69,6 +71,18 @@ class CloudClient:
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """What has become of it; raises as ``get`` does."""
         return await self._ask("POST", path, json=body)
+
+    async def inputs(self, path: str) -> Tensors:
+        """Inputs that are told as an Open Inference Protocol request; raises as ``get`` does."""
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        try:
+            async with self._session.get(f"{self._url}{path}", timeout=timeout) as response:
+                await self._check(response)
+                length = int(response.headers.get("Inference-Header-Content-Length", "0"))
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self._nobody(error) from error
+        return decode_request(body, length).inputs
 
     async def events(self, path: str) -> AsyncIterator[Happened]:
         """Everything until the service ends it; a connection that is lost is made again."""

@@ -110,7 +110,8 @@ def _as_json(item: ReviewItem, now_s: float) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415
 
     plain_item = dataclasses.asdict(item)
-    del plain_item["body"], plain_item["header_length"]
+    for name in ("body", "header_length", "source", "labels"):
+        del plain_item[name]
     plain_item["answers"] = msgspec.json.decode(item.answers)
     return {**plain_item, "age_s": round(now_s - item.wall_s, 3), "is_late": item.due_s < now_s}
 

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import structlog
@@ -21,6 +21,9 @@ from cloud_tier.settings import CloudSettings
 from runtime.errors import TierwiseError
 from runtime.exchange.chores import Chores
 from runtime.ports import OutboxItem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 FILE_NAME = "telemetry.sqlite"
 # How often minutes are added up and old rows deleted, and the pause between two steps of it.
@@ -41,8 +44,10 @@ class Telemetry:
         apply: Callable[[OutboxItem], Awaitable[Literal["stored", "known"]]],
         add_routes: Callable[[web.Application, Door], None],
         ask: Ask,
+        engine: Engine,
     ) -> None:
         self.apply, self.add_routes, self.ask = apply, add_routes, ask
+        self.engine = engine
 
 
 @asynccontextmanager
@@ -105,7 +110,7 @@ async def keeping_telemetry(
             return found
 
         try:
-            yield Telemetry(store.apply, add_routes, ask)
+            yield Telemetry(store.apply, add_routes, ask, store.engine)
         finally:
             await chores.close()
 

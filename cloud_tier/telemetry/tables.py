@@ -8,6 +8,7 @@
     sources    which numbers of which decision log have been counted
     applied    ids of items that are in the tables above, written in the same transaction
     notes      how often something happened that is not to go unseen
+    review_*   answers that wait for people, who looks at which, what they said, who waits for it
 
 Alembic's revisions in ``migrations`` make them; a test compares the two.
 """
@@ -177,3 +178,66 @@ applied = Table(
     Index("applied_by_time", "at_s"),
 )
 notes = Table("notes", metadata, Column("name", String(64), primary_key=True), _number("count"))
+review_items = Table(
+    "review_items",
+    metadata,
+    Column("item", String(64), primary_key=True),
+    _word("state"),
+    _word("source"),
+    Column("request_id", String(256), nullable=False),
+    *(_word(name) for name in ("region", "site", "tier", "model", "version", "policy", "gear")),
+    Column("origin", String(256), nullable=False),
+    _word("sender"),
+    _float("at_s"),
+    _float("due_s"),
+    _number("label"),
+    Column("label_name", String(256), nullable=False),
+    _float("confidence"),
+    _float("chance"),
+    _float("value"),
+    Column("answers", Text, nullable=False),
+    Column("labels", Text, nullable=False),
+    _number("wanted"),
+    _number("num_labels"),
+    Column("winner", BigInteger),
+    _float("done_s"),
+    # What has come of it: 0 nothing yet, 1 told.
+    Column("told", SmallInteger, nullable=False),
+    _number("header_length"),
+    Column("body", LargeBinary, nullable=False),
+    _number("num_bytes"),
+    Index("review_items_by_state", "state", "due_s"),
+    Index("review_items_by_request", "request_id"),
+    Index("review_items_to_tell", "told", "done_s"),
+)
+review_given = Table(
+    "review_given",
+    metadata,
+    Column("item", String(64), primary_key=True),
+    Column("who", String(64), primary_key=True),
+    Column("label", BigInteger),
+    Column("why", String(256), nullable=False),
+    _float("at_s"),
+    _float("spent_s"),
+    # Whether it was given after another one had been taken back, with the answers seen.
+    Column("revised", Boolean, nullable=False),
+)
+review_leases = Table(
+    "review_leases",
+    metadata,
+    Column("item", String(64), primary_key=True),
+    Column("who", String(64), primary_key=True),
+    _float("until_s"),
+    Column("revises", Boolean, nullable=False),
+)
+review_callers = Table(
+    "review_callers",
+    metadata,
+    Column("request_id", String(256), primary_key=True),
+    Column("origin", String(256), primary_key=True),
+    _word("sender"),
+    Column("was", Text, nullable=False),
+    _float("at_s"),
+    Column("told", SmallInteger, nullable=False),
+    Index("review_callers_by_time", "at_s"),
+)

@@ -79,16 +79,22 @@ class SqliteCorrections:
 
         self._outbox.post(item, work)
 
-    async def apply(self, request_id: str, said: Said) -> CorrectionEvent | None:
-        """The event, the first time; None for a repetition and for what was never asked."""
+    async def apply(
+        self, request_id: str, said: Said, was: Said | None = None
+    ) -> CorrectionEvent | None:
+        """The event, the first time; None for a repetition and for what was never asked.
+
+        With ``was``, what had been answered, also for what was never asked.
+        """
 
         def work(connection: sqlite3.Connection) -> CorrectionEvent | None:
             found = connection.execute(
                 "SELECT item FROM corrections WHERE request_id = ? AND seq IS NULL", (request_id,)
             ).fetchone()
-            if found is None:
+            if found is None and (was is None or not self._is_added(connection, request_id, was)):
                 return None
-            connection.execute("DELETE FROM items WHERE id = ?", found)
+            if found is not None:
+                connection.execute("DELETE FROM items WHERE id = ?", found)
             seq = count_total(connection, "events")
             connection.execute(
                 "UPDATE corrections SET seq = ?, corrected_s = ?, said = ?, state = 'corrected' "
@@ -99,6 +105,16 @@ class SqliteCorrections:
             return _events(connection, "request_id = ?", request_id)[0]
 
         return await self._file.run(work)
+
+    def _is_added(self, connection: sqlite3.Connection, request_id: str, was: Said) -> bool:
+        """Whether a request of which nothing is known is from here on."""
+        added = connection.execute(
+            "INSERT OR IGNORE INTO corrections (request_id, item, asked_s, was) "
+            "VALUES (?, '', ?, ?)",
+            (request_id, self._clock.wall_s(), msgspec.json.encode(was).decode()),
+        )
+        self._keep_bounds(connection)
+        return added.rowcount == 1
 
     async def known(self, request_id: str) -> Known | None:
         """What is known of a request; None where no correction was ever to come."""

@@ -37,7 +37,11 @@ _ROW_BYTES = 1024
 _FILE_SHARE, _FILE_PAGES = 1.25, 256
 _JOURNAL_BYTES = 1_048_576
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(ReviewItem))
+# What only those above are told is not kept here.
+_NOT_KEPT = ("source", "labels")
+COLUMNS = tuple(
+    field.name for field in dataclasses.fields(ReviewItem) if field.name not in _NOT_KEPT
+)
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -67,8 +71,8 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 _INSERT = (
-    f"INSERT INTO {TABLE} ({', '.join(_COLUMNS)}, num_bytes) "  # noqa: S608 - names of our own
-    f"VALUES ({', '.join('?' * len(_COLUMNS))}, ?)"
+    f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}, num_bytes) "  # noqa: S608 - names of our own
+    f"VALUES ({', '.join('?' * len(COLUMNS))}, ?)"
 )
 _IS_KNOWN = f"SELECT count(*) FROM {TABLE} WHERE item = ?"  # noqa: S608 - as above
 _USED = f"SELECT count(*), coalesce(sum(num_bytes), 0) FROM {TABLE}"  # noqa: S608 - as above
@@ -167,7 +171,7 @@ class SqliteReviewQueue:
             needed = bytes_of(item)
             if num_items >= self._max_items or num_bytes + needed > self._max_bytes:
                 return "full"
-            connection.execute(_INSERT, [*(getattr(item, name) for name in _COLUMNS), needed])
+            connection.execute(_INSERT, [*(getattr(item, name) for name in COLUMNS), needed])
         return "queued"
 
     def _disconnect(self) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from runtime.adapters.log_file import reading
-from runtime.adapters.review_queue import FILE_NAME, TABLE
+from runtime.adapters.review_queue import COLUMNS, FILE_NAME, TABLE
 from runtime.errors import StartError
 from runtime.ports import ReviewItem
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(ReviewItem))
 # A body may be a megabyte, and a list needs none.
-_WITHOUT_BODY = ", ".join("x'' AS body" if name == "body" else name for name in _COLUMNS)
+_WITHOUT_BODY = ", ".join("x'' AS body" if name == "body" else name for name in COLUMNS)
 
 
 def queues_in(state: Path) -> list[Path]:
@@ -49,7 +47,7 @@ def find_items(paths: Iterable[Path], name: str) -> list[ReviewItem]:
     """
     where = "WHERE item = ? OR request_id = ?"
     found = [
-        item for path in paths for item in _items(path, ", ".join(_COLUMNS), where, (name, name))
+        item for path in paths for item in _items(path, ", ".join(COLUMNS), where, (name, name))
     ]
     return sorted(found, key=lambda item: item.wall_s)
 
@@ -61,7 +59,7 @@ def find_item(paths: Iterable[Path], item: str) -> ReviewItem | None:
         StartError: a queue cannot be read.
     """
     for path in paths:
-        found = _items(path, ", ".join(_COLUMNS), "WHERE item = ?", (item,))
+        found = _items(path, ", ".join(COLUMNS), "WHERE item = ?", (item,))
         if found:
             return found[0]
     return None

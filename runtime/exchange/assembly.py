@@ -8,6 +8,7 @@ from runtime.common_settings import EscalationSettings, RequestSettings
 from runtime.core.gearbox import Gearbox
 from runtime.exchange.correcting import CorrectionDesk
 from runtime.exchange.flow import RequestFlow
+from runtime.exchange.sampling import Sampler
 from runtime.exchange.serving import Served
 from runtime.exchange.station import Station, auditor_of, escalation_policy, pilot_of
 from runtime.exchange.stopping import StopSwitch
@@ -46,7 +47,15 @@ class Assembly:
             reviewer=reviews.reviewer(gearbox, model.manifest) if reviews else None,
         )
         pilot = pilot_of(parts, escalation) if uplink else None
-        auditor = auditor_of(parts, escalation, uplink, pilot) if uplink else None
+        sampler = None
+        if reviews is not None and parts.reviewer is not None and reviews.settings.samples:
+            sampler = Sampler(
+                parts.reviewer,
+                reviews.settings,
+                parts.clock,
+                has_drifted=lambda: pilot is not None and pilot.has_drifted,
+            )
+        auditor = auditor_of(parts, escalation, uplink, pilot, sampler) if uplink else None
         flow = RequestFlow(
             parts.identity,
             model=model,
@@ -62,5 +71,6 @@ class Assembly:
             switch=self.switch,
             desk=self.desk,
             tracer=parts.tracer,
+            sampler=sampler,
         )
         return Served(model, flow, auditor, release)

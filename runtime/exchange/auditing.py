@@ -32,6 +32,7 @@ from runtime.core.seen import parse_seen, seen_in, seen_text
 from runtime.deadline import Deadline
 from runtime.exchange.course import Course, Identity
 from runtime.exchange.pilot import Pilot
+from runtime.exchange.sampling import Sampler
 from runtime.exchange.uplink import Uplink, UpstreamReply
 from runtime.messages import Answer, InferenceRequest, Outcome, Reason
 from runtime.ports import AuditRecord, Clock, DecisionLog, DecisionRecord
@@ -57,11 +58,12 @@ class Auditor:
         log: DecisionLog,
         chooser: random.Random | None = None,
         pilot: Pilot | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         self._identity, self._settings, self._gearbox = identity, settings, gearbox
         self._min_chance, self._uplink = min_chance, uplink
         self._clock, self._metrics, self._log = clock, metrics, log
-        self._pilot = pilot
+        self._pilot, self._sampler = pilot, sampler
         # Nobody gains by guessing which request is audited.
         self._draws = AuditDraws(settings, chooser or random.Random())  # noqa: S311
         self._loss = LossEstimate()
@@ -110,7 +112,7 @@ class Auditor:
             request: what of it climbs; None: nothing can, and the audit does not come back.
         """
         if request is None:
-            self._note(decided, None)
+            self._note(decided, None, None)
             return
         travels = course.engaged.travels
         tier, label = self._identity.tier, None
@@ -130,7 +132,8 @@ class Auditor:
             self._ask(onward), name=f"audit {request.request_id}"
         )
         self._running.add(task)
-        task.add_done_callback(lambda ended: self._on_end(decided, ended))
+        kept = self._sampler.kept(course) if self._sampler else None
+        task.add_done_callback(lambda ended: self._on_end(decided, ended, kept))
 
     async def _ask(self, request: InferenceRequest) -> UpstreamReply:
         await asyncio.sleep(START_AFTER_S)
@@ -141,7 +144,9 @@ class Auditor:
         deadline = Deadline.after(now_s, self._settings.budget_ms)
         return await self._uplink.ask(request, deadline, gateway)
 
-    def _on_end(self, decided: DecisionRecord, task: asyncio.Task[UpstreamReply]) -> None:
+    def _on_end(
+        self, decided: DecisionRecord, task: asyncio.Task[UpstreamReply], kept: Course | None
+    ) -> None:
         self._running.discard(task)
         reply = None
         if not task.cancelled():
@@ -150,9 +155,11 @@ class Auditor:
                 reply = task.result()
             else:
                 _log.error("audit.crashed", request_id=decided.request_id, exc_info=error)
-        self._note(decided, reply)
+        self._note(decided, reply, kept)
 
-    def _note(self, decided: DecisionRecord, reply: UpstreamReply | None) -> None:
+    def _note(
+        self, decided: DecisionRecord, reply: UpstreamReply | None, kept: Course | None
+    ) -> None:
         """Writes down how an audit ended."""
         text, agrees = decided.seen, None
         if reply is not None and reply.answer is not None:
@@ -160,7 +167,10 @@ class Auditor:
             text = seen_text({**parse_seen(decided.seen), **above})
             # A degraded reply is that of a tier below the top, or of half an ensemble.
             if reply.outcome is Outcome.ANSWERED and set(self._gearbox.above) <= above.keys():
-                agrees = above[self._gearbox.above[-1]].label == decided.label
+                top = self._gearbox.above[-1]
+                agrees = above[top].label == decided.label
+                if not agrees and kept is not None and self._sampler:
+                    self._sampler.audited(kept, top, above[top].label)
         ended = AuditRecord(
             wall_s=decided.wall_s,
             request_id=decided.request_id,
@@ -188,3 +198,5 @@ class Auditor:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        if self._sampler:
+            await self._sampler.close()

@@ -25,7 +25,13 @@ from runtime.core.outbox import is_unanswered
 from runtime.errors import NotConnectedError, PayloadTooLargeError, RequestError, StorageError
 from runtime.exchange.chores import Chores
 from runtime.exchange.course import Course, Identity
-from runtime.exchange.items import JSON_CONTENT_TYPE, control, new_id, said_of
+from runtime.exchange.items import (
+    JSON_CONTENT_TYPE,
+    control,
+    new_id,
+    said_of,
+)
+from runtime.exchange.review_callers import caller_item
 from runtime.exchange.uplink import payload_bytes
 from runtime.exchange.wire import CONTROL_CONTENT_TYPE, parse_reply, request_message
 from runtime.messages import (
@@ -143,6 +149,14 @@ class CorrectionDesk:
         not_before_s = self._clock.monotonic_s() + _LATE_REPLY_S if is_late else 0.0
         self._corrections.expect(request.request_id, was, item, not_before_s=not_before_s)
 
+    def await_review(self, request: InferenceRequest, answer: Answer) -> None:
+        """Waits for what people say of an answer that went to them, and tells those above so."""
+        is_ours = not request.hop and not request.audit
+        if self._tier_above is None or not is_ours or answer.reason is not Reason.REVIEW:
+            return
+        item = caller_item(self._identity, answer, self._clock)
+        self._corrections.expect(request.request_id, said_of(answer, with_outputs=False), item)
+
     def heard_late(self, request_id: str, message: Message) -> None:
         """A reply that came after its request had been answered."""
         try:
@@ -203,7 +217,10 @@ class CorrectionDesk:
             self._chores.start(self._take(said), "correction.take")
 
     async def _take(self, correction: Correction) -> None:
-        if not await self._apply(correction.request_id, correction.said):
+        said, was = correction.said, correction.was
+        # What nobody asked for is taken from people alone.
+        known = was if said.reason is Reason.REVIEW else None
+        if not await self._apply(correction.request_id, said, known):
             self._metrics.count_correction("ignored")
         region, agent = self._identity.region, self._identity.site
         try:
@@ -213,8 +230,8 @@ class CorrectionDesk:
             # It comes again, and then it is known.
             _log.debug("word.not_sent", gateway=correction.gateway[:64], error=str(error))
 
-    async def _apply(self, request_id: str, said: Said) -> bool:
-        event = await self._corrections.apply(request_id, said)
+    async def _apply(self, request_id: str, said: Said, was: Said | None = None) -> bool:
+        event = await self._corrections.apply(request_id, said, was)
         if event is None:
             return False
         self._metrics.count_correction("confirmed" if event.confirmed else "changed")

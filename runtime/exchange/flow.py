@@ -62,6 +62,7 @@ from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.ruling import Ruler, routed
+from runtime.exchange.sampling import Sampler
 from runtime.exchange.settling import HAS_COME, kept_alone, settled
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.tracing import Tracer
@@ -110,6 +111,7 @@ class RequestFlow:
         switch: StopSwitch | None = None,
         desk: CorrectionDesk | None = None,
         tracer: Tracer | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         self._tracer = tracer
         self.identity, self.model = identity, model
@@ -136,6 +138,7 @@ class RequestFlow:
             pilot=pilot,
             desk=desk,
             climbing=self._climbing,
+            sampler=sampler,
         )
         self._resorts = LastResorts(self.gearbox, model.manifest, metrics, reviewer)
 

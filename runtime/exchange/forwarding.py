@@ -163,7 +163,10 @@ class Downward:
             return
         said = decode_control(message.payload)
         if isinstance(said, Applied):
-            self.sender.heard(said, target=addressed.agent)
+            # One about nothing says that somebody is there.
+            self.heard_of(addressed.agent)
+            if said.items:
+                self.sender.heard(said, target=addressed.agent)
 
 
 @asynccontextmanager

@@ -71,6 +71,7 @@ def parse_item(
         RequestError: it is none, or too large.
     """
     item_id, said = message.property(topics.ITEM), message.property(topics.ORIGIN)
+    sender = origin.partition("/")[2]
     if not _ID.fullmatch(item_id):
         raise MalformedBodyError("an item has an id of 1 to 64 letters, digits, '.', '_' or '-'")
     try:
@@ -92,7 +93,9 @@ def parse_item(
         item_id = derived_id(origin, item_id)
     age = message.property(topics.AGE_MS, "0")
     age_ms = float(age) if age.isascii() and age.isdigit() and len(age) < _AGE_DIGITS else 0.0
-    return OutboxItem(item_id, kind, wall_s - age_ms / 1000, message.payload, origin=origin)
+    return OutboxItem(
+        item_id, kind, wall_s - age_ms / 1000, message.payload, origin=origin, sender=sender
+    )
 
 
 def derived_id(*parts: str) -> str:

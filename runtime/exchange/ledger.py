@@ -17,6 +17,7 @@ from runtime.exchange.halting import Halting
 from runtime.exchange.handing_over import HandingOver
 from runtime.exchange.overriding import Overrider
 from runtime.exchange.pilot import Pilot
+from runtime.exchange.sampling import Sampler
 from runtime.manifest import ModelManifest
 from runtime.messages import Answer, InferenceRequest, Residency
 from runtime.ports import Clock, DecisionLog
@@ -40,12 +41,13 @@ class Ledger:
         pilot: Pilot | None,
         desk: CorrectionDesk | None,
         climbing: Climbing,
+        sampler: Sampler | None = None,
     ) -> None:
         self._identity, self._manifest, self._handing_over = identity, manifest, handing_over
         self._clock, self._metrics, self._log, self._halting = clock, metrics, log, halting
         self._overrider = overrider
         self._auditor, self._pilot, self._desk = auditor, pilot, desk
-        self._climbing = climbing
+        self._climbing, self._sampler = climbing, sampler
 
     def finished(self, course: Course, deadline: Deadline, arrived_s: float) -> Answer:
         """The answer that a course comes to, noted."""
@@ -90,6 +92,9 @@ class Ledger:
             self._auditor.start(course, decided, self._onward(course))
         if self._desk:
             self._desk.offer(course, answer, self._onward(course))
+            self._desk.await_review(course.request, answer)
+        if self._sampler:
+            self._sampler.note(course, answer)
 
     @staticmethod
     def _trace_id(request: InferenceRequest) -> str:

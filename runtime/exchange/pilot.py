@@ -43,6 +43,12 @@ class Pilot:
         is_lowest = policy is not None and policy.tiers[0] == tier.value
         self.live = LiveControl(policy, audit_rate=audit_rate) if policy and is_lowest else None
 
+    @property
+    def has_drifted(self) -> bool:
+        """Whether a drift alarm is on."""
+        live = self.live
+        return live is not None and live.drift is not None and live.drift.depth > 0
+
     def standing(self, request: InferenceRequest) -> Standing:
         """What holds for a request."""
         if self.live is None or request.hop:

@@ -66,7 +66,7 @@ _log = structlog.get_logger()
 
 Applier = Callable[[OutboxItem], Awaitable[object]]
 # Everything else is also kept, for whoever looks into the files.
-_ENDS_WITH_APPLYING = (ItemKind.UPDATE, ItemKind.ALERT, ItemKind.METRICS)
+_ENDS_WITH_APPLYING = (ItemKind.UPDATE, ItemKind.ALERT, ItemKind.METRICS, ItemKind.REVIEW)
 
 
 def _is_never_busy() -> bool:

@@ -21,7 +21,7 @@ from runtime.adapters.outbox import SqliteOutbox
 from runtime.adapters.rollup_reader import Counted, Cursor, Place, count_on
 from runtime.errors import MalformedBodyError, StorageError
 from runtime.exchange.items import derived_id, json_item
-from runtime.messages import ItemKind
+from runtime.messages import ItemKind, Residency
 from runtime.ports import (
     AuditRecord,
     Clock,
@@ -34,6 +34,7 @@ from runtime.ports import (
     ReviewQueue,
     ReviewResult,
 )
+from runtime.review_report import report_of
 from runtime.telemetry import encode_rollup
 
 # Rollups that may wait to be sent; the log itself holds what comes after them.
@@ -181,10 +182,10 @@ def _cursor(connection: sqlite3.Connection) -> Cursor:
 async def keep_here(
     outbox: SqliteOutbox, keep: Callable[[OutboxItem], Awaitable[object]], interval_s: float
 ) -> None:
-    """Takes a tier's own rollups out of its outbox where they end, until cancelled."""
+    """Takes a tier's own rollups and reviews out of its outbox where they end, until cancelled."""
     while True:
         try:
-            for item in await outbox.file.run(_own_rollups):
+            for item in await outbox.file.run(_own_items):
                 await _keep(outbox, keep, item)
         except StorageError as error:
             _log.warning("rollup.put_off", error=str(error))
@@ -203,28 +204,41 @@ async def _keep(
         await outbox.applied([item.id])
 
 
-def _own_rollups(connection: sqlite3.Connection) -> list[OutboxItem]:
+def _own_items(connection: sqlite3.Connection) -> list[OutboxItem]:
     rows = connection.execute(
-        "SELECT id, created_s, body FROM items WHERE kind = ? AND target = '' AND parked = '' "
-        "ORDER BY seq LIMIT 64",
-        (ItemKind.METRICS.value,),
+        "SELECT id, kind, created_s, body FROM items WHERE kind IN (?, ?) AND target = '' "
+        "AND parked = '' ORDER BY seq LIMIT 64",
+        (ItemKind.METRICS.value, ItemKind.REVIEW.value),
     )
-    return [OutboxItem(item_id, ItemKind.METRICS, at_s, body) for item_id, at_s, body in rows]
+    return [OutboxItem(item_id, ItemKind(kind), at_s, body) for item_id, kind, at_s, body in rows]
 
 
 class ReportingQueue:
-    """A ``ReviewQueue`` that sends up a line about each item, without its inputs."""
+    """A ``ReviewQueue`` that tells those above about each item.
 
-    def __init__(self, queue: ReviewQueue, outbox: Outbox, clock: Clock) -> None:
+    Its inputs come along with ``sends_inputs``, where its residency lets them reach the cloud.
+    ``is_on`` says whether anybody above is to be told.
+    """
+
+    def __init__(
+        self,
+        queue: ReviewQueue,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        sends_inputs: bool = False,
+        is_on: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._queue, self._outbox, self._clock = queue, outbox, clock
+        self._sends_inputs, self._is_on = sends_inputs, is_on
 
     async def put(self, item: ReviewItem, timeout_s: float) -> ReviewResult:
         """Puts an item into the queue, or says why it is not there."""
         result = await self._queue.put(item, timeout_s)
-        if result == "queued":
-            line = dataclasses.asdict(item)
-            del line["body"], line["header_length"]
-            self._outbox.post(json_item(ItemKind.REVIEW, line, self._clock))
+        if result == "queued" and self._is_on():
+            may = self._sends_inputs and item.residency == Residency.CLOUD
+            report = report_of(item, with_inputs=may)
+            self._outbox.post(json_item(ItemKind.REVIEW, report, self._clock))
         return result
 
 

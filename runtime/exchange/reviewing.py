@@ -25,8 +25,9 @@ from runtime.deadline import Deadline
 from runtime.exchange.course import Course, Identity
 from runtime.local_model import LocalResult
 from runtime.manifest import ModelManifest
-from runtime.messages import Outcome, Reason
+from runtime.messages import Outcome, Reason, Tier
 from runtime.ports import Clock, ReviewItem, ReviewQueue
+from runtime.review_report import Source
 from runtime.tensors import num_examples
 
 # A disk that takes longer is in trouble, and a request is not to pay for that.
@@ -63,7 +64,14 @@ class Reviewer:
         if weighed is None or not weighed.is_worth_it:
             return course
         score, latency_ms = confidence.score(gear.review.score), gear.review.latency_ms
-        item = self._item(course, own, score=score, chance=weighed.chance, latency_ms=latency_ms)
+        item = self._item(
+            course,
+            own,
+            score=score,
+            chance=weighed.chance,
+            latency_ms=latency_ms,
+            source=Source.POLICY,
+        )
         if not await self._is_queued(item, until):
             return course
         as_fitted = course.decision.is_as_fitted
@@ -82,8 +90,39 @@ class Reviewer:
         if num_examples(request.inputs) != 1 or not request.residency.allows(self._identity.tier):
             return False
         chance = own.confidence.probability if own and own.confidence.is_valid else 0.0
-        item = self._item(course, own, score=None, chance=chance, latency_ms=LAST_RESORT_MS)
+        item = self._item(
+            course,
+            own,
+            score=None,
+            chance=chance,
+            latency_ms=LAST_RESORT_MS,
+            source=Source.LAST_RESORT,
+        )
         return await self._is_queued(item, until)
+
+    async def samples(
+        self, course: Course, source: Source, sla_s: float, above: tuple[Tier, int] | None = None
+    ) -> bool:
+        """Whether an answer that nobody doubted is in the queue now; ``above`` says otherwise."""
+        own = course.result
+        if num_examples(course.request.inputs) != 1 or own is None or not own.confidence.is_valid:
+            return False
+        item = self._item(
+            course,
+            own,
+            score=None,
+            chance=own.confidence.probability,
+            latency_ms=sla_s * 1000,
+            source=source,
+        )
+        if above is not None:
+            tier, label = above
+            answers = msgspec.json.decode(item.answers)
+            answers.append({"tier": tier.value, "label": label})
+            item = replace(item, answers=msgspec.json.encode(answers).decode())
+        result = await self._queue.put(item, MAX_WAIT_S)
+        self._metrics.count_review(result)
+        return result in ("queued", "known")
 
     async def _is_queued(self, item: ReviewItem, until: Deadline) -> bool:
         wait_s = until.remaining_ms(self._clock.monotonic_s()) / 1000
@@ -117,6 +156,7 @@ class Reviewer:
         score: float | None,
         chance: float,
         latency_ms: float,
+        source: Source,
     ) -> ReviewItem:
         request, identity = course.request, self._identity
         body, header_length = encode_request(request.inputs, request_id=request.request_id)
@@ -150,4 +190,6 @@ class Reviewer:
             residency=request.residency.value,
             header_length=header_length,
             body=body,
+            source=source.value,
+            labels=self._manifest.labels,
         )

@@ -16,6 +16,7 @@ from runtime.exchange.reviewing import Reviewer
 from runtime.manifest import ModelManifest
 from runtime.messages import Tier
 from runtime.ports import Clock, ReviewQueue
+from runtime.review_settings import ReviewSettings
 
 
 class Reviews:
@@ -30,18 +31,22 @@ class Reviews:
         clock: Clock,
         metrics: TierMetrics,
         exits: AsyncExitStack,
+        settings: ReviewSettings | None = None,
     ) -> None:
         self._identity, self._state, self._storage = identity, state, storage
         self._clock, self._metrics, self._exits = clock, metrics, exits
+        self.settings = settings or ReviewSettings(audits=False)
+        # Above the cloud tier nobody is; it keeps what waits itself, where it can.
+        self.is_told = identity.tier is not Tier.CLOUD
         self._queue: ReviewQueue | None = None
 
     def reviewer(self, gearbox: Gearbox, manifest: ModelManifest) -> Reviewer | None:
-        """Who hands answers of this model to people; None where the policy has no reviews.
+        """Who hands answers of this model to people; None where neither policy nor settings do.
 
         Raises:
             StartError: the queue cannot be opened.
         """
-        if not gearbox.has_reviews:
+        if not (gearbox.has_reviews or self.settings.samples):
             return None
         if self._queue is None:
             queue = SqliteReviewQueue(
@@ -50,9 +55,13 @@ class Reviews:
                 max_bytes=self._state.review_max_bytes,
             )
             self._exits.enter_context(queue)
-            is_top = self._identity.tier is Tier.CLOUD
-            outbox = self._storage.outbox
-            self._queue = queue if is_top else ReportingQueue(queue, outbox, self._clock)
+            self._queue = ReportingQueue(
+                queue,
+                self._storage.outbox,
+                self._clock,
+                sends_inputs=self.settings.send_inputs,
+                is_on=lambda: self.is_told,
+            )
         return Reviewer(
             self._identity,
             self._queue,

@@ -35,6 +35,7 @@ from runtime.exchange.presence import next_epoch, will_of
 from runtime.exchange.reporting import ReportingLog, Rollups, rolling_up
 from runtime.exchange.reviewing import Reviewer
 from runtime.exchange.reviews import Reviews
+from runtime.exchange.sampling import Sampler
 from runtime.exchange.span_shipping import tracing
 from runtime.exchange.stopping import StopSwitch
 from runtime.exchange.tracing import Tracer
@@ -43,6 +44,7 @@ from runtime.local_model import LocalModel
 from runtime.manifest import ModelManifest
 from runtime.messages import Birth, ServedModel, Tier
 from runtime.ports import Clock, DecisionLog
+from runtime.review_settings import ReviewSettings
 from runtime.tracing_settings import TracingSettings
 from runtime.version import software
 
@@ -78,6 +80,7 @@ async def station(
     metrics: TierMetrics | None = None,
     load: Load | None = None,
     traces: TracingSettings | None = None,
+    review: ReviewSettings | None = None,
 ) -> AsyncIterator[Station]:
     """Loads model and policy, opens the decision log, counts the start; closes them again.
 
@@ -119,7 +122,15 @@ async def station(
                 tell_signs(AlertSigns(metrics, clock), storage.outbox, clock), name="alerts.tell"
             )
             stack.callback(telling.cancel)
-        reviews = Reviews(identity, state, storage, clock=clock, metrics=metrics, exits=stack)
+        reviews = Reviews(
+            identity,
+            state,
+            storage,
+            clock=clock,
+            metrics=metrics,
+            exits=stack,
+            settings=review,
+        )
         reviewer = reviews.reviewer(gearbox, model.manifest)
         tracer = await stack.enter_async_context(
             tracing(traces or TracingSettings(), identity, folder, clock=clock, metrics=metrics)
@@ -261,7 +272,11 @@ def pilot_of(parts: Station, escalation: EscalationSettings) -> Pilot | None:
 
 
 def auditor_of(
-    parts: Station, escalation: EscalationSettings, uplink: Uplink, pilot: Pilot | None
+    parts: Station,
+    escalation: EscalationSettings,
+    uplink: Uplink,
+    pilot: Pilot | None,
+    sampler: Sampler | None = None,
 ) -> Auditor:
     """Who audits the answers that stand here; to be closed before the uplink is."""
     return Auditor(
@@ -278,4 +293,5 @@ def auditor_of(
         metrics=parts.metrics,
         log=parts.log,
         pilot=pilot,
+        sampler=sampler,
     )

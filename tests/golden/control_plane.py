@@ -25,6 +25,7 @@ from runtime.messages import (
     Residency,
     Tier,
 )
+from runtime.review_report import ReviewReport, Source
 
 ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (
     Tier,
@@ -33,6 +34,7 @@ ENUMERATIONS: tuple[type[enum.StrEnum], ...] = (
     Reason,
     Guarantee,
     ItemKind,
+    Source,
 )
 # Constants of runtime.topics that are no user property.
 NO_PROPERTIES = ("ROOT", "CONTENT_TYPE")
@@ -49,6 +51,7 @@ def describe() -> dict[str, Any]:
     return {
         "messages": msgspec.json.schema(ControlMessage),
         "provenance": msgspec.json.schema(Hop),
+        "reviews": msgspec.json.schema(ReviewReport),
         "topics": {
             "gateway_requests": topics.gateway_requests(region, gateway, agent),
             "gateway_requests_filter": topics.gateway_requests(region, gateway),

@@ -7,7 +7,7 @@
 import { html, render, useEffect, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
 import { api, onLoggedOut } from "/static/api.mjs";
 
-const PAGES = ["overview", "escalations", "fleet", "rollouts", "drift", "control", "audit"];
+const PAGES = ["overview", "escalations", "fleet", "review", "rollouts", "drift", "control", "audit"];
 
 const pages = await Promise.all(
   PAGES.map(async (name) => (await import(`/static/pages/${name}.mjs`)).default),

@@ -34,6 +34,7 @@ _PARAMETERS = {
     "agent": "Id of whoever asks: a device, or a gateway that asks above.",
     "below": "A region below this one.",
     "site": "Id of a process.",
+    "key": "Of an alert.",
 }
 REQUEST, ANSWER = "InferenceRequest", "InferenceResponse"
 
@@ -108,6 +109,12 @@ def channels() -> dict[str, Channel]:
             ("Assignment",),
             is_retained=True,
         ),
+        "alert": Channel(
+            f"{topics.ROOT}/{region}/alerts/{{key}}",
+            "An alert of the cloud tier of this region, while it fires.",
+            ("Alert",),
+            is_retained=True,
+        ),
         "announcement": Channel(
             topics.announcement(region, "{below}"),
             "Files that gateways of a region will be asked for.",
@@ -137,7 +144,7 @@ def describe() -> dict[str, Any]:
     }
     messages[REQUEST] = oip | {"headers": _headers("request"), "payload": {"type": "string"}}
     messages[ANSWER] = oip | {"headers": _headers("answer"), "payload": {"type": "string"}}
-    for name in ("Item", "Assignment", "Announcement"):
+    for name in ("Item", "Alert", "Assignment", "Announcement"):
         messages[name] = {"contentType": _JSON, "payload": {"type": "object"}}
     found = channels()
     return {

@@ -24,7 +24,9 @@ SMALLER = {
 def _commands(document: Path) -> list[list[str]]:
     blocks = re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("tierwise ")]
+    # What the shell does with output, and in the background, is no word of the command.
+    commands = [line.partition(" > ")[0] for line in lines if line.startswith("tierwise ")]
+    return [shlex.split(command)[1:] for command in commands]
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,11 @@ class ReviewPort:
         page.set_default_timeout(_PATIENCE_MS)
         page.on("console", lambda said: self._note(said.type, said.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        await page.goto(self.url)
+        # No other page is shown on the way: only reviews are served here.
+        await page.goto(f"{self.url}/#/review")
         await page.fill("#token", self.token)
         await page.keyboard.press("Enter")
         await page.wait_for_selector("header")
-        await page.goto(f"{self.url}/#/review")
         return page
 
     def _note(self, kind: str, text: str) -> None:

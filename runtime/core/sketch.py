@@ -9,7 +9,9 @@ mapping from the number of a bucket to how many values lie in it; bucket ``i`` h
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 RELATIVE_ERROR = 0.005
 GROWTH = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
@@ -51,9 +53,6 @@ def quantile(sketch: Mapping[int, int], share: float) -> float | None:
     count = sum(sketch.values())
     if not count:
         return None
-    rank, seen = share * (count - 1), 0
-    for bucket in sorted(sketch):
-        seen += sketch[bucket]
-        if seen > rank:
-            return value_of(bucket)
-    raise AssertionError("the ranks of a sketch end with its last bucket")
+    ordered = sorted(sketch)
+    seen = list(accumulate(sketch[bucket] for bucket in ordered))
+    return value_of(ordered[bisect_right(seen, share * (count - 1))])

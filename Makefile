@@ -45,6 +45,7 @@ golden: .venv-dev/stamp ## write the frozen wire schema, lists, example settings
 
 	.venv-dev/bin/python scripts/man_page.py > deploy/man/tierwise.1
 	.venv-dev/bin/python scripts/asyncapi.py > docs/asyncapi.json
+	.venv-dev/bin/python scripts/rollout_picture.py > docs/pictures/rollout-phases.svg
 
 site: .venv-dev/stamp ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/mkdocs build --strict --quiet

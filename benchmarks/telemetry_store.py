@@ -1,10 +1,11 @@
 """How fast telemetry is taken, added up and asked about.
 
-    python benchmarks/telemetry_store.py [--rows 10000000] [--url URL] [--json]
+    python benchmarks/telemetry_store.py [--rows 10000000] [--url URL | --keep FILE] [--json]
 
 Fills a database (a new SQLite file, unless ``--url`` names an empty one) with so many rows of
 minutes: 200 sites with 35 series each, minute after minute; adds all of them up to hours and days
-as the cloud tier does, takes rollups of 200 rows, and asks questions that read hours.
+as the cloud tier does, takes rollups of 200 rows, and asks questions that read hours. ``--keep``
+fills a file that is not there yet, and only asks if it is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from cloud_tier.telemetry.intake import DAY_S, HOUR_S, MINUTE_S
 from cloud_tier.telemetry.limits import Retention
 from cloud_tier.telemetry.reading import answer
 from cloud_tier.telemetry.series import Series, digest_of
+from cloud_tier.telemetry.short_ids import ShortIds
+from cloud_tier.telemetry.shortening import add_short
 from cloud_tier.telemetry.sketches import pack
 from cloud_tier.telemetry.store import TelemetryStore
 from runtime.core.sketch import bucket_of
@@ -52,6 +55,12 @@ QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     ("rollouts", {}),
     ("fleet", {}),
     ("latency", {"by": "region", "since": "7d"}),
+)
+# What no short row has: a dimension of detail, or one of a site's.
+DETAILED: tuple[tuple[str, dict[str, str]], ...] = (
+    ("latency", {"by": "label"}),
+    ("latency", {"by": "label", "where": "site=site-1"}),
+    ("latency", {"by": "site,label", "limit": "10000"}),
 )
 
 
@@ -119,17 +128,21 @@ def fill(store: TelemetryStore, num: int, packed: list[bytes]) -> float:
         )
     ids = list(range(1, len(all_series) + 1))
     began_s = time.perf_counter()
+    short = ShortIds()
     for chunk in rows_of_minutes(num, ids, packed):
         with writing(store.engine) as connection:
             connection.execute(insert(tables.minute), chunk)
+            add_short(connection, chunk, short.resolve(connection, ids))
+        short.confirm()
     return num / (time.perf_counter() - began_s)
 
 
 async def add_up(store: TelemetryStore, num: int) -> float:
     """Rows of minutes that were added to hours and days in a second."""
     began_s = time.perf_counter()
-    while await store.add_up(STEP_ROWS):
-        pass
+    for step in (store.fold, store.add_up):
+        while await step(STEP_ROWS):
+            pass
     return num / (time.perf_counter() - began_s)
 
 
@@ -163,54 +176,59 @@ async def ingest(store: TelemetryStore, some: list[dict[int, int]]) -> float:
     return ROLLUPS * ROLLUP_ROWS / (time.perf_counter() - began_s)
 
 
+def text_of(metric: str, words: dict[str, str]) -> str:
+    """A question as it is told."""
+    return " ".join([metric, *(f"{name}={value}" for name, value in words.items())])
+
+
 def asked(store: TelemetryStore, minutes: int) -> list[dict[str, Any]]:
     """How long each question takes, in s: the median of a few times, and the longest."""
     found = []
     since = {"since": str(NOW_S - max(DAY_S, minutes * MINUTE_S + HOUR_S))}
-    for metric, words in QUESTIONS:
+    for metric, words in (*QUESTIONS, *DETAILED):
         wanted = question(metric, {**since, **words}, now_s=NOW_S, retention=Retention())
         times_s, rows = [], 0
         for _ in range(REPEATS):
             began_s = time.perf_counter()
             rows = len(answer(store.engine, wanted, now_s=NOW_S).rows)
             times_s.append(time.perf_counter() - began_s)
-        text = " ".join([metric, *(f"{name}={value}" for name, value in words.items())])
         found.append(
-            {"question": text, "rows": rows, "grain_s": wanted.grain_s,
+            {"question": text_of(metric, words), "rows": rows, "grain_s": wanted.grain_s,
              "median_s": round(statistics.median(times_s), 3), "max_s": round(max(times_s), 3)}
         )  # fmt: skip
     return found
 
 
-async def measure(url: str, num: int) -> dict[str, Any]:
+async def measure(url: str, num: int, *, is_filled: bool) -> dict[str, Any]:
     """All figures."""
     some = sketches(random.Random(7))  # noqa: S311 - no secret
+    rates: dict[str, Any] = {}
     with TelemetryStore(url, wall_s=lambda: float(NOW_S)) as store:
-        fill_rate = await asyncio.to_thread(fill, store, num, [pack(one) for one in some])
-        add_rate = await add_up(store, num)
-        ingest_rate = await ingest(store, some)
+        if not is_filled:
+            fill_rate = await asyncio.to_thread(fill, store, num, [pack(one) for one in some])
+            rates = {
+                "filled_rows_per_s": round(fill_rate),
+                "added_up_rows_per_s": round(await add_up(store, num)),
+                "taken_rows_per_s": round(await ingest(store, some)),
+            }
         with store.engine.connect() as connection:
             counted = count_rows(connection)
         questions = await asyncio.to_thread(asked, store, -(-num // (SITES * SERIES_PER_SITE)))
-    return {
-        "rows": counted,
-        "filled_rows_per_s": round(fill_rate),
-        "added_up_rows_per_s": round(add_rate),
-        "taken_rows_per_s": round(ingest_rate),
-        "questions": questions,
-    }
+    return {"rows": counted, **rates, "questions": questions}
 
 
 def main() -> None:
     """Prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--url", default="")
+    parser.add_argument("--url", default="", help="an empty database")
+    parser.add_argument("--keep", type=Path, help="SQLite's file, filled if it is not there")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "telemetry.sqlite"
-        figures = asyncio.run(measure(arguments.url or f"sqlite:///{path}", arguments.rows))
+        path: Path = arguments.keep or Path(folder) / "telemetry.sqlite"
+        url = arguments.url or f"sqlite:///{path.absolute()}"
+        figures = asyncio.run(measure(url, arguments.rows, is_filled=path.exists()))
         if path.exists():
             figures["file_bytes"] = path.stat().st_size
     if arguments.json:

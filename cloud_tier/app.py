@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cloud_tier.alerts.http_api import AlertApi
 from cloud_tier.alerts.service import alerting
+from cloud_tier.alerts.watching import watch_of
 from cloud_tier.operators.dashboard import dashboard
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.reviews.service import KeptReviews, keeping_reviews
@@ -76,14 +77,22 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             ending = asyncio.create_task(relay.end_overrides(), name="overrides.end")
             stack.callback(ending.cancel)
             rollouts = await stack.enter_async_context(rolling_out(settings, parts, bus))
-            alerts = await stack.enter_async_context(
-                alerting(settings.alerts, Path(settings.state.folder), parts, bus, rollouts)
-            )
             telemetry = await stack.enter_async_context(
                 keeping_telemetry(settings, parts.clock.wall_s)
             )
             reviews = await stack.enter_async_context(
                 keeping_reviews(settings.review, parts, telemetry)
+            )
+            watch = watch_of(settings.alerts, telemetry, reviews)
+            alerts = await stack.enter_async_context(
+                alerting(
+                    settings.alerts,
+                    Path(settings.state.folder),
+                    parts,
+                    bus,
+                    rollouts=rollouts,
+                    watch=watch,
+                )
             )
             adders = await stack.enter_async_context(
                 dashboard(

@@ -136,6 +136,21 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             description="Rows that are kept at all; over it the oldest of the finest go.", ge=10_000
         ),
     ] = 20_000_000
+    sample_retention_s: Annotated[
+        float,
+        Meta(
+            description="How long decisions that tiers tell whole (`state.rollup_samples`) are "
+            "kept, in s.",
+            ge=60,
+        ),
+    ] = 604_800.0
+    max_samples: Annotated[
+        int,
+        Meta(
+            description="How many of them are kept at all; over it the oldest go. 0: none is kept.",
+            ge=0,
+        ),
+    ] = 200_000
 
     def __post_init__(self) -> None:
         """Refuses coarse counts that go before the fine ones."""

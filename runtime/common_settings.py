@@ -133,6 +133,16 @@ class StateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             gt=0,
         ),
     ] = 60.0
+    rollup_samples: Annotated[
+        int,
+        Meta(
+            description="How many of the decisions that are counted at a time are told whole, with "
+            "the id of their request, so that operators can look at single requests in the cloud "
+            "tier. Never inputs, and only of requests with the residency `cloud`; 0: none.",
+            ge=0,
+            le=100,
+        ),
+    ] = 10
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

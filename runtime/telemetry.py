@@ -1,7 +1,9 @@
 """What a tier tells of its decisions: rollups, counts of what its decision log holds.
 
-A rollup never holds a request, an input or an id of one. It is JSON, the body of an outbox item of
-the kind ``metrics``, and travels as all of these do: kept until it is acknowledged, applied once.
+A rollup never holds an input. It tells a few of the decisions that it counts whole, with the id of
+the request (``runtime.decision_sample``), and only such as might have reached the cloud themselves.
+It is JSON, the body of an outbox item of the kind ``metrics``, and travels as all of these do: kept
+until it is acknowledged, applied once.
 
 Rules of this file:
   * a decision is in exactly one rollup. Rows of a decision log are numbered from 1 without gaps,
@@ -22,6 +24,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from runtime.decision_sample import (
+    MAX_SAMPLE_BYTES,
+    MAX_SAMPLES,
+    Sample,
+    is_request_id,
+    place_of,
+    size_of,
+)
 from runtime.errors import MalformedBodyError
 
 VERSION = 1
@@ -127,12 +137,17 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Rollup(msgspec.Struct, frozen=True):
-    """Rows with the sources whose decisions they are; of a gateway, those of many devices."""
+    """Rows with the sources whose decisions they are; of a gateway, those of many devices.
+
+    ``samples`` are decisions of these sources told whole; tiers of a version without them skip the
+    field.
+    """
 
     sources: Annotated[tuple[Source, ...], Meta(max_length=MAX_SOURCES)]
     rows: Annotated[tuple[RollupRow, ...], Meta(max_length=MAX_ROWS)] = ()
     audits: Annotated[tuple[AuditRow, ...], Meta(max_length=MAX_ROWS)] = ()
     v: int = VERSION
+    samples: Annotated[tuple[Sample, ...], Meta(max_length=MAX_SAMPLES)] = ()
 
 
 _DECODER = msgspec.json.Decoder(Rollup)
@@ -142,7 +157,8 @@ def decode_rollup(body: bytes) -> Rollup:
     """The rollup of an item.
 
     Raises:
-        MalformedBodyError: it is none, of a later kind, or what it counts is not what it covers.
+        MalformedBodyError: it is none, of a later kind, what it counts is not what it covers, or
+            a sample is of something else, or too large.
     """
     try:
         rollup = _DECODER.decode(body)
@@ -172,6 +188,17 @@ def _check_counts(rollup: Rollup) -> None:
     places = {(source.region, source.site) for source in rollup.sources}
     if any((audit.region, audit.site) not in places for audit in rollup.audits):
         raise MalformedBodyError("a rollup tells of audits of a place that is none of its sources")
+    _check_samples(rollup, covered)
+
+
+def _check_samples(rollup: Rollup, covered: Counter[tuple[str, str, str]]) -> None:
+    if Counter(map(place_of, rollup.samples)) - covered:
+        raise MalformedBodyError("a rollup has samples of decisions that its sources do not cover")
+    for one in rollup.samples:
+        if not is_request_id(one.request_id):
+            raise MalformedBodyError("a sample of a request whose id no caller may choose")
+        if size_of(one) > MAX_SAMPLE_BYTES:
+            raise MalformedBodyError(f"a sample of more than {MAX_SAMPLE_BYTES} bytes")
 
 
 def encode_rollup(rollup: Rollup) -> bytes:

@@ -1,17 +1,20 @@
-"""``tierwise explain``: the story of one request, from the decision logs of all tiers."""
+"""``tierwise explain``: the story of one request, from decision logs or from the cloud tier."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tierwise.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from runtime.adapters.policy_file import KnownPolicy
+    from runtime.errors import StartError
     from runtime.ports import DecisionRecord
 
 LATEST = "latest"
@@ -21,6 +24,27 @@ NUM_NAMED = 5
 def run(arguments: argparse.Namespace) -> int:
     """Finds the request and tells its story."""
     # Here, so that `tierwise --help` stays quick.
+    from runtime.errors import StartError  # noqa: PLC0415
+
+    try:
+        story, said = _in_logs(arguments)
+    except StartError as error:
+        if arguments.request_id == LATEST:
+            raise
+        story, said = _in_cloud(arguments, error)
+    if arguments.json:
+        say_json(story)
+        return 0
+    for line in said:
+        say(line)
+    return 0
+
+
+Told = tuple[dict[str, Any], Sequence[str]]
+
+
+def _in_logs(arguments: argparse.Namespace) -> Told:
+    """The story that decision logs tell, and its paragraphs."""
     import msgspec  # noqa: PLC0415
 
     from runtime.adapters.decision_query import logs_in  # noqa: PLC0415
@@ -32,13 +56,40 @@ def run(arguments: argparse.Namespace) -> int:
     known = _policy(arguments.policy, {record.policy for record in records})
     audits = audits_of(paths, records[0].request_id)
     story = story_of(records, known=known, labels=_labels(records), audits=audits)
-    if arguments.json:
-        # Numbers that JSON does not have become null on the way.
-        say_json(json.loads(msgspec.json.encode(story)))
-        return 0
-    for line in paragraphs(story):
-        say(line)
-    return 0
+    # Numbers that JSON does not have become null on the way.
+    return json.loads(msgspec.json.encode(story)), paragraphs(story)
+
+
+def _in_cloud(arguments: argparse.Namespace, not_here: StartError) -> Told:
+    """The same from the cloud tier, which has samples of all tiers.
+
+    Raises:
+        ServiceError: it does not know the request.
+        StartError: no log here has it, and there is no cloud tier to ask.
+    """
+    from runtime.errors import StartError  # noqa: PLC0415
+    from tierwise.operator_access import access_of  # noqa: PLC0415
+
+    try:
+        access = access_of(arguments)
+    except StartError as error:
+        if arguments.operator:
+            raise
+        raise not_here from error
+    try:
+        story = asyncio.run(_asked(access.url, access.token, arguments.request_id))
+    except StartError as error:
+        raise StartError(f"{not_here}; {error}") from error
+    said = [str(line) for line in story.pop("paragraphs", ())]
+    story.pop("hops", None)
+    return story, said
+
+
+async def _asked(url: str, token: str, request_id: str) -> dict[str, Any]:
+    from tierwise.cloud_client import CloudClient  # noqa: PLC0415
+
+    async with CloudClient(url, token) as client:
+        return await client.get(f"/api/v1/requests/{quote(request_id, safe='')}")
 
 
 def _records(request_id: str, paths: Sequence[Path]) -> Sequence[DecisionRecord]:

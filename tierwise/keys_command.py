@@ -124,7 +124,7 @@ def run_status(arguments: argparse.Namespace) -> int:
                 warnings.append(f"{role} {what}: `tierwise keys renew {group}`")
         rows += _rollout_row(repository, files)
     by_role = {row["role"]: row for row in rows}
-    if by_role["timestamp"]["keys_here"] and by_role["root"]["keys_here"]:
+    if _folders(files, by_role["timestamp"]) & _folders(files, by_role["root"]):
         warnings.append("root keys lie beside the online key: whoever takes this folder has both")
     if arguments.json:
         say_json({"roles": rows, "warnings": warnings})
@@ -239,6 +239,11 @@ def run_add_rollout(arguments: argparse.Namespace) -> int:
             raise
         done = f"{written.path} may assign models to devices{_said(passphrase)}"
         return _done(arguments, repository, done)
+
+
+def _folders(files: list[KeyFile], row: dict[str, Any]) -> set[Path]:
+    """Where keys of a role lie."""
+    return {file.path.parent for file in files if any(file.is_of(key) for key in row["keys"])}
 
 
 def _rollout_row(repository: Repository, files: list[KeyFile]) -> list[dict[str, Any]]:

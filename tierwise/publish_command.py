@@ -44,14 +44,17 @@ def run_publish(arguments: argparse.Namespace) -> int:
         tiers = {one.manifest.tier for one in prepared.values()}
         if len(tiers) > 1:
             raise StartError(f"variants of one version are for one tier, not for {sorted(tiers)}")
-        entry = CatalogueEntry(
-            arguments.model,
-            version,
-            tiers.pop(),
-            {name: one.variant for name, one in prepared.items()},
-            region=arguments.region,
-            notes=arguments.notes,
-        )
+        try:
+            entry = CatalogueEntry(
+                arguments.model,
+                version,
+                tiers.pop(),
+                {name: one.variant for name, one in prepared.items()},
+                region=arguments.region,
+                notes=arguments.notes,
+            )
+        except ValueError as error:
+            raise StartError(f"{', '.join(folders)} make no version: {error}") from None
         contents = {key: each for one in prepared.values() for key, each in one.contents.items()}
         before = _before(repository, entry)
         downloads = _downloads(repository, before, entry, contents, show)

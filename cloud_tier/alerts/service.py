@@ -1,7 +1,9 @@
 """Looks at all conditions, tells sinks, and answers operators.
 
 Conditions come from: facts that devices and gateways send up, the same signs of this process,
-rollouts that are taken back or wait for an operator, and devices that have fallen silent.
+rollouts that are taken back or wait for an operator, and what the stores of this tier say of
+devices that have fallen silent, of decisions that have not come and of answers that wait for people
+(``watching``).
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ import structlog
 from cloud_tier.alerts.settings import AlertSettings
 from cloud_tier.alerts.sinks import MAX_TRIES, AlertTopics, Sink, Webhook, read_secret
 from cloud_tier.alerts.store import AlertStore, Waiting, open_store
+from cloud_tier.alerts.watching import Watch
 from cloud_tier.rollouts.service import Rollouts
 from runtime.alert_facts import decode_facts
+from runtime.core.alert_groups import Place
 from runtime.core.alerts import Condition, Notice, Severity, What
+from runtime.core.alerts import Phase as AlertPhase
 from runtime.core.rollout_states import Phase
 from runtime.errors import StorageError
 from runtime.exchange.alert_signs import REPEAT_S, AlertSigns
@@ -53,10 +58,12 @@ class Alerts:
         signs: AlertSigns,
         clock: Clock,
         rollouts: Rollouts | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._identity, self._settings, self.store = identity, settings, store
         self.sinks = {sink.name: sink for sink in sinks}
         self._signs, self.clock, self._rollouts = signs, clock, rollouts
+        self._watch = watch or Watch()
 
     async def hear(self, item: OutboxItem) -> None:
         """Takes over what a process below says of itself.
@@ -77,7 +84,12 @@ class Alerts:
             StorageError: nothing has happened; the next look begins again.
         """
         now_s = self.clock.wall_s()
-        conditions = [*self._own(), *await self._told(now_s), *await self._rolled(now_s)]
+        conditions = [
+            *self._own(),
+            *await self._told(now_s),
+            *await self._rolled(),
+            *await self._watched(now_s),
+        ]
         names = list(self.sinks)
         notices = await self.store.step(conditions, now_s, self._settings.rules, names)
         for one in notices:
@@ -159,7 +171,7 @@ class Alerts:
             ]
         return found
 
-    async def _rolled(self, now_s: float) -> list[Condition]:
+    async def _rolled(self) -> list[Condition]:
         if self._rollouts is None:
             return []
         found, controller = [], self._rollouts.controller
@@ -170,13 +182,26 @@ class Alerts:
                 kind, words = _ROLLOUTS[rollout.phase]
                 summary = f"rollout {rollout.id} {words}"
                 found.append(Condition(kind, region, "", summary, detail=rollout.id))
-        after_s = self._settings.silent_after_s
-        if after_s:
-            for row in await controller.register.devices():
-                if now_s - row.heard_s > after_s:
-                    at, _, site = row.id.partition("/")
-                    found.append(Condition("device_silent", at, site, f"{row.id} says nothing"))
         return found
+
+    async def _watched(self, now_s: float) -> list[Condition]:
+        """What the stores of this tier say; a device counts as heard by whoever heard it last."""
+        told = {
+            key: alert.condition
+            for key, alert in (await self.store.alerts()).items()
+            if alert.told_s is not None and alert.phase is not AlertPhase.RECOVERED
+        }
+        heard: dict[Place, float] = {}
+        if self._rollouts is not None:
+            for row in await self._rollouts.controller.register.devices():
+                region, _, site = row.id.partition("/")
+                heard[region, site] = row.heard_s
+        watch, after_s = self._watch, self._settings.silent_after_s
+        return [
+            *await watch.silent(heard, now_s, after_s, told),
+            *await watch.gaps(now_s, told),
+            *await watch.late(self._identity.region, now_s, told),
+        ]
 
 
 def _severity(kind: str) -> Severity:
@@ -189,7 +214,9 @@ async def alerting(
     folder: Path,
     parts: Station,
     bus: MessageBus,
+    *,
     rollouts: Rollouts | None,
+    watch: Watch,
 ) -> AsyncIterator[Alerts]:
     """Alerts that are looked at until left.
 
@@ -211,6 +238,7 @@ async def alerting(
             signs=AlertSigns(parts.metrics, parts.clock),
             clock=parts.clock,
             rollouts=rollouts,
+            watch=watch,
         )
         chores = Chores()
         stack.push_async_callback(chores.close)

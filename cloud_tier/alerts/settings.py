@@ -54,8 +54,16 @@ class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     silent_after_s: Annotated[
         float,
         Meta(
-            description="A device that takes part in rollouts and says nothing for so long is an "
-            "alert, in s; 0: none is.",
+            description="A device or gateway that says nothing for so long is an alert, in s; one "
+            "for a region where many do not. 0: none is.",
+            ge=0,
+        ),
+    ] = 3600.0
+    missing_after_s: Annotated[
+        float,
+        Meta(
+            description="Decisions that a tier has numbered and that have not come for so long are "
+            "an alert, in s; 0: none are.",
             ge=0,
         ),
     ] = 3600.0

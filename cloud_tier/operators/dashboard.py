@@ -66,6 +66,7 @@ async def dashboard(
         parts.clock,
         labels=parts.model.manifest.labels,
         policies=await asyncio.to_thread(_policies, settings),
+        samples=None if telemetry is None else telemetry.samples,
     )
     live = Live(view, requests, desk, parts.clock, rollouts=_lines_of(rollouts))
     audit = await asyncio.to_thread(AuditLog, folder)

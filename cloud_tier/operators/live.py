@@ -90,12 +90,14 @@ class Live:
     async def tick(self) -> None:
         """One look at everything."""
         before = self._version
-        if self._num_ticks % _TICKS_A_SECOND == 0:
+        is_second = self._num_ticks % _TICKS_A_SECOND == 0
+        if is_second:
             await self._look_each_second()
         self._num_ticks += 1
         for region in self._view.refresh():
             self._put_region(region)
-        if self._desk.revision != self._desk_revision:
+        # What is in force is told at once; which regions there are, within the second.
+        if is_second or self._desk.revision != self._desk_revision:
             self._desk_revision = self._desk.revision
             self._put("control", self._desk.shown())
         self._put("head", self._view.head())
@@ -110,7 +112,7 @@ class Live:
         self.traffic.add(found.rows)
         self.traffic.forget(now_s)
         self._put("totals", self._totals(now_s, found.problems, len(paths)))
-        rates = self.traffic.by_region()
+        rates, moved = self.traffic.by_region(), set[str]()
         for region in self._view.fleet.regions:
             here, told_of = rates.get(region, {}), self.told.get(region, {})
             # The fuller one: of a region some logs may be at hand, or all, or none.
@@ -120,7 +122,9 @@ class Live:
             if self._view.shares.get(region) != shares:
                 self._view.shares[region] = shares
                 self._view.fleet.changed.add(region)
-                self._put_region(region, is_later=True)
+                moved.add(region)
+        for region in moved | self._view.refresh():
+            self._put_region(region)
         self._put("rollouts", await self._rollouts())
 
     def _totals(self, now_s: float, problems: list[str], num_logs: int) -> dict[str, Any]:
@@ -133,9 +137,7 @@ class Live:
             "problems": problems[:3],
         }
 
-    def _put_region(self, region: str, *, is_later: bool = False) -> None:
-        if is_later:
-            self._view.refresh()
+    def _put_region(self, region: str) -> None:
         if len(self._regions) < MAX_REGIONS or region in self._regions:
             encoded = msgspec.json.encode(self._view.region(region))
             if self._regions.get(region, (0, b""))[1] != encoded:

@@ -1,8 +1,6 @@
 """Reads decisions out of decision logs for the operators' pages; changes nothing.
 
 Rules of this file:
-  * a request is shown once: by the decision of the tier that was asked first, as far as its log is
-    among those that are read;
   * one question reads a bounded number of rows of each log, the newest first;
   * a log that is not there, or cannot be read, is named and left out: the others still answer.
 """
@@ -64,30 +62,23 @@ def logs_of(folders: Iterable[Path]) -> list[Path]:
     return list(found)[:MAX_LOGS]
 
 
-def page(
+def newest(
     paths: Sequence[Path],
     wanted: Mapping[str, str],
     after: tuple[float, str] | None,
-    limit: int,
+    most: int,
 ) -> Found:
-    """Requests that are as wanted, the newest first, after a place (instant and id)."""
+    """At most so many of the newest decisions of each log, after a place (instant and id)."""
     conditions, values = _where(wanted)
     if after is not None:
         conditions.append("(wall_s, request_id) < (?, ?)")
         values.extend(after)
     where = " AND ".join(conditions) or "1"
     order = f"WHERE {where} ORDER BY wall_s DESC, request_id DESC LIMIT ?"
-    found = _each(paths, order, (*values, 2 * limit + 2))
-    rows = sorted(found.rows, key=lambda row: (row["wall_s"], row["request_id"]), reverse=True)
-    shown: dict[str, dict[str, Any]] = {}
-    first = _first_hops(paths, [row["request_id"] for row in rows]) if len(paths) > 1 else {}
-    for row in rows:
-        if row["hop"] <= first.get(row["request_id"], row["hop"]):
-            shown.setdefault(row["request_id"], row)
-    return Found(list(shown.values())[: limit + 1], found.problems)
+    return _each(paths, order, (*values, most))
 
 
-def _first_hops(paths: Sequence[Path], ids: Sequence[str]) -> dict[str, int]:
+def first_hops(paths: Sequence[Path], ids: Sequence[str]) -> dict[str, int]:
     """The hop of the lowest tier that has logged a request."""
     found: dict[str, int] = {}
     names = list(dict.fromkeys(ids))

@@ -3,7 +3,10 @@
 GET /api/v1/requests             the newest first; ``reason``, ``label``, ``region``,
 ``outcome`` and so on, ``cursor``, ``limit``
 GET /api/v1/requests/facets      how many decisions there are, by reason, label, model, region
-GET /api/v1/requests/{id}        the story of one, as ``tierwise explain`` tells it
+GET /api/v1/requests/{id}        the story of one, as ``tierwise explain`` tells it; ``site``
+
+They come from the decision logs of this machine and from the samples that all tiers send
+(``runtime.decision_sample``); counts from telemetry, where it has any: then all decisions count.
 """
 
 from __future__ import annotations
@@ -17,15 +20,22 @@ import msgspec
 from aiohttp import web
 
 from cloud_tier.operators.access import Door
-from cloud_tier.operators.log_reading import FACETS, FILTERS, facets, logs_of, page
+from cloud_tier.operators.log_reading import FACETS, FILTERS, facets, logs_of
 from cloud_tier.operators.pages_of import cursor_of, limit_of, place_of, words_of
+from cloud_tier.operators.together import Page, Samples, find, page
 from cloud_tier.rollouts.http_parts import Handler, json_response, number, told
-from runtime.adapters.explain_query import audits_of, find_decisions, story_of
+from runtime.adapters.explain_query import audits_of, story_of
 from runtime.adapters.policy_file import KnownPolicy
 from runtime.core.explain import label_name
 from runtime.core.reasons import plain
 from runtime.core.story import paragraphs
-from runtime.errors import OverloadedError, UnavailableError, UnknownPageError
+from runtime.errors import (
+    OverloadedError,
+    StorageError,
+    TierwiseError,
+    UnavailableError,
+    UnknownPageError,
+)
 from runtime.ports import Clock
 
 MAX_AT_ONCE, MAX_WAITING = 2, 16
@@ -46,6 +56,7 @@ class RequestsApi:
         folders: state folders whose logs are read, at most one level deep.
         labels: names of the labels of the models that are served here.
         policies: policies that may have been followed.
+        samples: single decisions of all tiers; None: there are none.
     """
 
     def __init__(
@@ -54,8 +65,9 @@ class RequestsApi:
         clock: Clock,
         labels: Sequence[str] = (),
         policies: Sequence[KnownPolicy] = (),
+        samples: Samples | None = None,
     ) -> None:
-        self._folders, self._clock = tuple(folders), clock
+        self._folders, self._clock, self._samples = tuple(folders), clock, samples
         self._labels, self._policies = tuple(labels), tuple(policies)
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         self._num_waiting = 0
@@ -82,43 +94,67 @@ class RequestsApi:
         wanted, limit = words_of(request, tuple(FILTERS)), limit_of(request)
         place = place_of(request, _After)
         after = (place.wall_s, place.request_id) if isinstance(place, _After) else None
-        found = await self.in_turn(page, self.paths(), wanted, after, limit)
-        rows = found.rows[:limit]
-        more = (rows[-1]["wall_s"], rows[-1]["request_id"]) if len(found.rows) > limit else None
+        found, num = await self.in_turn(self._page, wanted, after, limit)
         return json_response(
             {
-                "requests": [self.line(row) for row in rows],
-                "next": cursor_of(more),
+                "requests": [self.line(row) for row in found.rows],
+                "next": cursor_of(found.after),
                 "problems": found.problems,
+                "sampled": num,
             }
         )
+
+    def _page(
+        self, wanted: dict[str, str], after: tuple[float, str] | None, limit: int
+    ) -> tuple[Page, int | None]:
+        """Requests, and how many samples they are chosen from; None where none are kept."""
+        found = page(self.paths(), self._samples, wanted, after, limit)
+        try:
+            return found, None if self._samples is None else self._samples.num()
+        except TierwiseError:
+            # The page has named it.
+            return found, None
 
     async def _facets(self, request: web.Request) -> web.Response:
         wanted = words_of(request, (*FILTERS, "last_s"))
         last_s = number(request, "last_s", _DAY_S)
         wanted.pop("last_s", None)
         since_s = self._clock.wall_s() - last_s
-        found = await self.in_turn(facets, self.paths(), wanted, since_s)
+        found = await self.in_turn(self._counts, wanted, since_s)
         for one in found["facets"]["label"]:
             number_of = int(one["value"]) if one["value"].isdigit() else None
             one["name"] = label_name(number_of, self._labels)
         return json_response({**found, "names": list(FACETS), "labels": list(self._labels)})
 
+    def _counts(self, wanted: dict[str, str], since_s: float) -> dict[str, Any]:
+        """Of all decisions where telemetry knows of any, else of those in the logs."""
+        problems = []
+        try:
+            told_ = None if self._samples is None else self._samples.facets(wanted, since_s)
+        except StorageError as error:
+            told_, problems = None, [str(error)]
+        if told_ is not None and told_["decisions"]:
+            return {**told_, "from": "telemetry"}
+        found = facets(self.paths(), wanted, since_s)
+        return {**found, "problems": [*problems, *found["problems"]], "from": "logs"}
+
     async def _show(self, request: web.Request) -> web.Response:
         request_id = request.match_info["id"][:_MAX_ID]
-        return json_response(await self.in_turn(self._story, request_id))
+        site = words_of(request, ("site",)).get("site", "")
+        return json_response(await self.in_turn(self._story, request_id, site))
 
-    def _story(self, request_id: str) -> dict[str, Any]:
+    def _story(self, request_id: str, site: str) -> dict[str, Any]:
         paths = self.paths()
-        records = find_decisions(paths, request_id)
+        records, notes = find(paths, self._samples, request_id, site=site)
         if not records:
+            there = "" if self._samples is None else " and among the samples of all tiers"
             raise UnknownPageError(
-                f"no decision about {plain(request_id)!r} in {len(paths)} decision logs: it may be "
-                "older than they go back, or in the log of another machine"
+                f"no decision about {plain(request_id)!r} in {len(paths)} decision logs{there}: it "
+                "may be older than they go back, or in the log of another machine alone"
             )
         followed = {record.policy for record in records}
         known = next((one for one in self._policies if one.short in followed), None)
-        audits = audits_of(paths, request_id)
+        audits = (*audits_of(paths, request_id), *notes)
         story = story_of(records, known=known, labels=self._labels, audits=audits)
         said: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(story))
         said["paragraphs"] = paragraphs(story)

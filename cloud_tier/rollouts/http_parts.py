@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from cloud_tier.rollouts.requests import MAX_BODY_BYTES
-from runtime.errors import RequestError, TierwiseError, public
+from runtime.errors import OverloadedError, RequestError, TierwiseError, public
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,4 +76,7 @@ def json_response(value: Any, status_code: int = 200) -> web.Response:  # noqa: 
 def error_response(error: TierwiseError) -> web.Response:
     """What an error is to whoever asked."""
     said = {"error": {"code": error.code, "message": str(error)}}
-    return json_response(said, public(error.code).http_status)
+    response = json_response(said, public(error.code).http_status)
+    if isinstance(error, OverloadedError):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
+    return response

@@ -19,8 +19,6 @@ from cloud_tier.telemetry.rows import (
     Row,
 )
 from cloud_tier.telemetry.series import is_from_above
-from cloud_tier.telemetry.sketches import unpack
-from runtime.core.sketch import quantile
 from runtime.errors import RequestError
 from runtime.messages import Outcome, Reason
 
@@ -45,7 +43,8 @@ class Sums:
     cost_sum: float = 0.0
     confident: int = 0
     confidence_sum: float = 0.0
-    sketch: list[bytes] = field(default_factory=list)
+    # By the shares of ``SHARES``; None where there is no latency.
+    quantiles_ms: Mapping[float, float | None] = field(default_factory=dict)
 
     def add(self, facts: Facts, sums: Sequence[float]) -> None:
         """Adds a series' ``tables.SUMS``."""
@@ -89,7 +88,6 @@ def row_of(metric: str, group: dict[str, str], sums: Sums) -> Row:
 
 
 def _escalations(group: dict[str, str], sums: Sums) -> Row:
-    sketch = unpack(b"".join(sums.sketch))
     return EscalationsRow(
         group=group,
         requests=sums.requests,
@@ -101,21 +99,20 @@ def _escalations(group: dict[str, str], sums: Sums) -> Row:
         abstained=sums.abstained,
         failed=sums.failed,
         mean_confidence=sums.confidence_sum / sums.confident if sums.confident else None,
-        p50_latency_ms=quantile(sketch, 0.5),
-        p99_latency_ms=quantile(sketch, 0.99),
+        p50_latency_ms=sums.quantiles_ms[0.5],
+        p99_latency_ms=sums.quantiles_ms[0.99],
     )
 
 
 def _latency(group: dict[str, str], sums: Sums) -> Row:
-    sketch = unpack(b"".join(sums.sketch))
     return LatencyRow(
         group=group,
         requests=sums.requests,
         mean_ms=sums.latency_ms_sum / sums.requests,
-        p50_ms=quantile(sketch, 0.5),
-        p90_ms=quantile(sketch, 0.9),
-        p99_ms=quantile(sketch, 0.99),
-        p999_ms=quantile(sketch, 0.999),
+        p50_ms=sums.quantiles_ms[0.5],
+        p90_ms=sums.quantiles_ms[0.9],
+        p99_ms=sums.quantiles_ms[0.99],
+        p999_ms=sums.quantiles_ms[0.999],
         late=sums.late,
         late_share=sums.late / sums.requests,
     )
@@ -141,7 +138,7 @@ def _rollouts(group: dict[str, str], sums: Sums) -> Row:
         escalation_rate=sums.escalated / sums.requests,
         failed=sums.failed,
         late_share=sums.late / sums.requests,
-        p99_latency_ms=quantile(unpack(b"".join(sums.sketch)), 0.99),
+        p99_latency_ms=sums.quantiles_ms[0.99],
     )
 
 
@@ -151,7 +148,12 @@ _MAKERS: Mapping[str, Callable[[dict[str, str], Sums], Row]] = {
     "cost": _cost,
     "rollouts": _rollouts,
 }
-WITH_SKETCH = frozenset({"escalations", "latency", "rollouts"})
+# The quantiles of latency that a metric's rows tell.
+SHARES: Mapping[str, tuple[float, ...]] = {
+    "escalations": (0.5, 0.99),
+    "latency": (0.5, 0.9, 0.99, 0.999),
+    "rollouts": (0.99,),
+}
 
 
 def judged_row(group: dict[str, str], correct: int, judged: int) -> AccuracyRow | None:

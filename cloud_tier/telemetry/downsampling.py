@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from cloud_tier.telemetry import tables
-from cloud_tier.telemetry.database import chunks, is_postgres, put
+from cloud_tier.telemetry.database import chunks, is_alone, put
 from cloud_tier.telemetry.intake import DAY_S, HOUR_S
 from cloud_tier.telemetry.limits import Retention
 from cloud_tier.telemetry.sketches import compact
@@ -25,14 +25,13 @@ from cloud_tier.telemetry.sketches import compact
 STEP_ROWS = 5000
 # Rows of an hour that is over still come in for a while.
 GRACE_S = 300
-_LOCK = 7_429_318_205_002
 MAX_FEEDBACK = 1_000_000
 _Key = tuple[int, int]
 
 
 def add_up(connection: Connection, now_s: float, max_rows: int = STEP_ROWS) -> int:
     """Adds minutes of hours that are over to hours and days; returns how many rows, 0: no more."""
-    if not _is_alone(connection):
+    if not is_alone(connection):
         return 0
     table = tables.minute
     until_s = int((now_s - GRACE_S) // HOUR_S) * HOUR_S
@@ -66,7 +65,7 @@ def prune(
     connection: Connection, now_s: float, retention: Retention, max_rows: int = STEP_ROWS
 ) -> int:
     """Deletes what is too old or too much; returns how many rows, 0: no more."""
-    if not _is_alone(connection):
+    if not is_alone(connection):
         return 0
     minute, num = tables.minute, 0
     old = select(minute.c.id).where(
@@ -83,21 +82,41 @@ def prune(
         (tables.hour, retention.hour_s),
         (tables.day, retention.day_s),
         (tables.audits, retention.day_s),
+        (tables.short_minute, retention.minute_s),
+        (tables.short_hour, retention.hour_s),
+        (tables.short_day, retention.day_s),
     ):
         num += _delete_oldest(connection, table, max_rows, before_s=int(now_s - age_s))
     return num or _too_much(connection, retention, max_rows)
 
 
-def count_rows(connection: Connection) -> dict[str, int]:
-    """How many rows there are of minutes, hours, days, audits and feedback."""
+_COUNTED = (tables.minute, tables.hour, tables.day, tables.audits, tables.feedback)
+_SHORT = (tables.short_minute, tables.short_hour, tables.short_day)
+
+
+def count_rows(connection: Connection, counted: Sequence[Table] = _COUNTED) -> dict[str, int]:
+    """How many rows there are of minutes, hours, days, audits and feedback, or of other tables."""
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-        for table in (tables.minute, tables.hour, tables.day, tables.audits, tables.feedback)
+        for table in counted
     }
+
+
+def _too_many_short(connection: Connection, retention: Retention, max_rows: int) -> int:
+    """The same bound for short rows, of which there are fewer as a rule."""
+    excess = sum(count_rows(connection, _SHORT).values()) - retention.max_rows
+    done = 0
+    if excess > 0:
+        for table in _SHORT:
+            done = done or _delete_oldest(connection, table, min(excess, max_rows))
+    return done
 
 
 def _too_much(connection: Connection, retention: Retention, max_rows: int) -> int:
     """Drops the oldest of the finest rows that can go, where there are too many."""
+    done = _too_many_short(connection, retention, max_rows)
+    if done:
+        return done
     num = count_rows(connection)
     excess = sum(num.values()) - retention.max_rows
     if num["feedback"] > MAX_FEEDBACK:
@@ -141,14 +160,6 @@ def _delete_oldest(
         same = [key == value for key, value in zip(keys, row, strict=True)]
         connection.execute(delete(table).where(table.c.bucket_s == oldest, *same))
     return len(rows)
-
-
-def _is_alone(connection: Connection) -> bool:
-    """Whether no other process adds up or deletes now; with SQLite none does."""
-    if not is_postgres(connection):
-        return True
-    found = connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
-    return bool(found.scalar_one())
 
 
 def _kept(connection: Connection, table: Table, keys: Sequence[_Key]) -> list[Any]:

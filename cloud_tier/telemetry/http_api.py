@@ -8,31 +8,29 @@
 Rules of this file:
   * errors are ``{"error": {"code", "message"}}``, and the message says what to do next;
   * few questions are answered at a time, each in a bounded time; more than wait are refused;
+  * an answer is given again for a second (``answering``);
   * an answer has an ``ETag``; who has it already is told so without a body.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 
-import msgspec
 from aiohttp import web
 from sqlalchemy import Engine
 
 from cloud_tier.rollouts.http_parts import Check, json_response, told
-from cloud_tier.telemetry.asking import DEFAULT_BY, DIMENSIONS, question
+from cloud_tier.telemetry.answering import FRESH_S, Answers
+from cloud_tier.telemetry.asking import DEFAULT_BY, DIMENSIONS, Question, question
 from cloud_tier.telemetry.bounded import Bounds
 from cloud_tier.telemetry.limits import Retention
 from cloud_tier.telemetry.openapi import description
 from cloud_tier.telemetry.reading import answer
-from runtime.errors import OverloadedError, RequestError
+from cloud_tier.telemetry.rows import Report, Row
+from runtime.errors import RequestError
 
 PREFIX = "/api/v1"
-MAX_AT_ONCE, MAX_WAITING = 2, 32
-_RETRY_AFTER_MS = 1000.0
 _NOT_MODIFIED = 304
 
 
@@ -47,18 +45,26 @@ class MetricsApi:
         bounds: Bounds | None = None,
         wall_s: Callable[[], float] = time.time,
         check: Check = lambda _: None,
+        fresh_s: float = FRESH_S,
     ) -> None:
-        self._engine, self._retention = engine, retention
-        self._bounds, self._wall_s, self._check = bounds or Bounds(), wall_s, check
-        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
-        self._num_waiting = 0
+        self._retention, self._wall_s, self._check = retention, wall_s, check
+        bounds = bounds or Bounds()
+
+        def read(asked: Question, now_s: float) -> Report[Row]:
+            return answer(engine, asked, now_s=now_s, bounds=bounds)
+
+        self._answers = Answers(read, fresh_s=fresh_s)
 
     def add_routes(self, app: web.Application) -> None:
         """Serves them from this application."""
         add = app.router.add_get
+        app.on_cleanup.append(self._end)
         add(f"{PREFIX}/metrics", told(self._check, self._list))
         add(f"{PREFIX}/metrics/{{name}}", told(self._check, self._answer))
         add(f"{PREFIX}/openapi.json", told(self._check, self._description))
+
+    async def _end(self, _: web.Application) -> None:
+        await self._answers.close()
 
     async def _list(self, _: web.Request) -> web.Response:
         return json_response(
@@ -81,21 +87,7 @@ class MetricsApi:
         asked = question(
             request.match_info["name"], dict(request.query), now_s=now_s, retention=self._retention
         )
-        if self._num_waiting >= MAX_WAITING:
-            raise OverloadedError(
-                f"{MAX_WAITING} questions wait already: ask again in a second",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        self._num_waiting += 1
-        try:
-            async with self._turns:
-                report = await asyncio.to_thread(
-                    answer, self._engine, asked, now_s=now_s, bounds=self._bounds
-                )
-        finally:
-            self._num_waiting -= 1
-        body = msgspec.json.encode(report)
-        tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+        body, tag = await self._answers.answer(asked, now_s)
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if tag in request.headers.get("If-None-Match", "").split(", "):
             return web.Response(status=_NOT_MODIFIED, headers=headers)

@@ -23,6 +23,7 @@ class Retention:
     """How long rows are kept, in s, and how many at all.
 
     ``applied_s`` is how long an item is known that comes again: longer than any outbox keeps it.
+    ``sample_s`` and ``max_samples`` are for decisions that are told whole; with 0 none is kept.
     """
 
     minute_s: float = 2 * DAY_S
@@ -30,6 +31,8 @@ class Retention:
     day_s: float = 5 * 366 * DAY_S
     max_rows: int = 20_000_000
     applied_s: float = 90 * DAY_S
+    sample_s: float = 7 * DAY_S
+    max_samples: int = 200_000
 
     def __post_init__(self) -> None:
         """Refuses coarse rows that go before the fine ones."""

@@ -7,6 +7,8 @@ transaction: after a crash in between nothing has changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from alembic import command
@@ -63,20 +65,31 @@ def migrate(engine: Engine) -> SchemaState:
         state = SchemaState(_found(connection), _wanted())
         if state.is_current:
             return state
-        config = _config()
+        config = _config(connection)
         scripts = ScriptDirectory.from_config(config)
         if state.found and state.found not in {one.revision for one in scripts.walk_revisions()}:
             raise StartError(
                 f"{shown(engine.url)} was written by a later version of Tierwise (its revision is "
                 f"{state.found}, this one knows {state.wanted}): update this one"
             )
-        config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return state
 
 
-def _config() -> Config:
+@contextmanager
+def migrating_with(engine: Engine) -> Iterator[Config]:
+    """What Alembic's commands take, on one transaction that is committed at the end.
+
+    Raises:
+        StorageError: the database does not answer, or refuses.
+    """
+    with writing(engine) as connection:
+        yield _config(connection)
+
+
+def _config(connection: Connection | None = None) -> Config:
     config = Config()
+    config.attributes["connection"] = connection
     config.set_main_option("script_location", _SCRIPTS)
     config.set_main_option("path_separator", "os")
     return config

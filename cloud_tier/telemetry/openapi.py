@@ -13,9 +13,11 @@ from cloud_tier.telemetry.rows import ROWS, Report
 VERSION = "1"
 _TEMPLATE = "#/components/schemas/{name}"
 _TIME = "90s, 15m, 1h or 7d ago, a date and time with its offset, or seconds since 1970"
+_ANSWER = "The answer, of the state at most a second before it was asked for."
 _REFUSALS = {
     "400": "The question is not understood; the message names what is near.",
-    "503": "Too many questions wait, or the database does not answer: ask again later.",
+    "503": "Too many questions wait (Retry-After says how long to), or the database does not "
+    "answer: ask again later.",
     "504": "It took too long: ask about a shorter time, or narrow it.",
 }
 
@@ -78,7 +80,7 @@ def _get(
     refusal: Mapping[str, Any],
     words: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    responses: dict[str, Any] = {"200": _response("The answer.", shape)}
+    responses: dict[str, Any] = {"200": _response(_ANSWER if words else "The answer.", shape)}
     if words:
         responses |= {code: _response(text, refusal) for code, text in _REFUSALS.items()}
         responses["304"] = {"description": "The answer is the one of that ETag."}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import ChainMap, defaultdict
 from collections.abc import Mapping
+from operator import attrgetter
 
 from sqlalchemy import Connection, func, select
 
 from cloud_tier.telemetry import tables
-from cloud_tier.telemetry.database import chunks, insert_new
+from cloud_tier.telemetry.database import ids_of, insert_new
 from cloud_tier.telemetry.series import Series, digest_of, folded, series_of
-from runtime.telemetry import RollupRow
+from runtime.telemetry import DIMENSIONS, RollupRow
 
 _MAX_KNOWN = 100_000
+# Each with the words of a series, of about 1 KB.
+_MAX_DIGESTS = 20_000
+_told_of = attrgetter(*DIMENSIONS)
 
 
 class SeriesIds:
@@ -20,28 +24,37 @@ class SeriesIds:
 
     def __init__(self, *, per_site: int, overall: int) -> None:
         self._per_site, self._overall = per_site, overall
+        self._digests: dict[tuple[object, ...], str] = {}
         self._known: dict[str, int] = {}
         self._wanted: dict[str, Series] = {}
         self._fresh: dict[str, int] = {}
 
     def noted(self, row: RollupRow) -> str:
         """The digest of a row's series, whose id ``resolve`` finds."""
+        told = _told_of(row)
+        digest = self._digests.get(told)
+        # The digest of what has been seen is ten times as fast to look up as to make.
+        if digest is not None and (digest in self._known or digest in self._wanted):
+            return digest
         series = series_of(row)
         digest = digest_of(*series)
+        if len(self._digests) >= _MAX_DIGESTS:
+            self._digests.clear()
+        self._digests[told] = digest
         if digest not in self._known:
             self._wanted[digest] = series
         return digest
 
     def resolve(self, connection: Connection) -> tuple[Mapping[str, int], set[str]]:
         """Ids by digest, and the digests whose rows go into a series of what is too much."""
-        found = _ids(connection, sorted(self._wanted))
+        found = ids_of(connection, tables.series, sorted(self._wanted))
         missing = {one: of for one, of in self._wanted.items() if one not in found}
         instead = self._folded(connection, missing) if missing else {}
         new = {digest_of(*of): of for of in (instead.get(one, of) for one, of in missing.items())}
         if new:
             rows = [{"digest": one, **of._asdict()} for one, of in sorted(new.items())]
             insert_new(connection, tables.series, rows)
-            found.update(_ids(connection, sorted(new)))
+            found.update(ids_of(connection, tables.series, sorted(new)))
         self._fresh.update(found)
         others = {one: found[digest_of(*of)] for one, of in instead.items()}
         self._wanted = {}
@@ -76,12 +89,3 @@ class SeriesIds:
                     with_site = total < self._overall
                     instead[digest] = folded(missing[digest], with_site=with_site)
         return instead
-
-
-def _ids(connection: Connection, digests: list[str]) -> dict[str, int]:
-    table = tables.series
-    found: dict[str, int] = {}
-    for some in chunks(digests):
-        query = select(table.c.digest, table.c.id).where(table.c.digest.in_(some))
-        found.update((digest, number) for digest, number in connection.execute(query))
-    return found

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,9 +26,18 @@ from runtime.ports import OutboxItem
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from cloud_tier.telemetry.fleet_reading import FleetReader
+    from cloud_tier.telemetry.sample_reading import SampleReader
+    from cloud_tier.telemetry.store import TelemetryStore
+
 FILE_NAME = "telemetry.sqlite"
 # How often minutes are added up and old rows deleted, and the pause between two steps of it.
 INTERVAL_S, _PAUSE_S = 60.0, 0.05
+# How often short rows are added up: a question reads those that are not.
+FOLD_INTERVAL_S = 3.0
+# How long a thread of Python may keep others from running. SQLite's driver gives way at each row
+# that it reads; with Python's own 5 ms a thread that reads waits so long at each of thousands.
+_SWITCH_S = 0.0005
 _NEEDED = ("sqlalchemy", "alembic")
 _log = structlog.get_logger()
 
@@ -37,17 +47,20 @@ Ask = Callable[[str, Mapping[str, str]], Awaitable[dict[str, Any]]]
 
 
 class Telemetry:
-    """What the tier's composition takes: who counts items, routes to ask, and ``ask`` itself."""
+    """What the tier's composition takes: who counts items, routes to ask, and who answers."""
 
     def __init__(
         self,
         apply: Callable[[OutboxItem], Awaitable[Literal["stored", "known"]]],
         add_routes: Callable[[web.Application, Door], None],
         ask: Ask,
+        *,
         engine: Engine,
+        samples: SampleReader,
+        fleet: FleetReader,
     ) -> None:
         self.apply, self.add_routes, self.ask = apply, add_routes, ask
-        self.engine = engine
+        self.engine, self.samples, self.fleet = engine, samples, fleet
 
 
 @asynccontextmanager
@@ -75,9 +88,11 @@ async def keeping_telemetry(
     # Here, because they need the extra.
     from cloud_tier.telemetry.asking import question  # noqa: PLC0415
     from cloud_tier.telemetry.bounded import Bounds  # noqa: PLC0415
+    from cloud_tier.telemetry.fleet_reading import FleetReader  # noqa: PLC0415
     from cloud_tier.telemetry.http_api import MetricsApi  # noqa: PLC0415
     from cloud_tier.telemetry.limits import Retention  # noqa: PLC0415
     from cloud_tier.telemetry.reading import answer  # noqa: PLC0415
+    from cloud_tier.telemetry.sample_reading import SampleReader  # noqa: PLC0415
     from cloud_tier.telemetry.store import TelemetryStore  # noqa: PLC0415
 
     retention = Retention(
@@ -85,17 +100,21 @@ async def keeping_telemetry(
         hour_s=own.hour_retention_s,
         day_s=own.day_retention_s,
         max_rows=own.max_rows,
+        sample_s=own.sample_retention_s,
+        max_samples=own.max_samples,
     )
-    with await asyncio.to_thread(
+    made = await asyncio.to_thread(
         TelemetryStore,
         url_of(own.url, Path(settings.state.folder)),
         retention=retention,
         own_region=settings.region,
         speakers=own.speakers,
         wall_s=wall_s,
-    ) as store:
+    )
+    with made as store, _giving_way():
         chores = Chores()
         chores.keep_up(_tidy(store.add_up, store.prune), "telemetry")
+        chores.keep_up(_fold(store), "telemetry.fold")
 
         def add_routes(app: web.Application, door: Door) -> None:
             MetricsApi(store.engine, retention, wall_s=wall_s, check=door.check).add_routes(app)
@@ -110,7 +129,11 @@ async def keeping_telemetry(
             return found
 
         try:
-            yield Telemetry(store.apply, add_routes, ask, store.engine)
+            samples = SampleReader(store.engine, retention, wall_s=wall_s)
+            fleet = FleetReader(store.engine)
+            yield Telemetry(
+                store.apply, add_routes, ask, engine=store.engine, samples=samples, fleet=fleet
+            )
         finally:
             await chores.close()
 
@@ -118,6 +141,31 @@ async def keeping_telemetry(
 def url_of(url: str, folder: Path) -> str:
     """The database's URL; a file in the state folder where none is set."""
     return url or f"sqlite:///{folder / FILE_NAME}"
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Has threads of this process take turns often."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
+
+
+async def _fold(store: TelemetryStore) -> None:
+    from cloud_tier.telemetry.shortening import FOLD_ROWS  # noqa: PLC0415 - needs the extra
+
+    while True:
+        await asyncio.sleep(FOLD_INTERVAL_S)
+        try:
+            # Less than a whole step: what is left has come since.
+            while await store.fold(FOLD_ROWS) == FOLD_ROWS:  # noqa: ASYNC110 - a pause, as below
+                await asyncio.sleep(_PAUSE_S)
+        except TierwiseError:
+            # The store has said so; the next turn tries again.
+            continue
 
 
 async def _tidy(*steps: Callable[[], Awaitable[int]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from cloud_tier.telemetry import tables
-from cloud_tier.telemetry.coverage import Coverage
+from cloud_tier.telemetry.coverage import Coverage, Gap
 from cloud_tier.telemetry.database import chunks, insert_new, put
 from cloud_tier.telemetry.limits import Limits
 from cloud_tier.telemetry.series import clean, digest_of
@@ -42,9 +42,9 @@ class SourceRows:
             self._rows.update(_locked(connection, kept))
 
     def cover(
-        self, given: Sequence[Source], heard_s: float
+        self, given: Sequence[Source], heard_s: float, now_s: float
     ) -> tuple[set[tuple[str, str, str]], int]:
-        """Notes what a rollup covers.
+        """Notes what a rollup covers, which was made at ``heard_s``.
 
         Returns:
             Region, site and tier of whom something is new, and how many sources are over the bound:
@@ -57,7 +57,7 @@ class SourceRows:
             if kept is None:
                 num_over += 1
                 fresh.add(place)
-            elif _cover(kept, source, heard_s):
+            elif _cover(kept, source, heard_s, now_s):
                 fresh.add(place)
         return fresh, num_over
 
@@ -85,12 +85,15 @@ class SourceRows:
         return sorted(kept)
 
 
-def _cover(kept: _Source, source: Source, heard_s: float) -> bool:
+def _cover(kept: _Source, source: Source, heard_s: float, now_s: float) -> bool:
     """Whether something of a source is new; its row is brought up to date."""
-    kept.coverage, num_new = kept.coverage.added(source.first, source.last)
     values, num = kept.values, source.last - source.first + 1
     values["heard_s"] = max(values["heard_s"], heard_s)
     values["dropped"] = max(values["dropped"], source.dropped)
+    if not num:
+        # A sign of life, or audits that came after their decisions.
+        return True
+    kept.coverage, num_new = kept.coverage.added(source.first, source.last, now_s)
     if not num_new:
         return False
     unread = min(source.unread, num)
@@ -98,6 +101,11 @@ def _cover(kept: _Source, source: Source, heard_s: float) -> bool:
     values["unread"] = min(_MOST, values["unread"] + unread)
     values["repeated"] = min(_MOST, values["repeated"] + num - num_new)
     return True
+
+
+def gaps_of(text: str) -> tuple[Gap, ...]:
+    """The gaps of a row; those that an earlier version wrote have no time."""
+    return tuple(Gap(*one) for one in json.loads(text))
 
 
 def _digest(source: Source) -> str:
@@ -126,6 +134,6 @@ def _locked(connection: Connection, digests: Sequence[str]) -> dict[str, _Source
     for some in chunks(digests):
         query = select(table).where(table.c.digest.in_(some)).order_by(table.c.digest)
         for row in connection.execute(query.with_for_update()).mappings():
-            gaps = tuple((low, high) for low, high in json.loads(row["gaps"]))
+            gaps = gaps_of(row["gaps"])
             found[row["digest"]] = _Source(dict(row), Coverage(row["last"], gaps))
     return found

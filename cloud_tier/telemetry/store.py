@@ -26,6 +26,8 @@ from cloud_tier.telemetry.downsampling import STEP_ROWS, add_up, prune
 from cloud_tier.telemetry.intake import Taken, read_item
 from cloud_tier.telemetry.limits import Limits, Retention
 from cloud_tier.telemetry.migrating import migrate
+from cloud_tier.telemetry.sample_rows import prune_samples
+from cloud_tier.telemetry.shortening import FOLD_ROWS, fold
 from cloud_tier.telemetry.writing import Applied, Writer
 from runtime.errors import StartError, StorageError, TierwiseError
 from runtime.logs import get_logger
@@ -72,7 +74,12 @@ class TelemetryStore:
     ) -> None:
         self.engine = open_engine(url)
         self._retention, self._wall_s = retention or Retention(), wall_s
-        self._writer = Writer(limits or Limits(), own_region=own_region, speakers=speakers or {})
+        self._writer = Writer(
+            limits or Limits(),
+            own_region=own_region,
+            speakers=speakers or {},
+            keeps_samples=self._retention.max_samples > 0,
+        )
         self._log = get_logger(database=shown(self.engine.url))
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -112,6 +119,15 @@ class TelemetryStore:
         work = self._put(None, lambda connection: add_up(connection, self._wall_s(), max_rows))
         return int(await asyncio.wrap_future(work))
 
+    async def fold(self, max_rows: int = FOLD_ROWS) -> int:
+        """One bounded step of adding up short rows; returns how many.
+
+        Raises:
+            StorageError: nothing of it was done.
+        """
+        work = self._put(None, lambda connection: fold(connection, max_rows))
+        return int(await asyncio.wrap_future(work))
+
     async def prune(self, max_rows: int = STEP_ROWS) -> int:
         """One bounded step of deleting what is old or too much; returns its rows.
 
@@ -120,7 +136,9 @@ class TelemetryStore:
         """
 
         def work(connection: Connection) -> int:
-            return prune(connection, self._wall_s(), self._retention, max_rows)
+            now_s = self._wall_s()
+            num = prune(connection, now_s, self._retention, max_rows)
+            return num or prune_samples(connection, now_s, self._retention, max_rows)
 
         return int(await asyncio.wrap_future(self._put(None, work)))
 
@@ -195,12 +213,12 @@ class TelemetryStore:
                 items = [taken for _, taken in ready]
                 outcomes = self._writer.write(connection, items, self._wall_s())
         except Exception as error:  # noqa: BLE001 a defect of one item is its sender's
-            self._writer.series.forget()
+            self._writer.forget()
             if len(ready) == 1:
                 self._failed(error)
                 ready[0][0].future.set_exception(error)
             return False
-        self._writer.series.confirm()
+        self._writer.confirm()
         self._recovered()
         for (job, _), outcome in zip(ready, outcomes, strict=True):
             job.future.set_result(outcome)

@@ -3,11 +3,14 @@
     series     one row for each tuple of dimensions
     minute     counts as they came; ``added`` once they are in ``hour`` and ``day``, too
     hour, day  the same counts, added up; one row for each time and series
+    short_*    the same counts again by fewer dimensions (``cuts``): ``short_new`` as they came,
+               until they are added to ``short_minute``, ``short_hour`` and ``short_day``
     audits     audits by hour, region, site, policy and gear
     feedback   what people and applications said about answers
     sources    which numbers of which decision log have been counted
     applied    ids of items that are in the tables above, written in the same transaction
     notes      how often something happened that is not to go unseen
+    samples    a few of the decisions that are counted above, told whole
     review_*   answers that wait for people, who looks at which, what they said, who waits for it
 
 Alembic's revisions in ``migrations`` make them; a test compares the two.
@@ -54,7 +57,7 @@ def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False)
 
 
-def _counts() -> tuple[Column[int] | Column[float] | Column[bytes], ...]:
+def _sums() -> tuple[Column[int] | Column[float], ...]:
     return (
         _number("count"),
         _number("late"),
@@ -64,9 +67,15 @@ def _counts() -> tuple[Column[int] | Column[float] | Column[bytes], ...]:
         _float("cost_sum"),
         _number("confident"),
         _float("confidence_sum"),
-        Column("confidences", LargeBinary, nullable=False),
-        Column("latency", LargeBinary, nullable=False),
     )
+
+
+def _sketch(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+def _counts() -> tuple[Column[int] | Column[float] | Column[bytes], ...]:
+    return (*_sums(), _sketch("confidences"), _sketch("latency"))
 
 
 # Columns that are added up as numbers, and those that are sketches.
@@ -120,6 +129,43 @@ def _added_up(name: str) -> Table:
 
 hour = _added_up("hour")
 day = _added_up("day")
+short_series = Table(
+    "short_series",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("digest", String(32), nullable=False, unique=True),
+    Column("cut", SmallInteger, nullable=False),
+    *(_word(name) for name in _WORDS),
+    Column("is_entry", Boolean, nullable=False),
+)
+short_new = Table(
+    "short_new",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("cut", SmallInteger, nullable=False),
+    _number("bucket_s"),
+    _number("series_id"),
+    *_sums(),
+    _sketch("latency"),
+    Index("short_new_by_time", "cut", "bucket_s"),
+)
+
+
+def _short(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("bucket_s", BigInteger, primary_key=True, autoincrement=False),
+        Column("cut", SmallInteger, primary_key=True, autoincrement=False),
+        Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+        *_sums(),
+        _sketch("latency"),
+    )
+
+
+short_minute = _short("short_minute")
+short_hour = _short("short_hour")
+short_day = _short("short_day")
 audits = Table(
     "audits",
     metadata,
@@ -240,4 +286,28 @@ review_callers = Table(
     _float("at_s"),
     Column("told", SmallInteger, nullable=False),
     Index("review_callers_by_time", "at_s"),
+)
+# Columns are named as in ``DecisionRecord``; those that requests are asked by are beside ``body``,
+# which has all of a sample as JSON.
+samples = Table(
+    "samples",
+    metadata,
+    Column("digest", String(32), primary_key=True),
+    _float("wall_s"),
+    _word("request_id"),
+    *(_word(name) for name in ("region", "site", "tier")),
+    Column("hop", SmallInteger, nullable=False),
+    *(_word(name) for name in ("model", "model_version", "action", "decided_because", "outcome")),
+    *(_word(name) for name in ("reason", "answered_by")),
+    Column("label", BigInteger),
+    Column("body", LargeBinary, nullable=False),
+    Index("samples_by_time", "wall_s", "request_id"),
+    Index("samples_by_request", "request_id"),
+    Index("samples_by_site", "region", "site", "wall_s"),
+    Index("samples_by_model", "model", "model_version", "wall_s"),
+    Index("samples_by_decided", "decided_because", "wall_s"),
+    Index("samples_by_reason", "reason", "wall_s"),
+    Index("samples_by_outcome", "outcome", "wall_s"),
+    Index("samples_by_answered", "answered_by", "wall_s"),
+    Index("samples_by_label", "label", "wall_s"),
 )

@@ -1,7 +1,8 @@
 """Items as rows: everything of a batch in the caller's one transaction.
 
-Order of locks, the same in every process: ids of items, sources, series, sums; each in ascending
-order. The bounds of series and sources are kept to within what processes add at the same moment.
+Order of locks, the same in every process: ids of items, sources, series, short series, sums,
+samples; each in ascending order. The bounds of series and sources are kept to within what processes
+add at the same moment.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from sqlalchemy import Connection, select
 
 from cloud_tier.telemetry import tables
 from cloud_tier.telemetry.claims import check_claims
-from cloud_tier.telemetry.database import is_inserted, put
+from cloud_tier.telemetry.database import insert_all, is_inserted, put
 from cloud_tier.telemetry.intake import HOUR_S, Earlier, Feedback, Taken, minute_of, sane, words
 from cloud_tier.telemetry.limits import Limits
+from cloud_tier.telemetry.sample_rows import put_samples, sample_row
 from cloud_tier.telemetry.series import clean
 from cloud_tier.telemetry.series_ids import SeriesIds
+from cloud_tier.telemetry.short_ids import ShortIds
+from cloud_tier.telemetry.shortening import add_short
 from cloud_tier.telemetry.sketches import pack
 from cloud_tier.telemetry.source_rows import SourceRows
+from runtime.decision_sample import place_of
 from runtime.telemetry import OTHER, AuditRow, Rollup
 
 Applied = Literal["stored", "known"]
@@ -33,6 +38,7 @@ class _Batch:
     minutes: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     audits: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
     feedback: list[dict[str, Any]] = field(default_factory=list)
+    samples: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
 
 
@@ -40,10 +46,27 @@ class Writer:
     """Writes items; not for two threads at a time."""
 
     def __init__(
-        self, limits: Limits, *, own_region: str, speakers: Mapping[str, Sequence[str]]
+        self,
+        limits: Limits,
+        *,
+        own_region: str,
+        speakers: Mapping[str, Sequence[str]],
+        keeps_samples: bool = True,
     ) -> None:
+        self._keeps_samples = keeps_samples
         self._limits, self._own_region, self._speakers = limits, own_region, speakers
-        self.series = SeriesIds(per_site=limits.series_per_site, overall=limits.series)
+        self._series = SeriesIds(per_site=limits.series_per_site, overall=limits.series)
+        self._short = ShortIds()
+
+    def confirm(self) -> None:
+        """What was written is committed."""
+        self._series.confirm()
+        self._short.confirm()
+
+    def forget(self) -> None:
+        """It is not."""
+        self._series.forget()
+        self._short.forget()
 
     def check(self, taken: Taken) -> None:
         """Returns where the sender of an item may say it.
@@ -97,7 +120,7 @@ class Writer:
         now_s: float,
     ) -> None:
         said_s = taken.item.created_s
-        fresh, num_over = sources.cover(rollup.sources, min(said_s, now_s))
+        fresh, num_over = sources.cover(rollup.sources, min(said_s, now_s), now_s)
         batch.notes["sources over the bound"] += num_over
         fresh_sites = {(region, site) for region, site, _ in fresh}
         known = {(one.region, one.site, one.tier) for one in rollup.sources} - fresh
@@ -110,7 +133,7 @@ class Writer:
             bucket_s, is_moved = minute_of(said_s, row.minutes_ago, now_s)
             batch.notes["rows with impossible numbers"] += row != given
             batch.notes["rows of impossible times"] += is_moved
-            digest = self.series.noted(row)
+            digest = self._series.noted(row)
             values = {name: getattr(row, name) for name in tables.SUMS}
             packed = {name: pack(getattr(row, name)) for name in tables.SKETCHES}
             batch.minutes.append(({"bucket_s": bucket_s, "added": 0, **values, **packed}, digest))
@@ -119,17 +142,24 @@ class Writer:
                 minute_s, is_moved = minute_of(said_s, audit.minutes_ago, now_s)
                 batch.notes["rows of impossible times"] += is_moved
                 _audit(batch, audit, minute_s // HOUR_S * HOUR_S)
+        for sample in rollup.samples if self._keeps_samples else ():
+            if place_of(sample) not in known:
+                row_ = sample_row(sample, said_s, now_s)
+                batch.samples[row_["digest"]] = row_
 
     def _flush(self, connection: Connection, batch: _Batch, sources: SourceRows) -> None:
         sources.write(connection)
-        ids, other = self.series.resolve(connection)
+        ids, other = self._series.resolve(connection)
         batch.notes["rows in (other)"] += sum(digest in other for _, digest in batch.minutes)
         minutes = [{**row, "series_id": ids[digest]} for row, digest in batch.minutes]
         if minutes:
-            connection.execute(tables.minute.insert(), minutes)
+            insert_all(connection, tables.minute, minutes)
+            ids_of_short = self._short.resolve(connection, {row["series_id"] for row in minutes})
+            add_short(connection, minutes, ids_of_short)
         self._flush_audits(connection, batch)
         if batch.feedback:
             connection.execute(tables.feedback.insert(), batch.feedback)
+        put_samples(connection, batch.samples)
         noted = [{"name": name, "count": num} for name, num in sorted(batch.notes.items()) if num]
         put(connection, tables.notes, noted, adding=("count",))
 

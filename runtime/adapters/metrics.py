@@ -21,6 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from runtime.adapters.outbox_metrics import OutboxMetrics
 from runtime.adapters.policy_metrics import PolicyMetrics
 from runtime.adapters.relay_metrics import RelayMetrics
+from runtime.adapters.review_metrics import ReviewMetrics
 from runtime.adapters.rollout_metrics import RolloutMetrics
 from runtime.adapters.state_metrics import StateMetrics
 from runtime.adapters.tracing_metrics import TracingMetrics
@@ -234,6 +235,11 @@ class TierMetrics(PolicyMetrics):
     def rollouts(self) -> RolloutMetrics:
         """Those of rollouts; only who drives them has them."""
         return RolloutMetrics(self._name, self._registry)
+
+    @cached_property
+    def reviews(self) -> ReviewMetrics:
+        """Those of answers that wait for people; only who keeps them has them."""
+        return ReviewMetrics(self._name, self._registry)
 
     @cached_property
     def tracing(self) -> TracingMetrics:

@@ -2,8 +2,9 @@
 
 ``items``: what waits to be sent. ``seen``: what was taken over from others, so that it is applied
 once. ``received``: what ended its way here. ``merging``: rollups from below that go on as one.
-``corrections``: requests that were answered without those above, and what they said later.
-``totals``: what was dropped, and the last event's number.
+``ways``: through which gateway a region further below is reached. ``corrections``: requests that
+were answered without those above, and what they said later. ``totals``: what was dropped, and the
+last event's number.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ CREATE TABLE IF NOT EXISTS merging (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     created_s REAL NOT NULL,
     body BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS ways (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    region TEXT NOT NULL UNIQUE,
+    gateway TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS corrections (
     request_id TEXT PRIMARY KEY,

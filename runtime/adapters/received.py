@@ -9,6 +9,8 @@ from runtime.adapters.outbox import ROW_BYTES, SqliteOutbox
 from runtime.messages import ItemKind
 from runtime.ports import Clock, OutboxItem, PutResult
 
+# Regions below whose gateways are remembered.
+MAX_WAYS = 10_000
 # Ids that are remembered; an item that is older than so many others is not sent again.
 MAX_SEEN = 200_000
 
@@ -26,6 +28,8 @@ class SqliteReceived:
         self._outbox, self._file, self._clock = store, store.file, clock
         self._max_bytes, self._sends_on = max_bytes, sends_on
         self.rollups = MergingRollups(store, clock)
+        # What the file holds already, as far as it was asked for.
+        self._ways: dict[str, str] = {}
 
     async def is_known(self, item_id: str) -> bool:
         """Whether an item has been taken over."""
@@ -43,6 +47,32 @@ class SqliteReceived:
                 _remember(connection, item_id)
 
         await self._file.run(work)
+
+    async def note_way(self, region: str, gateway: str) -> None:
+        """Remembers by whom something of a region further below has come."""
+        if self._ways.get(region) == gateway:
+            return
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM ways WHERE region = ?", (region,))
+            connection.execute(
+                "INSERT INTO ways (region, gateway) VALUES (?, ?)", (region, gateway)
+            )
+            (seq,) = connection.execute("SELECT max(seq) FROM ways").fetchone()
+            connection.execute("DELETE FROM ways WHERE seq <= ?", (seq - MAX_WAYS,))
+
+        await self._file.run(work)
+        if len(self._ways) >= MAX_WAYS:
+            self._ways.clear()
+        self._ways[region] = gateway
+
+    async def way_to(self, region: str) -> str:
+        """The gateway of this region by which another one was heard last; empty: none was."""
+        query = "SELECT gateway FROM ways WHERE region = ?"
+        found = await self._file.run(
+            lambda connection: connection.execute(query, (region,)).fetchone()
+        )
+        return str(found[0]) if found else ""
 
     def _apply(self, connection: sqlite3.Connection, item: OutboxItem, sender: str) -> PutResult:
         if _is_known(connection, item.id):

@@ -18,7 +18,10 @@ from typing import Any
 from urllib.parse import quote
 
 from runtime.core.rollup import Audited, Decided, roll_up, roll_up_audits
+from runtime.core.sampling_decisions import COLUMNS, chosen, sample_of
+from runtime.decision_sample import Sample
 from runtime.errors import StorageError
+from runtime.messages import Residency
 from runtime.telemetry import Rollup, Source
 
 # Rows that are counted at a time: a moment's work.
@@ -52,14 +55,29 @@ class Counted:
     has_more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a decision is chosen by to be told whole."""
+
+    number: int
+    request_id: str
+    action: str
+    outcome: str
+    hop: int
+
+
 _PLACE = {field.name for field in fields(Place)}
 _DECIDED = tuple(field.name for field in fields(Decided))
 _AUDITED = tuple(field.name for field in fields(Audited))
 _READ = {"decisions": _DECIDED, "audits": tuple(n for n in _AUDITED if n != "region")}
 
 
-def count_on(path: Path, cursor: Cursor, place: Place, now_s: float) -> Counted | None:
+def count_on(
+    path: Path, cursor: Cursor, place: Place, now_s: float, *, max_samples: int = 0
+) -> Counted | None:
     """What the log holds after the cursor; None where that is nothing, or not yet certain.
+
+    At most ``max_samples`` of the decisions are told whole.
 
     Raises:
         StorageError: the file cannot be read.
@@ -68,13 +86,13 @@ def count_on(path: Path, cursor: Cursor, place: Place, now_s: float) -> Counted 
         # Not read-only: only who may write can have the disk take what is there.
         uri = f"file:{quote(str(path.resolve()))}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as connection:
-            return _counted(connection, cursor, place, now_s)
+            return _counted(connection, cursor, place, now_s, max_samples)
     except sqlite3.Error as error:
         raise StorageError(f"cannot count the decisions of {path}: {error}") from error
 
 
 def _counted(
-    connection: sqlite3.Connection, cursor: Cursor, place: Place, now_s: float
+    connection: sqlite3.Connection, cursor: Cursor, place: Place, now_s: float, max_samples: int
 ) -> Counted | None:
     totals = dict(connection.execute("SELECT name, value FROM totals").fetchall())
     log = f"{int(totals.get('log', 0)):x}"
@@ -96,6 +114,8 @@ def _counted(
     audits, audits_taken = roll_up_audits([one for _, one in audited], now_s)
     until = decided[taken - 1][0] if taken else cursor.decisions
     audits_until = audited[audits_taken - 1][0] if audits_taken else cursor.audits
+    told = _chosen(connection, cursor.decisions, until, max_samples)
+    samples = tuple(filter(None, (_sample(connection, one, place, now_s) for one in told)))
     source = Source(
         place.region,
         place.site,
@@ -107,10 +127,30 @@ def _counted(
         dropped=int(totals.get("dropped", 0)),
     )
     return Counted(
-        Rollup((source,), rows, audits),
+        Rollup((source,), rows, audits, samples=samples),
         Cursor(log, until, audits_until),
         has_more=until < last or audits_until < audits_last,
     )
+
+
+def _chosen(connection: sqlite3.Connection, after: int, until: int, most: int) -> list[_Row]:
+    """Which of the decisions are told whole."""
+    if not most:
+        return []
+    found = connection.execute(
+        "SELECT rowid, request_id, action, outcome, hop FROM decisions "
+        "WHERE rowid > ? AND rowid <= ? AND residency = ? ORDER BY rowid LIMIT ?",
+        (after, until, Residency.CLOUD.value, MAX_READ),
+    )
+    # Of several about a request (retries) the last one counts.
+    return chosen({(row[1],): _Row(*row) for row in found}, most)
+
+
+def _sample(connection: sqlite3.Connection, one: _Row, place: Place, now_s: float) -> Sample | None:
+    query = f"SELECT {', '.join(COLUMNS)} FROM decisions WHERE rowid = ?"  # noqa: S608 our own names
+    values = connection.execute(query, (one.number,)).fetchone()
+    row = dict(zip(COLUMNS, values, strict=True))
+    return sample_of(row, region=place.region, site=place.site, tier=place.tier, now_s=now_s)
 
 
 def _last(connection: sqlite3.Connection, table: str) -> int:

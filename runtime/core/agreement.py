@@ -53,3 +53,13 @@ def agreements(labels: Iterable[tuple[str, str, int]]) -> list[PairAgreement]:
             agreed = sum(one == other for one, other in pairs)
             found.append(PairAgreement(first, second, len(pairs), agreed, kappa_of(pairs)))
     return found
+
+
+def overall_kappa(pairs: Iterable[PairAgreement]) -> float | None:
+    """The mean kappa of pairs by the items that they have in common; None where none has one."""
+    total, num = 0.0, 0
+    for one in pairs:
+        if one.kappa is not None:
+            total += one.kappa * one.num_items
+            num += one.num_items
+    return total / num if num else None

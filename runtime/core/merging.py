@@ -3,12 +3,15 @@
 Rules of this file:
   * whole rollups are merged, so that what is lost later is lost with what it covers;
   * rows are merged only if they are alike in every dimension and of the same minute;
+  * of samples as many are kept as one rollup may have, and of no site more than its share; none
+    that would make a rollup too large to be taken, for then its counts would be lost, too;
   * nobody tells of decisions that are not theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -23,7 +26,18 @@ from runtime.core.rollup import (
     minutes_of,
     row_of,
 )
+from runtime.core.sampling_decisions import chosen
 from runtime.core.sketch import added
+from runtime.decision_sample import (
+    MAX_AGE_S,
+    MAX_SAMPLES,
+    MAX_SAMPLES_BYTES,
+    MAX_SAMPLES_OF_A_SITE,
+    Sample,
+    name_of,
+    place_of,
+    size_of,
+)
 from runtime.messages import Tier
 from runtime.telemetry import (
     AUDIT_DIMENSIONS,
@@ -34,10 +48,15 @@ from runtime.telemetry import (
     Rollup,
     RollupRow,
     Source,
+    encode_rollup,
 )
 
 # Decisions that one rollup of a device may cover: many of them can still be added up.
 MAX_COVERED = 1_000_000_000
+# Samples that are in hand while rollups are merged.
+_MAX_HELD = 4 * MAX_SAMPLES
+# What a tier takes as it is delivered (``request.max_body_bytes``) is a little more.
+MAX_WITH_SAMPLES_BYTES = 1_000_000
 _NUM_KEY, _NUM_AUDIT_KEY = len(DIMENSIONS) + 1, len(AUDIT_DIMENSIONS) + 1
 
 
@@ -48,6 +67,7 @@ class _Merging:
     sources: dict[tuple[str, str, str, str], Source] = field(default_factory=dict)
     rows: dict[tuple[object, ...], RollupRow] = field(default_factory=dict)
     audits: dict[tuple[object, ...], AuditRow] = field(default_factory=dict)
+    samples: dict[tuple[str, ...], Sample] = field(default_factory=dict)
 
     def takes(self, rollup: Rollup) -> bool:
         """Whether it stays within its bounds, and a log in one piece."""
@@ -77,12 +97,20 @@ class _Merging:
         for audit in rollup.audits:
             found = self.audits.get(_audit_place(audit))
             self.audits[_audit_place(audit)] = audit if found is None else _audit_sum(found, audit)
+        self.samples.update((name_of(one), one) for one in rollup.samples)
+        if len(self.samples) > _MAX_HELD:
+            self.samples = {name_of(one): one for one in fair(self.samples)}
 
     def whole(self) -> Rollup:
         """What has come together."""
-        return Rollup(
+        bare = Rollup(
             tuple(self.sources.values()), tuple(self.rows.values()), tuple(self.audits.values())
         )
+        if not self.samples:
+            return bare
+        # Each has a comma.
+        room_bytes = MAX_WITH_SAMPLES_BYTES - len(encode_rollup(bare)) - len(self.samples)
+        return replace(bare, samples=tuple(fair(self.samples, room_bytes)))
 
 
 def merged(rollups: Iterable[tuple[float, Rollup]]) -> list[Rollup]:
@@ -101,6 +129,26 @@ def merged(rollups: Iterable[tuple[float, Rollup]]) -> list[Rollup]:
     if now.sources:
         done.append(now.whole())
     return done
+
+
+def fair(samples: Mapping[tuple[str, ...], Sample], room_bytes: float = math.inf) -> list[Sample]:
+    """Those that one rollup may have: so many of a site, so many in all, so many bytes."""
+    max_bytes = min(room_bytes, MAX_SAMPLES_BYTES)
+    by_site: dict[tuple[str, str, str], dict[tuple[str, ...], Sample]] = {}
+    for name, one in samples.items():
+        by_site.setdefault(place_of(one), {})[name] = one
+    some = {
+        name_of(one): one
+        for of_site in by_site.values()
+        for one in chosen(of_site, MAX_SAMPLES_OF_A_SITE)
+    }
+    kept, num_bytes = [], 0
+    for one in chosen(some, MAX_SAMPLES):
+        num_bytes += size_of(one)
+        if num_bytes > max_bytes:
+            break
+        kept.append(one)
+    return kept
 
 
 def speaks_for(tier: Tier, region: str, agent: str, source: Source) -> bool:
@@ -153,7 +201,9 @@ def _both(one: object, other: object, name: str) -> float:
 
 def _aged(rollup: Rollup, age_s: float) -> Rollup:
     minutes = minutes_of(age_s)
-    if not minutes:
+    # Of a clock that has been set back, or is none, it is as if it came at once.
+    later_s = age_s if age_s > 0 else 0.0
+    if not minutes and not rollup.samples:
         return rollup
 
     def shifted(ago: int) -> int:
@@ -163,4 +213,7 @@ def _aged(rollup: Rollup, age_s: float) -> Rollup:
         rollup.sources,
         tuple(replace(row, minutes_ago=shifted(row.minutes_ago)) for row in rollup.rows),
         tuple(replace(row, minutes_ago=shifted(row.minutes_ago)) for row in rollup.audits),
+        samples=tuple(
+            replace(one, age_s=min(MAX_AGE_S, one.age_s + later_s)) for one in rollup.samples
+        ),
     )

@@ -3,7 +3,8 @@
 Rules of this file:
   * a correction from above is acknowledged when it is durably in the outbox here, and it is there
     once, whoever sends it again; from then on it is like one of ours;
-  * it is for a device of this region; any other is left with its sender, and logged;
+  * it is for a device of this region, or of one below it: then the gateway by which something of
+    that region has come is next; any other is left with its sender, and logged;
   * whoever is above sends to those it has heard of: it hears of this gateway now and then.
 """
 
@@ -76,12 +77,15 @@ class CorrectionRelay:
         except ValueError as error:
             _log.warning("correction.not_relayed", to=said.to[:140], error=str(error))
             return
-        if region != self._identity.region:
-            _log.warning("correction.not_relayed", to=said.to[:140], error="not of this region")
-            return
-        self._chores.start(self._relay(said, agent), "correction.relay")
+        self._chores.start(self._relay(said, region, agent), "correction.relay")
 
-    async def _relay(self, said: Correction, agent: str) -> None:
+    async def _relay(self, said: Correction, region: str, agent: str) -> None:
+        is_ours = region == self._identity.region
+        target = agent if is_ours else await self._received.way_to(region)
+        if not target:
+            error = "nothing has come from its region"
+            _log.warning("correction.not_relayed", to=said.to[:140], error=error)
+            return
         item_id = derived_id("relayed", said.item)
         onward = msgspec.structs.replace(said, item=item_id, gateway=self._identity.site)
         item = OutboxItem(
@@ -89,7 +93,7 @@ class CorrectionRelay:
             ItemKind.CORRECTION,
             self._storage.clock.wall_s(),
             encode_control(onward),
-            target=agent,
+            target=target,
         )
         if await self._received.answer(said.item[:64], item) == "full":
             _log.warning("correction.put_off", to=said.to)

@@ -157,6 +157,8 @@ class Receiver:
         item = arrived.item
         try:
             result = await self._taken(arrived)
+            # What is refused says nothing of who is where.
+            await self._note_way(arrived)
         except StorageError as error:
             _log.warning("item.not_stored", error=str(error))
             result = "failed"
@@ -170,6 +172,12 @@ class Receiver:
             self._say(arrived.agent, Applied((arrived.said_id,)))
         else:
             self._defer(arrived)
+
+    async def _note_way(self, arrived: _Arrived) -> None:
+        """What comes from further below tells by whom an answer gets back there."""
+        region = arrived.item.origin.partition("/")[0]
+        if region != self._identity.region:
+            await self._received.note_way(region, arrived.agent)
 
     async def _taken(self, arrived: _Arrived) -> PutResult:
         item, apply = arrived.item, self.appliers.get(arrived.item.kind)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ import structlog
 from runtime.adapters.outbox import SqliteOutbox
 from runtime.adapters.rollup_reader import Counted, Cursor, Place, count_on
 from runtime.errors import MalformedBodyError, StorageError
-from runtime.exchange.items import derived_id, json_item
+from runtime.exchange.items import derived_id, json_item, new_id
 from runtime.messages import ItemKind, Residency
 from runtime.ports import (
     AuditRecord,
@@ -35,10 +36,12 @@ from runtime.ports import (
     ReviewResult,
 )
 from runtime.review_report import report_of
-from runtime.telemetry import encode_rollup
+from runtime.telemetry import Rollup, Source, encode_rollup
 
 # Rollups that may wait to be sent; the log itself holds what comes after them.
 MAX_WAITING = 1000
+# Who has nothing to count says at least so often that it is there.
+LIFE_S = 600.0
 # How often a tier looks whether it has told itself something.
 _LOOK_S = 5.0
 _CURSOR = {"log": "rollup:log", "decisions": "rollup:decisions", "audits": "rollup:audits"}
@@ -81,6 +84,7 @@ class Rollups:
     Args:
         path: of the log.
         settle: has the log write what it has been told, within a time in s.
+        max_samples: of a rollup; 0: none.
     """
 
     def __init__(
@@ -91,9 +95,11 @@ class Rollups:
         clock: Clock,
         *,
         settle: Callable[[float], bool] = lambda _: True,
+        max_samples: int = 0,
     ) -> None:
         self._path, self._outbox, self._place, self._clock = path, outbox, place, clock
-        self._settle = settle
+        self._settle, self._max_samples = settle, max_samples
+        self._told_s = -math.inf
 
     async def run(self, interval_s: float) -> None:
         """Counts this often, connected or not, until cancelled."""
@@ -118,17 +124,34 @@ class Rollups:
     def _count_some(self) -> bool:
         """Whether there is more to count, and room for it."""
         file = self._outbox.file
-        if file.submit(_num_waiting).result() >= MAX_WAITING:
+        num_waiting = file.submit(_num_waiting).result()
+        if num_waiting >= MAX_WAITING:
             return False
         cursor = file.submit(_cursor).result()
         now_s = self._clock.wall_s()
-        counted = count_on(self._path, cursor, self._place, now_s)
+        counted = count_on(self._path, cursor, self._place, now_s, max_samples=self._max_samples)
         if counted is None:
+            if cursor.log and not num_waiting and self._is_silent():
+                file.submit(lambda connection: self._live(connection, cursor, now_s)).result()
             return False
         result = file.submit(
             lambda connection: self._put(connection, cursor, counted, now_s)
         ).result()
+        self._told_s = self._clock.monotonic_s()
         return result == "known" or (result == "stored" and counted.has_more)
+
+    def _is_silent(self) -> bool:
+        return self._clock.monotonic_s() - self._told_s >= LIFE_S
+
+    def _live(self, connection: sqlite3.Connection, at: Cursor, now_s: float) -> None:
+        """Says that there is nothing new, so that nobody takes it for dead."""
+        place = self._place
+        source = Source(
+            place.region, place.site, place.tier, at.log, at.decisions + 1, at.decisions
+        )
+        body = encode_rollup(Rollup((source,)))
+        self._outbox.add(connection, OutboxItem(new_id(), ItemKind.METRICS, now_s, body))
+        self._told_s = self._clock.monotonic_s()
 
     def _put(
         self, connection: sqlite3.Connection, since: Cursor, counted: Counted, now_s: float

@@ -113,7 +113,14 @@ async def station(
         storage = stack.enter_context(open_storage(folder, state, clock, metrics))
         epoch = next_epoch(folder, clock)
         place = Place(identity.region, identity.site, identity.tier.value)
-        rollups = Rollups(file.path, storage.outbox, place, clock, settle=file.flush)
+        rollups = Rollups(
+            file.path,
+            storage.outbox,
+            place,
+            clock,
+            settle=file.flush,
+            max_samples=state.rollup_samples,
+        )
         if identity.tier is not Tier.CLOUD:
             # Nobody is above the cloud tier to report to.
             log = ReportingLog(log, storage.outbox, clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,6 @@ import pytest
 from cloud_tier.reviews import looking
 from cloud_tier.reviews.store import Bounds, ReviewStore
 from cloud_tier.telemetry.database import open_engine
-from fakes.postgres import Postgres, running_postgres
 from fakes.review_reports import NOW_S, report, sent
 from fakes.review_shop import Shop
 from runtime.core.reviewing import LEASE_S, UNDO_S, Move
@@ -22,22 +21,6 @@ from runtime.messages import Correction, ItemKind, Outcome, Reason, Tensors, dec
 from runtime.ports import OutboxItem
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'telemetry.sqlite'}"
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database() as found:
-        yield found
 
 
 @pytest.fixture

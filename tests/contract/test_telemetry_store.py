@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,17 +12,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import ColumnElement, Table, func, select
+from sqlalchemy import ColumnElement, Table, func, literal, select
 
 from cloud_tier.telemetry import tables
 from cloud_tier.telemetry.asking import question
-from cloud_tier.telemetry.bounded import Bounds
+from cloud_tier.telemetry.bounded import Bounds, limited
+from cloud_tier.telemetry.database import open_engine, reading
+from cloud_tier.telemetry.fetching import Fetcher
 from cloud_tier.telemetry.limits import Limits, Retention
 from cloud_tier.telemetry.migrating import migrate, schema_state
 from cloud_tier.telemetry.reading import answer
 from cloud_tier.telemetry.rows import Report, Row
 from cloud_tier.telemetry.store import TelemetryStore
-from fakes.postgres import Postgres, running_postgres
 from fakes.telemetry import NOW_S, audit, escalated, feedback, item, rollup, row, source
 from runtime.errors import (
     MalformedBodyError,
@@ -35,22 +38,6 @@ from runtime.telemetry import OTHER, Rollup
 
 pytestmark = pytest.mark.timeout(90)
 Opener = Callable[..., TelemetryStore]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'telemetry.sqlite'}"
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database() as found:
-        yield found
 
 
 @pytest.fixture
@@ -262,21 +249,28 @@ async def test_old_rows_go_the_finest_first(open_store: Opener, clock: list[floa
     store = open_store(retention=Retention(minute_s=3600, hour_s=86_400, day_s=10 * 86_400))
     await store.apply(item(rollup(row(3))))
     await store.apply(feedback(is_correct=True))
-    clock[0] += 2 * 3600
+    await store.fold()
+    short = ("short_minute", "short_hour", "short_day")
+    assert [count(store, name) for name in short] == [2, 3, 3]
+    clock[0] += 600
     before = await store.prune()
+    clock[0] += 2 * 3600 - 600
     await store.add_up()
 
     assert before == 0
-    assert await store.prune() == 1
+    assert await store.prune() == 1 + 2
     assert [count(store, name) for name in ("minute", "hour", "day")] == [0, 1, 1]
+    assert [count(store, name) for name in short] == [0, 3, 3]
     clock[0] += 2 * 86_400
     while await store.prune():
         pass
     assert [count(store, name) for name in ("hour", "day", "feedback")] == [0, 1, 1]
+    assert [count(store, name) for name in short] == [0, 0, 3]
     clock[0] += 200 * 86_400
     while await store.prune():
         pass
     assert [count(store, name) for name in ("day", "feedback", "applied")] == [0, 0, 0]
+    assert [count(store, name) for name in short] == [0, 0, 0]
 
 
 async def test_over_the_bound_of_rows_the_finest_go(open_store: Opener, clock: list[float]) -> None:
@@ -291,6 +285,20 @@ async def test_over_the_bound_of_rows_the_finest_go(open_store: Opener, clock: l
         pass
 
     assert [count(store, name) for name in ("minute", "hour", "day")] == [2, 1, 1]
+
+
+async def test_short_rows_have_the_same_bound(open_store: Opener) -> None:
+    store = open_store(retention=Retention(max_rows=10))
+    for number in range(4):
+        await store.apply(item(rollup(row(1, minutes_ago=number), first=number + 1)))
+    await store.fold()
+    short = ("short_minute", "short_hour", "short_day")
+    assert [count(store, name) for name in short] == [8, 3, 3]
+
+    while await store.prune(max_rows=3):
+        pass
+
+    assert [count(store, name) for name in (*short, "minute")] == [4, 3, 3, 4]
 
 
 async def test_a_database_that_was_made_later_is_refused(open_store: Opener, url: str) -> None:
@@ -408,11 +416,28 @@ async def test_a_question_has_bounds(store: TelemetryStore) -> None:
     await store.apply(item(rollup(*(row(1, label=str(at)) for at in range(50)))))
 
     with pytest.raises(RequestError, match="more than 10 rows would have to be read"):
-        ask(store, "latency", bounds=Bounds(max_rows=10))
+        ask(store, "latency", by="label", bounds=Bounds(max_rows=10))
     with pytest.raises(RequestError, match="more than 10 rows: ask by fewer"):
         ask(store, "cost", by="label", bounds=Bounds(max_groups=10))
     with pytest.raises(TooLateError, match="ask about a shorter time"):
         ask(store, "cost", bounds=Bounds(timeout_s=0.0))
+
+
+def test_a_time_that_ends_while_rows_are_fetched_is_an_error_of_the_store(tmp_path: Path) -> None:
+    first = select(literal(1).label("number")).cte(recursive=True)
+    numbers = first.union_all(select(first.c.number + 1).where(first.c.number < 100_000))
+    engine, over = open_engine(f"sqlite:///{tmp_path / 'any.sqlite'}"), threading.Event()
+
+    with (
+        pytest.raises(StorageError, match="interrupted"),
+        reading(engine) as connection,
+        limited(connection, Bounds(timeout_s=0.0), over),
+    ):
+        # The first rows are there at once; it is the fetching of more that is broken off.
+        list(Fetcher(connection, Bounds(), math.inf).rows(select(numbers.c.number)))
+
+    engine.dispose()
+    assert over.is_set()
 
 
 async def test_a_fleet_is_told_site_by_site(store: TelemetryStore) -> None:

@@ -16,7 +16,7 @@ from runtime.settings import load
 from tierwise.cli.parser import build_parser
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-(SCRIPT,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+SCRIPT, _ = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 (SETTINGS,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
 SESSIONS = [
     session

@@ -30,13 +30,23 @@ async def waits(client: CloudClient) -> dict[str, Any]:
             await asyncio.sleep(0.1)
 
 
-async def test_what_a_person_says_comes_home_over_the_gateway(hierarchy: Any, asker: Asker) -> None:
+@pytest.mark.parametrize("num_gateways", [1, 2])
+async def test_what_a_person_says_comes_home_over_all_gateways(
+    hierarchy: Any, asker: Asker, num_gateways: int
+) -> None:
     hierarchy.broker()
     # Nothing but the word of the gateway tells the cloud that it is there.
     cloud = hierarchy.tier("cloud", "cloud-1")
-    gateway = hierarchy.tier("gateway", "gateway-1", "state.rollup_interval_s=600")
+    quiet = "state.rollup_interval_s=600"
+    flags: tuple[str, ...] = (quiet,)
+    between = []
+    if num_gateways > 1:
+        of_country = ("region=country", "tier=regional-2")
+        between.append(hierarchy.tier("gateway", "country-1", quiet, *of_country))
+        flags = (quiet, "upstream.tier=regional-2", "upstream.region=country")
+    gateway = hierarchy.tier("gateway", "gateway-1", *flags)
     agent = hierarchy.tier("edge", "agent-1", "review.random_share=1.0")
-    await asker.ready(cloud, gateway, agent)
+    await asker.ready(cloud, *between, gateway, agent)
     tensor = {"name": "image", "shape": [1, 28, 28], "datatype": "FP32", "data": [0.5] * 784}
     body = {"id": "q1", "inputs": [tensor], "parameters": {"remaining_ms": 1000}}
     async with asker._session.post(f"{agent.url}/v2/models/fashion/infer", json=body) as response:

@@ -9,6 +9,7 @@ from cloud_tier.alerts.service import Alerts
 from cloud_tier.alerts.settings import AlertSettings
 from cloud_tier.alerts.sinks import Sink
 from cloud_tier.alerts.store import AlertStore, open_store
+from cloud_tier.alerts.watching import Watch
 from fakes.clock import FakeClock
 from runtime.adapters.metrics import TierMetrics
 from runtime.alert_facts import AlertFacts, Sign
@@ -31,6 +32,7 @@ class Desk:
         self.clock = FakeClock()
         self.metrics = TierMetrics("cloud")
         self.sinks: list[Sink] = []
+        self.watch = Watch()
         self._stack = AsyncExitStack()
 
     async def start(self) -> Alerts:
@@ -43,6 +45,7 @@ class Desk:
             self.sinks,
             signs=AlertSigns(self.metrics, self.clock),
             clock=self.clock,
+            watch=self.watch,
         )
         return self.alerts
 

@@ -20,6 +20,7 @@ from cloud_tier.operators.fleet_view import FleetView
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.operators.live import Live
 from cloud_tier.operators.requests_api import RequestsApi
+from cloud_tier.operators.together import Samples
 from fakes.clock import FakeClock
 from fakes.hierarchy import cloud, edge, gateway, online
 from fakes.tiers import FakeTier
@@ -59,7 +60,7 @@ class Port:
 
 
 @asynccontextmanager
-async def dashboard_port(tmp_path: Path) -> AsyncIterator[Port]:
+async def dashboard_port(tmp_path: Path, samples: Samples | None = None) -> AsyncIterator[Port]:
     """The port, with an agent, a gateway and a cloud online."""
     broker, clock = MemoryBroker(), FakeClock(wall_s=NOW_S)
     device, door = edge(broker, state=tmp_path / "d"), gateway(broker, state=tmp_path / "g")
@@ -72,7 +73,7 @@ async def dashboard_port(tmp_path: Path) -> AsyncIterator[Port]:
     desk = ControlDesk(
         "cloud", switch=top.switch, relay=relay, bus=bus, fleet=view.fleet, clock=real
     )
-    requests = RequestsApi([logs], clock, LABELS)
+    requests = RequestsApi([logs], clock, LABELS, samples=samples)
     live = Live(view, requests, desk, clock)
     audit = AuditLog(tmp_path, max_lines=3)
     parts: list[Any] = [

@@ -18,7 +18,7 @@ TIERS = {"edge": Tier.EDGE, "regional": Tier.REGIONAL, "cloud": Tier.CLOUD}
 MORE = {
     "edge": ("updates", "tracing"),
     "regional": ("updates", "transfers", "tracing"),
-    "cloud": ("transfers", "rollouts", "tracing"),
+    "cloud": ("transfers", "rollouts", "reviews", "tracing"),
 }
 _UNITS = ("seconds", "bytes", "ratio")
 

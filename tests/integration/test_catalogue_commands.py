@@ -153,6 +153,8 @@ class TestKeys:
             shutil.move(path, "stick")
 
         assert main(["keys", "status"]) == 0
+        # Also where it is told of them: they do not lie together.
+        assert main(["keys", "status", "--keys", "keys", "--keys", "stick"]) == 0
         assert capsys.readouterr().err == ""
 
     def test_the_rollout_key_alone_may_lie_open_and_that_is_said(self, capsys: Output) -> None:
@@ -413,6 +415,14 @@ class TestPublish:
         variants = said(capsys, "models", "inspect", "tiny", "1")["variants"]
         assert set(variants) == {"default", "big"}
         assert variants["default"]["requirements"]["hardware"] == ["aarch64"]
+
+    def test_a_variant_that_is_another_by_name_alone_is_refused(
+        self, model: Path, tmp_path: Path, capsys: Output
+    ) -> None:
+        same = shutil.copytree(model, tmp_path / "same")
+
+        assert publish(model, "--also", "big", str(same)) == 3
+        assert "two variants have the same manifest" in capsys.readouterr().err
 
     def test_nothing_is_written_when_a_check_fails(self, model: Path) -> None:
         before = sorted(Path("repository").rglob("*"))

@@ -241,9 +241,43 @@ async def test_whoever_watches_is_told_what_changes(port: Port) -> None:
     running.cancel()
 
 
+async def test_a_region_that_appears_while_somebody_watches_can_be_stopped(port: Port) -> None:
+    running = asyncio.create_task(port.live.run())
+    async with port.session.get(f"{port.url}/api/v1/live") as response:
+        first = await heard(response, {"control"})
+        bus = await operator(port.broker)
+        topic = topics.agent_state("later", "d")
+        bus.publish(
+            Message(topic, encode_control(Offline(Tier.EDGE, "d", "later", 1)), retain=True)
+        )
+        said = await heard(response, {"control"})
+        await bus.close()
+    running.cancel()
+    assert "later" not in first["control"]["known_regions"]
+    assert "later" in said["control"]["known_regions"]
+
+
 async def test_watchers_are_few(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "MAX_WATCHERS", 1)
     async with port.session.get(f"{port.url}/api/v1/live") as response:
         assert response.status == 200
         status, message = await port.ask("GET", "/api/v1/live")
         assert (status, "watch already" in message) == (503, True)
+
+
+async def test_what_changes_in_one_region_is_told_beside_the_traffic_of_another(
+    port: Port,
+) -> None:
+    fleet, live = port.view.fleet, port.live
+    fleet.tell("east", "cam-1", "edge", heard_s=1.0, is_silent=False)
+    fleet.tell("west", "cam-1", "edge", heard_s=1.0, is_silent=False)
+    # Up to the next look at the traffic.
+    for _ in range(5):
+        await live.tick()
+
+    fleet.tell("west", "cam-2", "edge", heard_s=2.0, is_silent=False)
+    live.told["east"] = {"edge": 5.0}
+    await live.tick()
+
+    west = json.loads(live._regions["west"][1])
+    assert west["devices"]["reporting"] == 2

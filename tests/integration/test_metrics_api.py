@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from cloud_tier.telemetry import http_api
+from cloud_tier.telemetry import answering
 from cloud_tier.telemetry.asking import DIMENSIONS
 from cloud_tier.telemetry.http_api import MetricsApi
 from cloud_tier.telemetry.limits import Retention
@@ -74,6 +74,18 @@ async def test_who_has_the_answer_is_told_so(url: str) -> None:
     assert (status, body, other) == (304, None, 200)
 
 
+async def test_an_answer_is_given_again_for_a_moment(store: TelemetryStore, url: str) -> None:
+    _, before, _ = await get(url, "metrics/cost")
+    await store.apply(item(rollup(row(5), first=101)))
+
+    found = [before]
+    async with asyncio.timeout(10):
+        while found[-1] == before:
+            found.append((await get(url, "metrics/cost"))[1])
+
+    assert [one["rows"][0]["requests"] for one in (before, found[-1])] == [100, 105]
+
+
 @pytest.mark.parametrize(
     ("path", "wanted"),
     [
@@ -100,11 +112,12 @@ async def test_the_metrics_are_listed(url: str) -> None:
 async def test_more_questions_than_may_wait_are_refused(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_api, "MAX_WAITING", 0)
+    monkeypatch.setattr(answering, "MAX_WAITING", 0)
 
-    status, said, _ = await get(url, "metrics/cost")
+    status, said, headers = await get(url, "metrics/cost")
 
     assert (status, said["error"]["code"]) == (503, "overloaded")
+    assert headers["Retry-After"] == "1"
 
 
 async def test_whoever_may_not_ask_is_refused(store: TelemetryStore) -> None:

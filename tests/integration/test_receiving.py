@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -231,6 +232,50 @@ async def test_a_cloud_keeps_what_arrives_within_its_quota(
         rows = await cloud.received()
 
     assert 8 <= len(rows) <= 10
+
+
+async def test_the_way_back_is_known_after_a_restart_and_ways_are_bounded(
+    broker: MemoryBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.adapters.received.MAX_WAYS", 3)
+    async with storing_gateway(broker, tmp_path) as gateway:
+        received = gateway.storage.received(sends_on=True)
+        for number in range(5):
+            await received.note_way(f"r{number}", "gateway-1")
+        await received.note_way("r2", "gateway-2")
+        await received.note_way("r2", "gateway-2")
+    async with storing_gateway(broker, tmp_path) as gateway:
+        received = gateway.storage.received(sends_on=True)
+        ways = [await received.way_to(f"r{number}") for number in range(5)]
+
+    assert ways == ["", "", "gateway-2", "gateway-1", "gateway-1"]
+
+
+async def test_what_is_refused_does_not_turn_the_way_back(
+    broker: MemoryBroker, tmp_path: Path
+) -> None:
+    async with storing_cloud(broker, tmp_path) as cloud, AsyncExitStack() as stack:
+        assert cloud.receiver is not None
+        region = cloud.identity.region
+        bus = MemoryBus(broker, client_id="stranger")
+        words: list[ControlMessage | None] = []
+        bus.subscribe(
+            topics.agent_replies(region, "stranger"),
+            lambda message: words.append(decode_control(message.payload)),
+            qos=1,
+        )
+        await bus.start()
+        stack.push_async_callback(bus.close)
+        await bus.wait_connected(5)
+        for kind in ("metrics", "feedback"):
+            user = ((topics.ITEM, kind), (topics.KIND, kind), (topics.ORIGIN, f"of-{kind}/cam-1"))
+            bus.publish(Message(topics.up(region, "stranger"), b"{}", qos=1, user=user))
+        await eventually(lambda: len(words) == 2)
+        received = cloud.receiver._received
+        ways = [await received.way_to(f"of-{kind}") for kind in ("metrics", "feedback")]
+
+    assert {type(word) for word in words} == {Refused, Applied}
+    assert ways == ["", "stranger"]
 
 
 async def test_an_item_that_no_broker_takes_is_parked(broker: MemoryBroker, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from edge_agent.agent import Agent
 from edge_agent.settings import EdgeSettings
-from fakes.decisions import audit, decision
+from fakes.decisions import audit, decision, escalated
 from fakes.rollups import row
 from fakes.storing import StoringTier, storing_cloud, storing_edge, storing_gateway
 from fakes.waiting import eventually, until
@@ -31,6 +31,7 @@ from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.outbox_reader import find_item, items_in
 from runtime.adapters.rollup_reader import Cursor, Place, count_on
 from runtime.common_settings import StateSettings
+from runtime.core.merging import merged
 from runtime.errors import MalformedBodyError, StorageError
 from runtime.exchange import reporting
 from runtime.exchange.forwarding import Storage, open_storage
@@ -79,7 +80,7 @@ class Device:
             open_storage(self.folder, self._limits, clock, TierMetrics(Tier.EDGE))
         )
         path = self.folder / "decisions.sqlite"
-        self.rollups = Rollups(path, self.storage.outbox, EDGE_1, clock)
+        self.rollups = Rollups(path, self.storage.outbox, EDGE_1, clock, max_samples=4)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,6 +100,50 @@ async def test_what_is_in_the_log_is_counted_once_whoever_counts_when(tmp_path: 
     assert counted(rollups_in(tmp_path)) == 8
     (row,) = rollups_in(tmp_path)[0].rows
     assert (row.region, row.site, row.tier, row.is_entry) == ("r", "edge-1", "edge", True)
+
+
+async def test_a_few_decisions_are_told_whole_and_none_that_may_not_leave(tmp_path: Path) -> None:
+    with SqliteDecisionLog(tmp_path, gather_s=0) as log:
+        for number in range(20):
+            log.append(decision(f"a{number}", residency="cloud"))
+            log.append(decision(f"b{number}", residency="region"))
+        log.append(escalated("climbs", residency="cloud", label=1))
+        log.append(escalated("climbs", residency="cloud", label=2))
+        log.append(escalated("stays", residency="device"))
+        log.append(decision("x" * 200, residency="cloud", outcome="failed"))
+    async with Device(tmp_path) as device:
+        await device.rollups.count()
+
+    (found,) = rollups_in(tmp_path)
+    told = {one.request_id: one for one in found.samples}
+    assert counted([found]) == 44
+    assert len(told) == 3
+    assert (told["climbs"].action, told["climbs"].label) == ("escalate", 2)
+    assert (told["climbs"].region, told["climbs"].site) == ("r", "edge-1")
+    assert {one[0] for one in told} == {"a", "c"}
+    without = count_on(log.path, Cursor(), EDGE_1, 1.0)
+    assert without is not None
+    assert without.rollup.samples == ()
+
+
+async def test_who_has_nothing_to_count_says_now_and_then_that_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 3)
+    async with Device(tmp_path) as device:
+        await device.rollups.count()
+        await device.rollups.count()
+        monkeypatch.setattr(reporting, "LIFE_S", 0.0)
+        # While a rollup waits to be sent, another one would tell nothing more.
+        await device.rollups.count()
+        assert covered(rollups_in(tmp_path)) == [(1, 3)]
+        await device.storage.outbox.applied(
+            [one.id for one in items_in(tmp_path / "outbox.sqlite")]
+        )
+        await device.rollups.count()
+
+    assert covered(rollups_in(tmp_path)) == [(4, 3)]
+    assert merged([(0.0, told("edge-1", 1, 3)), (0.0, rollups_in(tmp_path)[0])])
 
 
 async def test_audits_are_counted_beside_their_decisions(tmp_path: Path) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
 from cloud_tier.operators.access import Door
 from cloud_tier.settings import CloudSettings, TelemetrySettings
-from cloud_tier.telemetry import service
+from cloud_tier.telemetry import service, tables
+from cloud_tier.telemetry.database import reading
 from cloud_tier.telemetry.service import Telemetry, keeping_telemetry, url_of
 from cloud_tier.telemetry.store import TelemetryStore
 from fakes.telemetry import item, rollup, row
+from fakes.waiting import until
 from runtime.adapters.clock import SystemClock
 from runtime.common_settings import StateSettings
 from runtime.errors import StartError, StorageError
@@ -47,6 +52,35 @@ async def test_it_is_kept_in_the_state_folder(tmp_path: Path) -> None:
         assert "/api/v1/metrics/{name}" in paths(telemetry)
 
     assert service_file(tmp_path / "state").is_file()
+
+
+async def test_short_rows_are_added_up_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "FOLD_INTERVAL_S", 0.01)
+    async with keeping_telemetry(settings(tmp_path), time.time) as telemetry:
+        assert telemetry is not None
+        await telemetry.apply(item(rollup(row(1)), at_s=time.time()))
+
+        def num_left() -> int:
+            with reading(telemetry.engine) as connection:
+                query = select(func.count()).select_from(tables.short_new)
+                return int(connection.execute(query).scalar_one())
+
+        async def look() -> int:
+            return await asyncio.to_thread(num_left)
+
+        assert await until(look, lambda left: left == 0) == 0
+
+
+async def test_threads_take_turns_often_while_it_is_kept(tmp_path: Path) -> None:
+    before_s = sys.getswitchinterval()
+
+    async with keeping_telemetry(settings(tmp_path), time.time):
+        meanwhile_s = sys.getswitchinterval()
+
+    assert meanwhile_s < before_s
+    assert sys.getswitchinterval() == before_s
 
 
 async def test_switched_off_nothing_is_kept(tmp_path: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import Table, func, select
 
-from cloud_tier.telemetry import tables
-from cloud_tier.telemetry.coverage import MAX_GAPS, Coverage
+from cloud_tier.telemetry import sketches, tables
+from cloud_tier.telemetry.coverage import MAX_GAPS, Coverage, num_missing
+from cloud_tier.telemetry.cuts import CUTS, Cut
 from cloud_tier.telemetry.database import writing
 from cloud_tier.telemetry.downsampling import add_up
+from cloud_tier.telemetry.intake import MINUTE_S
 from cloud_tier.telemetry.intervals import weighted, wilson
-from cloud_tier.telemetry.sketches import MAX_COUNT, compact, pack, unpack
+from cloud_tier.telemetry.shortening import fold
+from cloud_tier.telemetry.sketches import MAX_COUNT, Tally, compact, pack, unpack
 from cloud_tier.telemetry.store import TelemetryStore
 from fakes.telemetry import NOW_S, item, rollup, row
 from runtime.core.sketch import added, bucket_of, quantile
@@ -35,8 +40,22 @@ def test_coverage_knows_which_numbers_came(ranges: list[list[int]]) -> None:
         covered |= new
         assert num_new == len(new)
         assert coverage.last == max(covered)
-        gaps = {at for low, high in coverage.gaps for at in range(low, high + 1)}
+        gaps = {at for low, high, _ in coverage.gaps for at in range(low, high + 1)}
         assert gaps == set(range(1, coverage.last + 1)) - covered
+
+
+def test_gaps_know_since_when_they_are_there() -> None:
+    coverage, _ = Coverage().added(11, 20, 100.0)
+    coverage, _ = coverage.added(31, 40, 200.0)
+    coverage, _ = coverage.added(51, 60, 300.0)
+    coverage, _ = coverage.added(25, 26, 400.0)
+
+    # Of what was before the first that came, nobody knows whether it was to come.
+    assert coverage.gaps == ((1, 10, 0.0), (21, 24, 200.0), (27, 30, 200.0), (41, 50, 300.0))
+    assert num_missing(coverage.gaps, after_s=0.0, before_s=200.0) == 8
+    assert num_missing(coverage.gaps, after_s=200.0, before_s=1e9) == 10
+    with pytest.raises(ValueError, match="no range"):
+        coverage.added(7, 6)
 
 
 def test_of_too_many_gaps_the_oldest_is_given_up() -> None:
@@ -56,6 +75,46 @@ def test_packed_sketches_add_up_by_joining(sketches: list[dict[int, int]]) -> No
     assert unpack(b"".join(packed)) == added(sketches)
     assert unpack(compact(packed)) == added(sketches)
     assert compact([compact(packed)]) == compact(packed)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 2, 7, 40_000]), SKETCHES), max_size=12),
+    st.integers(1, 6),
+    st.lists(st.floats(0, 1), min_size=1, max_size=4),
+)
+def test_a_tally_has_the_quantiles_of_each_sum(
+    given_sketches: list[tuple[int, dict[int, int]]], size: int, shares: list[float]
+) -> None:
+    tally = Tally()
+    for at in range(0, len(given_sketches), size):
+        some = given_sketches[at : at + size]
+        tally.add([group for group, _ in some], [pack(one) for _, one in some])
+    sums = {
+        group: added(one for of, one in given_sketches if of == group)
+        for group, _ in given_sketches
+    }
+
+    found = tally.quantiles(40_001, shares)
+
+    for group in (0, 1, 2, 3, 7, 40_000):
+        assert found[group] == [quantile(sums.get(group, {}), share) for share in shares]
+
+
+def test_a_tally_of_very_many_sketches_is_that_of_their_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sketches, "_MAX_ENTRIES", 50)
+    monkeypatch.setattr(sketches, "_MAX_CELLS", 300)
+    many = [{bucket: 1 + bucket % 3 for bucket in range(at, at + 20)} for at in range(60)]
+    groups = [at % 5 for at in range(60)]
+    tally = Tally()
+
+    tally.add(groups, [pack(one) for one in many])
+    found = tally.quantiles(5, [0.1, 0.5, 0.999])
+
+    for group in range(5):
+        total = added(one for at, one in zip(groups, many, strict=True) if at == group)
+        assert found[group] == [quantile(total, share) for share in (0.1, 0.5, 0.999)]
 
 
 @given(
@@ -123,6 +182,17 @@ class Resolutions(RuleBasedStateMachine):
             add_up(connection, self.now_s, max_rows)
             transaction.rollback()
 
+    @rule(max_rows=st.integers(1, 12))
+    def folds(self, max_rows: int) -> None:
+        with writing(self.store.engine) as connection:
+            fold(connection, max_rows)
+
+    @rule(max_rows=st.integers(1, 12))
+    def folds_and_crashes(self, max_rows: int) -> None:
+        with self.store.engine.connect() as connection, connection.begin() as transaction:
+            fold(connection, max_rows)
+            transaction.rollback()
+
     @rule(hours=st.integers(1, 30))
     def waits(self, hours: int) -> None:
         self.now_s += hours * 3600
@@ -134,9 +204,17 @@ class Resolutions(RuleBasedStateMachine):
         assert self._total(tables.minute) == self.total
         assert self._total(tables.hour) + rest == self.total
         assert self._total(tables.day) + rest == self.total
+        for cut in CUTS:
+            new = self._total(tables.short_new, cut)
+            for table in (tables.short_minute, tables.short_hour, tables.short_day):
+                if table is not tables.short_minute or cut.finest_s == MINUTE_S:
+                    assert self._total(table, cut) + new == self.total
 
-    def _total(self, table: Table, *, only_left: bool = False) -> Counter[int]:
-        where = [tables.NOT_ADDED] if only_left else []
+    def _total(
+        self, table: Table, cut: Cut | None = None, *, only_left: bool = False
+    ) -> Counter[int]:
+        where: list[Any] = [tables.NOT_ADDED] if only_left else []
+        where += [table.c.cut == cut.number] if cut else []
         with self.store.engine.connect() as connection:
             found = connection.execute(select(table.c.latency).where(*where)).scalars().all()
             num = connection.execute(select(func.sum(table.c.count)).where(*where)).scalar_one()

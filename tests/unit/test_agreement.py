@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.core.agreement import agreements, kappa_of
+from runtime.core.agreement import PairAgreement, agreements, kappa_of, overall_kappa
 
 
 def reference(pairs: list[tuple[int, int]], num_labels: int) -> float:
@@ -53,3 +53,15 @@ def test_pairs_are_of_items_that_both_have_labelled() -> None:
 
     assert (pair.first, pair.second, pair.num_items, pair.num_agreed) == ("ann", "bob", 2, 1)
     assert pair.kappa == pytest.approx(1 / 3)
+
+
+def test_all_pairs_together_weigh_by_what_they_have_in_common() -> None:
+    pairs = [
+        PairAgreement("ann", "bob", 30, 30, 1.0),
+        PairAgreement("ann", "eve", 10, 5, 0.0),
+        PairAgreement("bob", "eve", 99, 99, None),
+    ]
+
+    assert overall_kappa(pairs) == pytest.approx(0.75)
+    assert overall_kappa(pairs[2:]) is None
+    assert overall_kappa([]) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tierwise import explain_command
+from tierwise.cli.operators import add_operator
 from tierwise.cli.types import add_json, add_state
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "explain",
         help=text,
         description=f"{text.capitalize()}, in plain words, from the decision logs of all tiers "
-        "below a folder.",
+        "below a folder. Where none of them has the request, the cloud tier is asked, to which all "
+        "tiers send a sample of their decisions.",
     )
     parser.add_argument(
         "request_id",
@@ -34,5 +36,6 @@ def add_parser(subparsers: Subparsers) -> None:
         help="the policy file that was followed: then it is told, too, what would have had to "
         "differ (default: the bundled policy, where that was followed)",
     )
+    add_operator(parser)
     add_json(parser, "the story")
     parser.set_defaults(run=explain_command.run)

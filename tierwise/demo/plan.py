@@ -30,6 +30,11 @@ def operators_section(folder: Path) -> str:
     return f"[operators]\nport = 0\ndecision_logs = {json.dumps(str(folder))}\n"
 
 
+def review_section() -> str:
+    """A section with which people are asked about some answers, as many as one would look at."""
+    return "[review]\nrandom_share = 0.02\nsampled_per_hour = 60\n"
+
+
 def dashboard_of(folder: Path) -> str:
     """Where the dashboard of a run is, with what opens it; empty where there is no cloud tier."""
     found = read_operator_file(folder / CLOUD / OPERATOR_FILE)
@@ -89,7 +94,12 @@ def write_settings(
     }
     for agent in agents:
         texts[agent] = f'agent = "{agent}"\nregion = "{REGION}"\n\n' + "\n".join(
-            (broker_section("broker", broker), request, http_and_state(folder, agent))
+            (
+                broker_section("broker", broker),
+                request,
+                http_and_state(folder, agent),
+                review_section(),
+            )
         )
     files = {name: folder / f"{name}.toml" for name in texts}
     for name, text in texts.items():

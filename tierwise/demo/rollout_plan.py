@@ -19,6 +19,7 @@ from tierwise.demo.plan import (
     broker_section,
     http_and_state,
     operators_section,
+    review_section,
 )
 
 MODEL = "fashion-edge"
@@ -102,6 +103,7 @@ def agent_settings(
             broker_section("broker", broker),
             http_and_state(folder, name),
             f"[request]\ndefault_budget_ms = {budget_ms}\n",
+            review_section(),
             # Named, so that a threshold decides: each version brings its own.
             f'[model]\nfolder = "{bundled_model(Tier.EDGE)}"\n',
             f'[updates]\nurl = "{gateway_url}"\nroot = "{root}"\n{UPDATES}',

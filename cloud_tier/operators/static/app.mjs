@@ -63,6 +63,10 @@ function Frame() {
     return () => removeEventListener("hashchange", moved);
   }, []);
   const page = pages.find((one) => one.path === place.path) || pages[0];
+  // On a phone the list of pages is wider than the screen.
+  useEffect(() => {
+    document.querySelector("nav a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [page]);
   document.title = `${page.title} – Tierwise`;
   const say = (text, kind = "info") => setLine({ text, kind });
   return html`<a class="skip" href="#main" onClick=${(event) => {

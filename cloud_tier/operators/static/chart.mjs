@@ -25,6 +25,7 @@ export class Seconds {
   }
 }
 
+const clock = (at) => new Date(at * 1000).toLocaleTimeString(undefined, { timeStyle: "medium", hour12: false });
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function build(box, columns) {
@@ -37,7 +38,7 @@ function build(box, columns) {
       legend: { live: false },
       cursor: { show: false },
       scales: { y: { range: (_, __, top) => [0, Math.max(1, top * 1.1)] } },
-      axes: [axis, { ...axis, size: 44 }],
+      axes: [{ ...axis, space: 90, values: (_, splits) => splits.map(clock) }, { ...axis, size: 44 }],
       series: [
         {},
         line("edge", "edge"),

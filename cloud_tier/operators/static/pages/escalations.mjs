@@ -41,10 +41,14 @@ function Counts({ api, params, wanted }) {
     address("/escalations", { last_s: params.get("last_s") || "", ...wanted, [name]: value });
   return html`<${Loaded} from=${found}>${(said) =>
     !said.decisions
-      ? html`<${Empty}>No decision is like that. Take a filter away, or a longer time. The cloud's own decision log is read,
-          and those that the setting <code>operators.decision_logs</code> names.<//>`
+      ? html`<${Empty}>No decision is like that. Take a filter away, or a longer time. Devices tell what they have counted
+          once a minute; until then only the decision logs on the cloud's own machine are read.<//>`
       : html`<p><strong>${count(said.decisions)}</strong> decisions of tiers, <strong>${count(said.escalated)}</strong>${" "}
-          (${percent(said.escalated / said.decisions)}) passed the request on.</p>
+          (${percent(said.escalated / said.decisions)}) passed the request on. <span class="muted">${
+            said.from === "telemetry"
+              ? "All that tiers have told of: every decision counts here."
+              : "From the decision logs on the cloud's own machine alone."
+          }</span></p>
         <div class="facets">${said.names.filter((name) => said.facets[name].length).map(
           (name) => html`<div class="card"><${Bars} caption=${TITLES[name]}
             rows=${said.facets[name].slice(0, 10).map((one) => ({
@@ -59,13 +63,21 @@ function Counts({ api, params, wanted }) {
 function Requests({ api, params, wanted }) {
   const query = new URLSearchParams({ ...wanted, limit: "25" });
   const found = usePages(api, `/api/v1/requests?${query}`, "requests");
-  const story = (row) => address("/escalations", { last_s: params.get("last_s") || "", ...wanted, id: row.request_id });
-  return html`<h2>Requests</h2><${Loaded} from=${found}>${() =>
+  const story = (row) =>
+    address("/escalations", { last_s: params.get("last_s") || "", ...wanted, id: row.request_id, of: row.site });
+  const sampled = found.first?.sampled;
+  return html`<h2>Requests</h2>${
+    sampled === null || sampled === undefined
+      ? ""
+      : html`<p class="muted">A sample of ${count(sampled)} decisions of all tiers, and the decision logs on the cloud's own
+          machine: not every request that is counted above is here.</p>`
+  }<${Loaded} from=${found}>${() =>
     found.rows.length === 0
-      ? html`<${Empty}>No request is like that.<//>`
+      ? html`<${Empty}>No request is like that.<//>${
+          found.hasMore && html`<p><button class="quiet" onClick=${found.more}>Look further back</button></p>`}`
       : html`<div class="scroll card"><table>
           <thead><tr><th>When</th><th>Answer</th><th>Answered by</th><th>Why</th><th>Tier asked first</th><th class="number">Confidence</th><th class="number">ms</th></tr></thead>
-          <tbody>${found.rows.map((row) => html`<tr key=${row.request_id}>
+          <tbody>${found.rows.map((row) => html`<tr key=${`${row.request_id} ${row.site}`}>
             <td>${when(row.wall_s)}</td>
             <td><a href=${story(row)}>${labelOf(row)}</a><br /><span class="muted">${row.outcome}</span></td>
             <td>${row.answered_by || "nobody"}</td><td>${spoken(row.decided_because)}</td>
@@ -91,7 +103,8 @@ function Hop({ hop, tier }) {
 
 function Story({ api, params }) {
   const id = params.get("id");
-  const found = useLoad(api, `/api/v1/requests/${encodeURIComponent(id)}`);
+  const site = new URLSearchParams(params.get("of") ? { site: params.get("of") } : {});
+  const found = useLoad(api, `/api/v1/requests/${encodeURIComponent(id)}?${site}`);
   const back = address("/escalations", { ...chosen(params), last_s: params.get("last_s") || "" });
   return html`<p><a href=${back}>All requests</a></p><h1>Why was it answered so?</h1>
     <p class="muted wrap">Request ${id}</p>

@@ -7,6 +7,16 @@ import { inWords, linkOf, Picture } from "/static/picture.mjs";
 
 const MAX_ESCALATIONS = 12, MAX_ROWS = 100;
 
+// Each request once, by the lowest tier that has told of it.
+function newest(rows) {
+  const kept = new Map();
+  for (const row of rows) {
+    const known = kept.get(row.request_id);
+    if (!known || row.hop < known.hop) kept.set(row.request_id, row);
+  }
+  return [...kept.values()].slice(0, MAX_ESCALATIONS);
+}
+
 // Everything that was heard, changed in place; one drawing for all that came in one frame.
 function useLive(api) {
   const state = useRef(null);
@@ -41,7 +51,7 @@ function useLive(api) {
           live.seconds.put(totals.second);
         }),
         escalations: then((rows) => {
-          live.escalations = [...rows.reverse(), ...live.escalations].slice(0, MAX_ESCALATIONS);
+          live.escalations = newest([...rows.reverse(), ...live.escalations]);
         }),
         control: then((control) => {
           live.control = control;
@@ -132,7 +142,7 @@ const Newest = ({ rows }) => html`<section class="card">
   <h2>Newest escalations</h2>
   ${rows.length
     ? html`<ul class="lines">${rows.map(
-        (row) => html`<li key=${`${row.request_id} ${row.tier}`}>
+        (row) => html`<li key=${row.request_id}>
           <a href=${address("/escalations", { id: row.request_id })}>${labelOf(row)}</a>
           <span> ${row.tier} ${row.site}: ${spoken(row.decided_because)}</span>
           <span class="muted"> → ${row.answered_by || "nobody"}, ${ago(row.wall_s)}</span>

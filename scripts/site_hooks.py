@@ -16,6 +16,7 @@ BESIDE = {
     "examples/sensor-activity/README.md": "examples/sensor-activity.md",
     "examples/text-language/README.md": "examples/text-language.md",
     "CHANGELOG.md": "CHANGELOG.md",
+    "SECURITY.md": "reporting.md",
 }
 
 
@@ -34,6 +35,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", markdown)
     for name, place in BESIDE.items():
         markdown = markdown.replace(f"](../{name}", f"]({place}")
+        markdown = markdown.replace(f"](../../{name}", f"](../{place}")
     return markdown
 
 

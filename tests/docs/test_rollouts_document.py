@@ -1,9 +1,11 @@
-"""The diagram of docs/rollouts.md is the table of transitions; its commands and plans are real."""
+"""The picture of docs/rollouts.md is the table of transitions; its commands and plans are real."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tierwise.cli.rollout import COMMANDS as ROLLOUT_COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = (DOCS / "rollouts.md").read_text()
+PICTURE = (DOCS / "pictures" / "rollout-phases.svg").read_text()
 EXPERIMENTS = (DOCS / "experiments.md").read_text()
 RUNNING = {stage.value for stage in STAGES}
 
@@ -27,10 +30,23 @@ def _expanded(name: str) -> set[str]:
     return RUNNING if name == "running" else {name}
 
 
-def test_the_diagram_shows_every_transition_and_no_other() -> None:
+def test_the_picture_is_drawn_from_the_table_of_today() -> None:
+    written = subprocess.run(
+        [sys.executable, str(DOCS.parent / "scripts" / "rollout_picture.py")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert "(pictures/rollout-phases.svg)" in DOCUMENT
+    assert written.stdout == PICTURE, "make golden"
+
+
+def test_the_picture_shows_every_transition_and_no_other() -> None:
     drawn = {
         (one, cause, other)
-        for was, to, cause in re.findall(r"(\w+) --> (\w+): (\w+)", DOCUMENT)
+        for was, to, cause in re.findall(r"<title>(\w+) --&gt; (\w+): (\w+)</title>", PICTURE)
         for one in _expanded(was)
         for other in _expanded(to)
     }

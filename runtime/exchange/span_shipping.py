@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -60,6 +60,7 @@ class SpanShipper:
         self._unwritten: list[Span] = []
         self._not_before_s = 0.0
         self._is_away = False
+        self._is_closing = asyncio.Event()
         self._chores = Chores()
 
     def record(self, span: Span) -> None:
@@ -72,19 +73,22 @@ class SpanShipper:
 
     def start(self) -> None:
         """Begins to write and to send."""
-        self._chores.keep_up(self._run(), "spans.ship")
+        self._chores.start(self._run(), "spans.ship")
 
     async def close(self) -> None:
         """Ends sending; writes what is not on disk yet, to be sent in the next life."""
+        # A step in progress is finished: cut short, it would lose spans or send them twice.
+        self._is_closing.set()
         await self._chores.close()
         await self._write()
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_closing.is_set():
             await self._write()
             if self._clock.monotonic_s() >= self._not_before_s:
                 await self._send()
-            await asyncio.sleep(self._interval_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_closing.wait(), self._interval_s)
 
     async def _write(self) -> None:
         spans, self._unwritten = self._unwritten, []
@@ -104,6 +108,8 @@ class SpanShipper:
                 if not has_arrived:
                     return
                 await self._spool.sent(kept)
+                if self._is_closing.is_set():
+                    return
         except StorageError as error:
             _log.warning("spans.not_read", error=str(error))
 

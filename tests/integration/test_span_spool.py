@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from runtime.adapters.span_spool import ROW_BYTES, SpanSpool, open_spool
 from runtime.core.tracing import Span
 from runtime.errors import SettingsError, StartError
 from runtime.exchange.course import Identity
-from runtime.exchange.span_shipping import MAX_UNWRITTEN, SpanShipper, tracing
+from runtime.exchange.span_shipping import MAX_UNWRITTEN, Export, SpanShipper, tracing
 from runtime.messages import Tier
 from runtime.settings import load
 from runtime.tracing_settings import TracingSettings
@@ -121,10 +122,10 @@ class Endpoint:
         return self.takes
 
 
-def shipper(spool: SpanSpool, endpoint: Endpoint, metrics: TierMetrics) -> SpanShipper:
+def shipper(spool: SpanSpool, export: Export, metrics: TierMetrics) -> SpanShipper:
     return SpanShipper(
         spool,
-        endpoint.export,
+        export,
         clock=SystemClock(),
         metrics=metrics.tracing,
         interval_s=0.01,
@@ -138,13 +139,13 @@ async def test_spans_wait_while_the_endpoint_is_away_and_arrive_once(
     endpoint = Endpoint()
     endpoint.takes = False
     with spooling(tmp_path, metrics) as spool:
-        first = shipper(spool, endpoint, metrics)
+        first = shipper(spool, endpoint.export, metrics)
         first.start()
         for number in range(1, 301):
             first.record(span(number))
         await eventually(lambda: endpoint.num_tries >= 3)
         await first.close()
-        second = shipper(spool, endpoint, metrics)
+        second = shipper(spool, endpoint.export, metrics)
         second.start()
         endpoint.takes = True
         await eventually(lambda: len(endpoint.spans) >= 300)
@@ -154,9 +155,55 @@ async def test_spans_wait_while_the_endpoint_is_away_and_arrive_once(
     assert counted(metrics, "recorded") == counted(metrics, "sent") == 300
 
 
+async def test_a_close_while_spans_arrive_forgets_what_has_arrived_and_sends_nothing_more(
+    tmp_path: Path, metrics: TierMetrics
+) -> None:
+    endpoint, is_taking, may_go_on = Endpoint(), threading.Event(), threading.Event()
+
+    def export(spans: Sequence[Span]) -> bool:
+        is_taking.set()
+        may_go_on.wait(10.0)
+        return endpoint.export(spans)
+
+    with spooling(tmp_path, metrics) as spool:
+        one = shipper(spool, export, metrics)
+        await spool.add([span(number) for number in range(1, 301)], SystemClock().wall_s())
+        one.start()
+        await eventually(is_taking.is_set)
+        closing = asyncio.ensure_future(one.close())
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await closing
+
+        assert len(endpoint.spans) == counted(metrics, "sent") == 256
+        assert await numbers(spool) == list(range(257, 301))
+
+
+async def test_a_close_while_spans_are_written_loses_none(
+    tmp_path: Path, metrics: TierMetrics
+) -> None:
+    endpoint, may_go_on = Endpoint(), threading.Event()
+    endpoint.takes = False
+    with open_spool(tmp_path, max_bytes=1_000_000) as file:
+        spool = SpanSpool(file, max_bytes=1_000_000, max_age_s=60.0, metrics=metrics.tracing)
+        # The disk is slow: what comes after this waits.
+        slow = file.submit(lambda _: may_go_on.wait(10.0))
+        one = shipper(spool, endpoint.export, metrics)
+        one.record(span(7))
+        one.start()
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(one.close())
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await closing
+
+        assert slow.result(1.0)
+        assert await numbers(spool) == [7]
+
+
 async def test_what_was_not_written_at_the_close_is(tmp_path: Path, metrics: TierMetrics) -> None:
     with spooling(tmp_path, metrics) as spool:
-        one = shipper(spool, Endpoint(), metrics)
+        one = shipper(spool, Endpoint().export, metrics)
         one.record(span(7))
         await one.close()
 
@@ -167,7 +214,7 @@ async def test_a_burst_over_the_bound_is_dropped_and_counted(
     tmp_path: Path, metrics: TierMetrics
 ) -> None:
     with spooling(tmp_path, metrics) as spool:
-        one = shipper(spool, Endpoint(), metrics)
+        one = shipper(spool, Endpoint().export, metrics)
         for number in range(MAX_UNWRITTEN + 3):
             one.record(span(number + 1))
         await one.close()
@@ -180,7 +227,7 @@ async def test_a_disk_that_takes_nothing_costs_spans_and_is_counted(
     tmp_path: Path, metrics: TierMetrics
 ) -> None:
     with spooling(tmp_path, metrics) as spool:
-        one = shipper(spool, Endpoint(), metrics)
+        one = shipper(spool, Endpoint().export, metrics)
         spool._file.close()
         one.record(span())
         one.start()

@@ -22,11 +22,12 @@ else
     # These may share the machine: one more at once than it has processors, as many of them wait.
     "$bin/pytest" --cov --cov-report= -n "$(($(nproc) + 1))" --dist worksteal -m "not nightly and not alone" \
         tests/unit tests/properties tests/integration tests/contract tests/golden
+    # Whole programs, each of several processes; what fetches packages is for the night (make nightly).
+    "$bin/pytest" --cov --cov-append --cov-report= -n "$(nproc)" --dist worksteal \
+        -m "not nightly and not alone" tests/e2e tests/docs tests/examples tests/packaging
     # One at a time: tests with deadlines of their own, which others would disturb.
-    "$bin/pytest" --cov --cov-append --cov-report= -m "alone and not nightly" tests/integration
-    # Whole programs; what takes long, or fetches packages, is for the night (make nightly).
-    "$bin/pytest" --cov --cov-append --cov-report= -m "not nightly" \
-        tests/e2e tests/docs tests/examples tests/packaging
+    "$bin/pytest" --cov --cov-append --cov-report= -m "alone and not nightly" \
+        tests/integration tests/e2e
 fi
 
 "$bin/coverage" report --fail-under=90

@@ -78,7 +78,7 @@ def test_packed_sketches_add_up_by_joining(sketches: list[dict[int, int]]) -> No
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([0, 1, 2, 7, 40_000]), SKETCHES), max_size=12),
+    st.lists(st.tuples(st.sampled_from([0, 1, 2, 7, 900]), SKETCHES), max_size=12),
     st.integers(1, 6),
     st.lists(st.floats(0, 1), min_size=1, max_size=4),
 )
@@ -94,9 +94,9 @@ def test_a_tally_has_the_quantiles_of_each_sum(
         for group, _ in given_sketches
     }
 
-    found = tally.quantiles(40_001, shares)
+    found = tally.quantiles(901, shares)
 
-    for group in (0, 1, 2, 3, 7, 40_000):
+    for group in (0, 1, 2, 3, 7, 900):
         assert found[group] == [quantile(sums.get(group, {}), share) for share in shares]
 
 

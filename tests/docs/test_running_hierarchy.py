@@ -25,6 +25,7 @@ import pytest
 
 from fakes.documents import ROOT, SHELL, Block, blocks_of, lines_of
 from fakes.programs import TierProgram
+from fakes.shell import run_line
 from fakes.waiting import eventually_sync
 from runtime.adapters.broker import start_broker
 from runtime.adapters.dial import BrokerAddress
@@ -89,23 +90,7 @@ class Hierarchy:
             line = line.replace(f"http://127.0.0.1:{port}", mine)
         line = line.replace("/etc/tierwise/agent.toml", "camera-3.toml")
         line = line.replace("/etc/tierwise/", "").replace("broker.example:1883", str(self.broker))
-        line = re.sub(r"^tierwise ", f"{shlex.quote(sys.executable)} -m tierwise ", line)
-        done = subprocess.run(
-            ["bash", "-c", f"{line.partition('   #')[0]} {more}"],
-            cwd=self.folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": ":".join(filter(None, sys.path)),
-                "HOME": str(self.folder),
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, (line, done.stdout, done.stderr)
-        return done.stdout + done.stderr
+        return run_line(f"{line.partition('   #')[0]} {more}", self.folder, code)
 
 
 @pytest.fixture(scope="module")

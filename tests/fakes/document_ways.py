@@ -9,6 +9,7 @@ WALKED = {
     "docs/corrections.md": "docs/test_running_hierarchy.py",
     "docs/deployment.md": "docs/test_running_hierarchy.py",
     "docs/examples.md": "docs/test_pages_alone.py",
+    "docs/experiments.md": "docs/test_fleet_pages.py",
     "docs/explain.md": "docs/test_explain.py",
     "docs/hardware.md": "docs/test_hardware_document.py",
     "docs/jetson.md": "docs/test_device_guides.py",
@@ -22,6 +23,7 @@ WALKED = {
     "docs/raspberry-pi.md": "docs/test_device_guides.py",
     "docs/retraining.md": "docs/test_pages_alone.py",
     "docs/review.md": "docs/test_running_hierarchy.py",
+    "docs/rollouts.md": "docs/test_fleet_pages.py",
     "docs/smaller-models.md": "docs/test_pages_alone.py",
     "docs/start.md": "docs/test_start.py",
     "docs/stop.md": "docs/test_running_hierarchy.py",
@@ -32,10 +34,8 @@ WALKED = {
 # Pages whose commands are understood and not run, and why.
 UNDERSTOOD = {
     "docs/dashboard.md": "another machine; the dashboard itself: tests/e2e/test_dashboard.py",
-    "docs/experiments.md": "a fleet; experiments themselves: tests/integration/test_experiments.py",
     "docs/gateway-containers.md": "a container engine; the files: tests/packaging/test_deploy.py",
     "docs/hierarchies.md": "more tiers: tests/e2e/test_more_tiers.py",
-    "docs/rollouts.md": "a fleet; rollouts themselves: tests/e2e/test_rollouts.py",
     "docs/tracing.md": "pip; traces themselves: tests/e2e/test_traces.py",
     "docs/updates.md": "a device with updates: tests/integration/test_updates_http.py",
 }

@@ -27,6 +27,7 @@ WALKED = {
     "docs/smaller-models.md": "docs/test_pages_alone.py",
     "docs/start.md": "docs/test_start.py",
     "docs/stop.md": "docs/test_running_hierarchy.py",
+    "docs/updates.md": "docs/test_updates_document.py",
     "docs/wire-protocol.md": "docs/test_wire_protocol.py",
     "examples/sensor-activity/README.md": "examples/test_sensor_activity.py",
     "examples/text-language/README.md": "examples/test_text_language.py",
@@ -37,7 +38,6 @@ UNDERSTOOD = {
     "docs/gateway-containers.md": "a container engine; the files: tests/packaging/test_deploy.py",
     "docs/hierarchies.md": "more tiers: tests/e2e/test_more_tiers.py",
     "docs/tracing.md": "pip; traces themselves: tests/e2e/test_traces.py",
-    "docs/updates.md": "a device with updates: tests/integration/test_updates_http.py",
 }
 # Programs beside ``tierwise``, and why their words are not looked at any further.
 OTHERS = {

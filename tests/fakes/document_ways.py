@@ -12,6 +12,7 @@ WALKED = {
     "docs/experiments.md": "docs/test_fleet_pages.py",
     "docs/explain.md": "docs/test_explain.py",
     "docs/hardware.md": "docs/test_hardware_document.py",
+    "docs/hierarchies.md": "docs/test_running_hierarchy.py",
     "docs/jetson.md": "docs/test_device_guides.py",
     "docs/metrics.md": "docs/test_metrics_document.py",
     "docs/model-store.md": "docs/test_pages_alone.py",
@@ -27,6 +28,7 @@ WALKED = {
     "docs/smaller-models.md": "docs/test_pages_alone.py",
     "docs/start.md": "docs/test_start.py",
     "docs/stop.md": "docs/test_running_hierarchy.py",
+    "docs/tracing.md": "docs/test_tracing_page.py",
     "docs/updates.md": "docs/test_updates_document.py",
     "docs/wire-protocol.md": "docs/test_wire_protocol.py",
     "examples/sensor-activity/README.md": "examples/test_sensor_activity.py",
@@ -36,8 +38,6 @@ WALKED = {
 UNDERSTOOD = {
     "docs/dashboard.md": "another machine; the dashboard itself: tests/e2e/test_dashboard.py",
     "docs/gateway-containers.md": "a container engine; the files: tests/packaging/test_deploy.py",
-    "docs/hierarchies.md": "more tiers: tests/e2e/test_more_tiers.py",
-    "docs/tracing.md": "pip; traces themselves: tests/e2e/test_traces.py",
 }
 # Programs beside ``tierwise``, and why their words are not looked at any further.
 OTHERS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 # Of every page.
 WHO = "anna@desk"
-_RUN = f"{shlex.quote(sys.executable)} -m tierwise "
+_RUN = rf"{shlex.quote(sys.executable)} -m \1 "
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -26,8 +26,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def runnable(line: str) -> str:
-    """The line for a shell of this environment: without its comment, `tierwise` as it is here."""
-    return re.sub(r"^tierwise ", _RUN, line).partition("   #")[0]
+    """The line for a shell of this environment: no comment, and programs of this Python."""
+    return re.sub(r"^(tierwise|pip) ", _RUN, line).partition("   #")[0]
 
 
 def run_line(line: str, folder: Path, code: int = 0) -> str:

@@ -117,11 +117,11 @@ def test_the_settings_of_the_guide_are_checked_as_it_says(tmp_path: Path) -> Non
     assert ran(tmp_path, *shlex.split(told))
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "deployment.md"])
 def test_the_installer_takes_the_options_that_are_shown(name: str) -> None:
     lines = [
         one
-        for block in BLOCKS[name]
+        for block in blocks_of((ROOT / "docs" / name).read_text(), name)
         if block.language in SHELL
         for line in lines_of(block)
         for one in commands_in(line)

@@ -25,7 +25,7 @@ from fakes.documents import ROOT, Block, blocks_of, lines_of
 from fakes.programs import Asker, Hierarchy
 from fakes.rollout_cloud import Devices, Kind, rolling_cloud
 from fakes.rollout_fleet import REGIONS, STEP_S, Fleet, digest
-from fakes.shell import WHO, form
+from fakes.shell import form
 from fakes.waiting import until
 from tierwise.cli import main
 from tierwise.operator_access import client_in
@@ -84,7 +84,7 @@ class Desk:
         self._capsys.readouterr()
         assert await asyncio.to_thread(main, words) == code, self._capsys.readouterr()
         said = self._capsys.readouterr()
-        return (said.out + said.err).replace(login(), WHO)
+        return (said.out + said.err).replace(login(), "anna@desk")
 
 
 @pytest.fixture

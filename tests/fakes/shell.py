@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-# Of every page.
-WHO = "anna@desk"
 _RUN = rf"{shlex.quote(sys.executable)} -m \1 "
 
 
@@ -21,7 +18,6 @@ def environment(folder: Path) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "HOME": str(folder),
-        "LOGNAME": WHO.partition("@")[0],
     }
 
 
@@ -31,7 +27,7 @@ def runnable(line: str) -> str:
 
 
 def run_line(line: str, folder: Path, code: int = 0) -> str:
-    """What it prints, on this desk, when it is typed in that folder."""
+    """What it prints when it is typed in that folder."""
     done = subprocess.run(
         ["bash", "-c", runnable(line)],
         cwd=folder,
@@ -43,7 +39,7 @@ def run_line(line: str, folder: Path, code: int = 0) -> str:
         check=False,
     )
     assert done.returncode == code, (line, done.stdout, done.stderr)
-    return (done.stdout + done.stderr).replace(f"@{socket.gethostname()}", "@desk")
+    return done.stdout + done.stderr
 
 
 def form(text: str) -> list[str]:

@@ -37,7 +37,7 @@ WALKED = {
 # Pages whose commands are understood and not run, and why.
 UNDERSTOOD = {
     "docs/dashboard.md": "another machine; the dashboard itself: tests/e2e/test_dashboard.py",
-    "docs/gateway-containers.md": "a container engine; the files: tests/packaging/test_deploy.py",
+    "docs/gateway-containers.md": "an engine; the rest is run: tests/docs/test_container_pages.py",
 }
 # Programs beside ``tierwise``, and why their words are not looked at any further.
 OTHERS = {

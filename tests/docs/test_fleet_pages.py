@@ -26,7 +26,7 @@ from fakes.programs import Asker, Hierarchy
 from fakes.rollout_cloud import Devices, Kind, rolling_cloud
 from fakes.rollout_fleet import REGIONS, STEP_S, Fleet, digest
 from fakes.shell import form
-from fakes.waiting import until
+from fakes.waiting import eventually, until
 from tierwise.cli import main
 from tierwise.operator_access import client_in
 from tierwise.rollout_command import login
@@ -159,6 +159,8 @@ async def test_rollouts_are_started_steered_and_told_of_as_shown(
 
     for device in devices.all:
         device.error_rate[digest(4, MODEL)] = 0.1
+    # As much as devices are compared with.
+    await eventually(lambda: devices.all[0].number >= 10, 60)
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN)
     words = f"--version 4 --no-shadow --plan {plan} --why smaller"

@@ -1,7 +1,7 @@
 """Pages about what runs are walked through with a broker, a cloud, a gateway and a device running.
 
-alerts.md, corrections.md, deployment.md, metrics.md, overrides.md, review.md, stop.md and
-wire-protocol.md: their commands as they stand, but for addresses.
+alerts.md, corrections.md, deployment.md, hierarchies.md, metrics.md, overrides.md, review.md,
+stop.md and wire-protocol.md: their commands as they stand, but for addresses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +24,8 @@ from pathlib import Path
 import pytest
 
 from fakes.documents import ROOT, SHELL, Block, blocks_of, lines_of
-from fakes.programs import TierProgram
+from fakes.programs import UNSURE, TierProgram, free_port
+from fakes.shell import environment, run_line, runnable
 from fakes.waiting import eventually_sync
 from runtime.adapters.broker import start_broker
 from runtime.adapters.dial import BrokerAddress
@@ -89,23 +90,36 @@ class Hierarchy:
             line = line.replace(f"http://127.0.0.1:{port}", mine)
         line = line.replace("/etc/tierwise/agent.toml", "camera-3.toml")
         line = line.replace("/etc/tierwise/", "").replace("broker.example:1883", str(self.broker))
-        line = re.sub(r"^tierwise ", f"{shlex.quote(sys.executable)} -m tierwise ", line)
-        done = subprocess.run(
-            ["bash", "-c", f"{line.partition('   #')[0]} {more}"],
-            cwd=self.folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": ":".join(filter(None, sys.path)),
-                "HOME": str(self.folder),
-            },
+        return run_line(f"{line.partition('   #')[0]} {more}", self.folder, code)
+
+
+@contextmanager
+def started(line: str, tiers: Hierarchy, name: str) -> Iterator[None]:
+    """A tier as a page starts it, ready, unsure of everything and at the broker here."""
+    port = free_port()
+    more = {
+        "broker.port": tiers.broker.port,
+        "upstream.broker.port": tiers.broker.port,
+        "http.port": port,
+        "state.folder": tiers.folder / name,
+    }
+    flags = [word for key, value in more.items() for word in ("--set", f"{key}={value}")]
+    flags += ["--set", UNSURE, "--die-with-parent", str(os.getpid())]
+    with (tiers.folder / f"{name}.log").open("wb") as log:
+        running = subprocess.Popen(
+            [*shlex.split(runnable(line)), *flags],
+            cwd=tiers.folder,
+            env=environment(tiers.folder),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            stdout=log,
+            stderr=log,
         )
-        assert done.returncode == code, (line, done.stdout, done.stderr)
-        return done.stdout + done.stderr
+    with running:
+        try:
+            tiers.run(f"tierwise health --url http://127.0.0.1:{port} --wait 60")
+            yield
+        finally:
+            running.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +289,27 @@ def test_what_waits_in_an_outbox_is_looked_at_and_given_up(
     alone.run(drop.replace("ITEM", item))
     assert item not in alone.run(listing)
     assert "feedback" not in alone.run(received)
+
+
+def test_a_gateway_asks_the_gateway_of_its_country(hierarchy: Hierarchy) -> None:
+    plant, country = [line for line in lines("hierarchies.md") if not line.startswith("#")]
+    device = ("edge", "camera-7", hierarchy.folder, hierarchy.broker, UNSURE, "region=plant-north")
+    with (
+        started(country, hierarchy, "country-1"),
+        started(plant, hierarchy, "plant-7"),
+        TierProgram(*device) as edge,
+    ):
+        hierarchy.run(f"tierwise health --url {edge.url} --wait 60")
+        ask = f"tierwise infer --url {edge.url} --index 7 --budget-ms 2000 --json"
+
+        def climbed() -> list[tuple[str, str]]:
+            hops = json.loads(hierarchy.run(ask))["provenance"]
+            return [(hop["tier"], hop["site"]) for hop in hops]
+
+        whole = [
+            ("edge", "camera-7"),
+            ("regional", "plant-7"),
+            ("regional-2", "country-1"),
+            ("cloud", "cloud-1"),
+        ]
+        eventually_sync(lambda: climbed() == whole, 30)

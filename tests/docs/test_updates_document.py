@@ -1,10 +1,20 @@
-"""docs/updates.md names every refusal, fault and metric, and no other."""
+"""docs/updates.md names every refusal, fault and metric, and no other; its commands are typed."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from edge_agent.http_api import InferenceApi
+from fakes.documents import blocks_of, lines_of
+from fakes.shell import run_line
+from fakes.updating import Load, comes_to, plant_in
+from runtime.adapters.http_server import serving
 from runtime.adapters.metrics import TierMetrics
 from runtime.core.activation import Refusal
 from runtime.core.mirrors import Trouble
@@ -67,3 +77,31 @@ def test_every_metric_is_named() -> None:
 
     assert found
     assert [one for one in found if f"`{one}`" not in DOCUMENT] == []
+
+
+@pytest.mark.timeout(60)
+async def test_people_at_a_device_look_and_go_back(tmp_path: Path) -> None:
+    (block,) = [one for one in blocks_of(DOCUMENT, "updates.md") if one.language == "bash"]
+    look, go_back = lines_of(block)
+    async with plant_in(tmp_path) as plant, plant.agent() as agent, Load(agent) as load:
+        plant.assign(1, plant.publish(1))
+        await comes_to(agent, Execution.CONFIRMED)
+        async with serving(InferenceApi(agent).app(), "127.0.0.1", 0) as url:
+
+            async def typed(line: str) -> Any:
+                line = line.replace("http://127.0.0.1:8470", url).replace("curl", "curl -sS", 1)
+                return json.loads(await asyncio.to_thread(run_line, line, tmp_path))
+
+            shown = await typed(look)
+            returned = await typed(go_back)
+            await load.goes_on()
+            refused = await typed(go_back)
+
+    # What serves, how the assignment stands, what was counted; afterwards, the way back.
+    assert shown["serving"]["version"] == "v1"
+    assert shown["assignment"]["state"] == "confirmed"
+    assert shown["counted"]
+    assert returned["serving"]["version"] == "factory"
+    assert returned["assignment"]["reason"] == "operator: calls cats dogs"
+    assert "error" in refused
+    assert load.failed == []

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.async_api import Browser
 
 from fakes.browser import chromium
-from fakes.programs import UNSURE, Asker, TierProgram, free_port
-from runtime.adapters.broker import start_broker
-from runtime.adapters.dial import BrokerAddress
+from fakes.programs import Asker, Hierarchy
 
 
 @pytest.fixture
@@ -31,25 +27,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-def hierarchy(tmp_path: Path) -> Any:
+def hierarchy(tmp_path: Path) -> Iterator[Hierarchy]:
     """Starts brokers and tiers, and ends them all."""
     with ExitStack() as stack:
-
-        class Hierarchy:
-            address = BrokerAddress("127.0.0.1", free_port())
-
-            def broker(self) -> Any:
-                folder = tmp_path / f"broker-{time.monotonic_ns()}"
-                running = start_broker(folder, port=self.address.port)
-                stack.callback(running.stop)
-                return running
-
-            def tier(self, kind: str, name: str, *flags: str) -> TierProgram:
-                return stack.enter_context(TierProgram(kind, name, tmp_path, self.address, *flags))
-
-            def all_tiers(self) -> tuple[TierProgram, TierProgram, TierProgram]:
-                cloud = self.tier("cloud", "cloud-1")
-                gateway = self.tier("gateway", "gateway-1", UNSURE)
-                return self.tier("edge", "agent-1", UNSURE), gateway, cloud
-
-        yield Hierarchy()
+        yield Hierarchy(tmp_path, stack)

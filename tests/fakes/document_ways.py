@@ -9,8 +9,10 @@ WALKED = {
     "docs/corrections.md": "docs/test_running_hierarchy.py",
     "docs/deployment.md": "docs/test_running_hierarchy.py",
     "docs/examples.md": "docs/test_pages_alone.py",
+    "docs/experiments.md": "docs/test_fleet_pages.py",
     "docs/explain.md": "docs/test_explain.py",
     "docs/hardware.md": "docs/test_hardware_document.py",
+    "docs/hierarchies.md": "docs/test_running_hierarchy.py",
     "docs/jetson.md": "docs/test_device_guides.py",
     "docs/metrics.md": "docs/test_metrics_document.py",
     "docs/model-store.md": "docs/test_pages_alone.py",
@@ -22,9 +24,12 @@ WALKED = {
     "docs/raspberry-pi.md": "docs/test_device_guides.py",
     "docs/retraining.md": "docs/test_pages_alone.py",
     "docs/review.md": "docs/test_running_hierarchy.py",
+    "docs/rollouts.md": "docs/test_fleet_pages.py",
     "docs/smaller-models.md": "docs/test_pages_alone.py",
     "docs/start.md": "docs/test_start.py",
     "docs/stop.md": "docs/test_running_hierarchy.py",
+    "docs/tracing.md": "docs/test_tracing_page.py",
+    "docs/updates.md": "docs/test_updates_document.py",
     "docs/wire-protocol.md": "docs/test_wire_protocol.py",
     "examples/sensor-activity/README.md": "examples/test_sensor_activity.py",
     "examples/text-language/README.md": "examples/test_text_language.py",
@@ -32,12 +37,7 @@ WALKED = {
 # Pages whose commands are understood and not run, and why.
 UNDERSTOOD = {
     "docs/dashboard.md": "another machine; the dashboard itself: tests/e2e/test_dashboard.py",
-    "docs/experiments.md": "a fleet; experiments themselves: tests/integration/test_experiments.py",
-    "docs/gateway-containers.md": "a container engine; the files: tests/packaging/test_deploy.py",
-    "docs/hierarchies.md": "more tiers: tests/e2e/test_more_tiers.py",
-    "docs/rollouts.md": "a fleet; rollouts themselves: tests/e2e/test_rollouts.py",
-    "docs/tracing.md": "pip; traces themselves: tests/e2e/test_traces.py",
-    "docs/updates.md": "a device with updates: tests/integration/test_updates_http.py",
+    "docs/gateway-containers.md": "an engine; the rest is run: tests/docs/test_container_pages.py",
 }
 # Programs beside ``tierwise``, and why their words are not looked at any further.
 OTHERS = {

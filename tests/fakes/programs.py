@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +18,7 @@ from typing import Any, Self
 import aiohttp
 
 from fakes.waiting import eventually, eventually_sync
+from runtime.adapters.broker import RunningBroker, start_broker
 from runtime.adapters.dial import BrokerAddress
 
 MODULES = {"edge": "edge_agent", "gateway": "regional_gateway", "cloud": "cloud_tier"}
@@ -61,6 +64,7 @@ class TierProgram:
         self._config = folder / f"{name}.toml"
         self._config.write_text(settings_text(kind, name, folder, broker, self.port))
         self._log = folder / f"{name}.log"
+        self.flags = flags
         self._flags = [part for flag in flags for part in ("--set", flag)]
         self.process = self._start()
 
@@ -128,6 +132,31 @@ class TierProgram:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+class Hierarchy:
+    """Brokers and tiers in a folder; ``stack`` ends them all."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder, self._stack = folder, stack
+        self.address = BrokerAddress("127.0.0.1", free_port())
+
+    def broker(self) -> RunningBroker:
+        """The broker, also after another one has ended."""
+        folder = self.folder / f"broker-{time.monotonic_ns()}"
+        running = start_broker(folder, port=self.address.port)
+        self._stack.callback(running.stop)
+        return running
+
+    def tier(self, kind: str, name: str, *flags: str) -> TierProgram:
+        """A tier at that broker, with ``--set`` before each of the flags."""
+        return self._stack.enter_context(TierProgram(kind, name, self.folder, self.address, *flags))
+
+    def all_tiers(self) -> tuple[TierProgram, TierProgram, TierProgram]:
+        """An agent, a gateway and a cloud; all but the last are unsure of everything."""
+        cloud = self.tier("cloud", "cloud-1")
+        gateway = self.tier("gateway", "gateway-1", UNSURE)
+        return self.tier("edge", "agent-1", UNSURE), gateway, cloud
 
 
 class Asker:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 
 from cloud_tier.keys import new_key, write_key
 from fakes.catalogue import Cloud
-from fakes.programs import Asker, TierProgram
-from fakes.rollout_fleet import FakeDevice, up_item
+from fakes.programs import Asker, Hierarchy, TierProgram
+from fakes.rollout_fleet import FakeDevice, digest, up_item
 from runtime import topics
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.paho_bus import PahoBus
@@ -22,12 +22,28 @@ from runtime.exchange.items import up_message
 REPORT_S = 0.5
 
 
-class Devices:
-    """Sixteen devices that report twice a second, through what stands for their gateway."""
+@dataclass(frozen=True)
+class Kind:
+    """Which devices there are: the first of the versions serves."""
 
-    def __init__(self, bus: PahoBus, signer: CryptoSigner) -> None:
+    model: str = "m"
+    versions: tuple[int, ...] = (1, 2)
+    num: int = 16
+    regions: tuple[str, ...] = ("plant",)
+
+
+class Devices:
+    """Devices that report twice a second, through what stands for their gateway."""
+
+    def __init__(self, bus: PahoBus, signer: CryptoSigner, kind: Kind) -> None:
         self.bus, self._clock = bus, SystemClock()
-        self.all = [FakeDevice(f"d{one:02}", "plant", bus, signer) for one in range(16)]
+        self.all = [
+            FakeDevice(
+                f"d{one:02}", kind.regions[one % len(kind.regions)], bus, signer,
+                serving=digest(kind.versions[0], kind.model), model=kind.model,
+            )
+            for one in range(kind.num)
+        ]  # fmt: skip
         for device in self.all:
             device.listen("cloud")
 
@@ -42,13 +58,14 @@ class Devices:
 
 @contextlib.asynccontextmanager
 async def rolling_cloud(
-    hierarchy: Any, asker: Asker, tmp_path: Path
+    hierarchy: Hierarchy, asker: Asker, tmp_path: Path, kind: Kind | None = None
 ) -> AsyncIterator[tuple[TierProgram, Devices]]:
-    """Versions 1 and 2 are published; the devices run the first."""
+    """All versions are published; the devices run the first."""
+    kind = kind or Kind()
     hierarchy.broker()
     repository = Cloud(tmp_path / "repository")
-    for version in (1, 2):
-        repository.publish(version)
+    for version in kind.versions:
+        repository.publish(version, model=kind.model)
     key = new_key()
     file = write_key(tmp_path / "keys", "rollout", key, None)
     program = hierarchy.tier(
@@ -61,7 +78,7 @@ async def rolling_cloud(
         "rollouts.repeat_s=1",
     )
     bus = PahoBus(hierarchy.address, client_id="devices")
-    devices = Devices(bus, key[1])
+    devices = Devices(bus, key[1], kind)
     await bus.start()
     await asker.ready(program)
     reporting = asyncio.create_task(devices.report())

@@ -48,9 +48,9 @@ STEP_S = 300.0
 REQUESTS, AUDITED = 4000, 1000
 
 
-def digest(version: int) -> str:
+def digest(version: int, model: str = "m") -> str:
     """The manifest of a version that the fake catalogue has."""
-    one = entry(version)
+    one = entry(version, model=model)
     return one.release("cpu").name
 
 
@@ -79,6 +79,8 @@ class FakeDevice:
     ran: set[str] = field(default_factory=set)
     error_rate: dict[str, float] = field(default_factory=dict)
     wrong_share: dict[str, float] = field(default_factory=dict)
+    escalated_share: dict[str, float] = field(default_factory=dict)
+    model: str = "m"
 
     def listen(self, cloud_region: str) -> None:
         topic = topics.assignment_below(cloud_region, self.region, self.site)
@@ -101,15 +103,18 @@ class FakeDevice:
             self.state = "shadow"
         elif told.do is Do.SPLIT:
             self.state, self.share = "split", told.share
-            self.beside = digest(int(told.path.split("/")[-1].removesuffix(".json")))
+            self.beside = self._digest_at(told.path)
         elif told.do is Do.TRIAL:
             self.before, self.state = self.serving, "confirmed"
-            self.serving = digest(int(told.path.split("/")[-1].removesuffix(".json")))
+            self.serving = self._digest_at(told.path)
         elif told.do is Do.ROLL_BACK:
             self.serving, self.state = told.to or self.before, "rolled_back"
         else:
             self.state = ""
         self.ran.add(self.serving)
+
+    def _digest_at(self, path: str) -> str:
+        return digest(int(path.rsplit("/", maxsplit=1)[-1].removesuffix(".json")), self.model)
 
     def report(self, over_s: float = 0.0, **more: Any) -> DeviceReport:
         self.number += 1
@@ -121,7 +126,7 @@ class FakeDevice:
                     over_s,
                     num,
                     errors=int(num * self.error_rate.get(release, 0.02)),
-                    escalated=num // 5,
+                    escalated=int(num * self.escalated_share.get(release, 0.2)),
                 )
                 for release, num in (
                     (self.serving, int(REQUESTS * (1 - self.share))),
@@ -138,7 +143,7 @@ class FakeDevice:
                     over_s,
                     REQUESTS,
                     errors=errors,
-                    escalated=800,
+                    escalated=int(REQUESTS * self.escalated_share.get(self.serving, 0.2)),
                     slow=200,
                     shadowed=1000 if self.state == "shadow" else 0,
                     audited=audited,
@@ -146,8 +151,8 @@ class FakeDevice:
                 ),
             )
         said = DeviceReport(
-            self.site, self.region, self.epoch, self.number, self.serving, "m", "1", self.hardware,
-            self.seq, self.state, self.reason, counted=counted,
+            self.site, self.region, self.epoch, self.number, self.serving, self.model, "1",
+            self.hardware, self.seq, self.state, self.reason, counted=counted,
         )  # fmt: skip
         return msgspec.structs.replace(said, **more)
 
@@ -193,7 +198,9 @@ class Service:
 class Fleet:
     """A cloud tier that takes reports over, a controller, and devices; time is the test's."""
 
-    def __init__(self, folder: Path, cloud: Cloud, num: int = 30) -> None:
+    def __init__(
+        self, folder: Path, cloud: Cloud, num: int = 30, *, model: str = "m", serving: int = 1
+    ) -> None:
         self.folder, self.cloud = folder, cloud
         self.clock = FakeClock(wall_s=1_800_000_000.0)
         self.signer = CryptoSigner.generate_ed25519()
@@ -201,9 +208,12 @@ class Fleet:
         self.tier: StoringTier = storing_cloud(self.broker, folder, clock=self.clock)
         self.device_bus = MemoryBus(self.broker, client_id="devices")
         self.devices = [
-            FakeDevice(f"d{one:02}", REGIONS[one % len(REGIONS)], self.device_bus, self.signer)
+            FakeDevice(
+                f"d{one:02}", REGIONS[one % len(REGIONS)], self.device_bus, self.signer,
+                serving=digest(serving, model), model=model,
+            )
             for one in range(num)
-        ]
+        ]  # fmt: skip
         for device in self.devices:
             device.listen("cloud")
         self._exits = AsyncExitStack()

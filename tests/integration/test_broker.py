@@ -127,7 +127,7 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path, kind: Preference) -> None
         with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{port}.*another port"):
             start_broker(tmp_path, port=port, prefer=kind)
 
-    assert time.monotonic() - began_s < 1.0
+    assert time.monotonic() - began_s < 4.0
 
 
 def test_a_broker_that_dies_at_start_is_said_at_once_with_its_last_words(
@@ -143,7 +143,7 @@ def test_a_broker_that_dies_at_start_is_said_at_once_with_its_last_words(
     with pytest.raises(StartError, match=r"mosquitto ended while it was starting.*disk full"):
         start_broker(tmp_path / "state")
 
-    assert time.monotonic() - began_s < 1.0
+    assert time.monotonic() - began_s < 4.0
 
 
 @pytest.mark.parametrize(

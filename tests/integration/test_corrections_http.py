@@ -149,7 +149,7 @@ async def test_streams_end_with_the_server(agent: Agent, http: aiohttp.ClientSes
         began_s = asyncio.get_running_loop().time()
 
     assert await response.read() == b""
-    assert asyncio.get_running_loop().time() - began_s < 1.5
+    assert asyncio.get_running_loop().time() - began_s < 10
 
 
 async def test_a_long_poll_waits_for_the_correction(

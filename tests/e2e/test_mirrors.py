@@ -15,7 +15,8 @@ from fakes.programs import Asker
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.assignment_signatures import signed, verified
-from runtime.adapters.blob_client import Wanted
+from runtime.adapters.blob_client import DownloadOptions, Wanted
+from runtime.adapters.blob_transfer import TransferLimits
 from runtime.adapters.http_mirror import HttpMirror
 from runtime.adapters.off_loop import in_thread
 from runtime.adapters.paho_bus import PahoBus
@@ -48,7 +49,9 @@ async def test_a_gateway_serves_on_after_the_cloud_was_killed(
 
     cloud.kill()
 
-    async with Device(tmp_path / "two", gateway.url) as device:
+    # As patient as devices are: on a busy machine it takes seconds to make a delta.
+    patient, slow = DownloadOptions(), TransferLimits()
+    async with Device(tmp_path / "two", gateway.url, options=patient, limits=slow) as device:
         device.blobs.put(old_file, old)
         report = await device.client.fetch([Wanted(new_file, old_file)])
         assert device.contents(new_file) == new

@@ -64,6 +64,15 @@ class Alerts:
         self.sinks = {sink.name: sink for sink in sinks}
         self._signs, self.clock, self._rollouts = signs, clock, rollouts
         self._watch = watch or Watch()
+        self._chores = Chores()
+
+    def start(self) -> None:
+        """Begins to look and to tell."""
+        self._chores.start(self._run(), "alerts")
+
+    async def close(self) -> None:
+        """Ends it; what a sink is being told is finished and noted, so that it is told once."""
+        await self._chores.close()
 
     async def hear(self, item: OutboxItem) -> None:
         """Takes over what a process below says of itself.
@@ -105,6 +114,8 @@ class Alerts:
             StorageError: what was told may be told again.
         """
         while due := await self.store.waiting(self.clock.wall_s()):
+            if self._chores.is_closing:
+                return
             async with asyncio.TaskGroup() as group:
                 for waiting in due:
                     group.create_task(self._tell(waiting))
@@ -121,10 +132,10 @@ class Alerts:
         )
         return dict(zip(self.sinks, results, strict=True))
 
-    async def run(self) -> None:
-        """Looks and tells until cancelled; trouble with the disk is logged once, and its end."""
+    async def _run(self) -> None:
+        """Looks and tells; trouble with the disk is logged once, and its end."""
         has_failed = False
-        while True:
+        while not self._chores.is_closing:
             try:
                 await self.look()
                 await self.deliver()
@@ -136,7 +147,7 @@ class Alerts:
                 if has_failed:
                     _log.info("alerts.recovered")
                 has_failed = False
-            await asyncio.sleep(self._settings.interval_s)
+            await self._chores.pause(self._settings.interval_s)
 
     async def _tell(self, waiting: Waiting) -> None:
         sink = self.sinks.get(waiting.sink)
@@ -240,7 +251,6 @@ async def alerting(
             rollouts=rollouts,
             watch=watch,
         )
-        chores = Chores()
-        stack.push_async_callback(chores.close)
-        chores.keep_up(alerts.run(), "alerts")
+        stack.push_async_callback(alerts.close)
+        alerts.start()
         yield alerts

@@ -77,7 +77,7 @@ def _set_nodelay_on_listeners(port: int, broker: threading.Thread) -> None:
         descriptors = _listening_descriptors(port)
         if descriptors:
             for descriptor in descriptors:
-                with socket.socket(fileno=os.dup(descriptor)) as listener:
+                with _socket_of(descriptor) as listener:
                     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return
         if not broker.is_alive():
@@ -92,13 +92,28 @@ def _listening_descriptors(port: int) -> list[int]:
     for entry in Path("/proc/self/fd").iterdir():
         descriptor = int(entry.name)
         try:
-            with socket.socket(fileno=os.dup(descriptor)) as candidate:
+            with _socket_of(descriptor) as candidate:
                 is_listener = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
                 if is_listener and candidate.getsockname()[1] == port:
                     found.append(descriptor)
         except OSError:
             continue  # no socket, or closed since it was listed
     return found
+
+
+def _socket_of(descriptor: int) -> socket.socket:
+    """A socket of its own over the same connection.
+
+    Raises:
+        OSError: it is no socket, or is closed.
+    """
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        # Looked for again and again, what is left open would double each time.
+        os.close(copy)
+        raise
 
 
 if __name__ == "__main__":

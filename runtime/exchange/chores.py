@@ -1,9 +1,14 @@
-"""Work that a handler starts and nobody waits for: finished, or ended, at the close."""
+"""Work that a handler starts and nobody waits for: finished, or ended, at the close.
+
+What does a step again and again, of which half would be lost or done twice, is started as something
+short, and looks between two steps whether the close has begun.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -21,7 +26,18 @@ class Chores:
     def __init__(self) -> None:
         self._short: set[asyncio.Task[Any]] = set()
         self._endless: set[asyncio.Task[Any]] = set()
-        self._is_closed = False
+        self._closing = asyncio.Event()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing new is to be begun."""
+        return self._closing.is_set()
+
+    async def pause(self, for_s: float) -> None:
+        """Waits so long, or until the close begins."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                await self._closing.wait()
 
     def start(self, work: Coroutine[Any, Any, object], name: str) -> None:
         """Runs something short soon; nothing new is begun after the close."""
@@ -33,7 +49,7 @@ class Chores:
 
     async def close(self) -> None:
         """Ends what has no end, and lets the rest finish within a moment."""
-        self._is_closed = True
+        self._closing.set()
         for task in self._endless:
             task.cancel()
         running = self._short | self._endless
@@ -46,7 +62,7 @@ class Chores:
     def _own(
         self, work: Coroutine[Any, Any, object], name: str, among: set[asyncio.Task[Any]]
     ) -> None:
-        if self._is_closed:
+        if self.is_closing:
             work.close()
             return
         task = asyncio.get_running_loop().create_task(work, name=name)

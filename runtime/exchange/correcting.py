@@ -96,11 +96,12 @@ class CorrectionDesk:
     def start(self) -> None:
         """Begins to tell callbacks and the MQTT topic."""
         self._chores.keep_up(self._publish_all(), "corrections.publish")
-        self._chores.keep_up(self._tell_all(), "corrections.tell")
+        self._chores.start(self._tell_all(), "corrections.tell")
 
     async def close(self) -> None:
         """Ends all who wait for events, and what is told by itself."""
         self.hang_up()
+        # A callback in progress is finished and noted: cut short, it would be called again.
         await self._chores.close()
 
     def hang_up(self) -> None:
@@ -273,15 +274,20 @@ class CorrectionDesk:
         self._chores.start(self._corrections.published(event.seq), "correction.published")
 
     async def _tell_all(self) -> None:
-        while True:
+        while not self._chores.is_closing:
             changed = self._changed
-            try:
-                for event in await self._corrections.untold() if self._callbacks else ():
-                    await self._tell(event)
-                    await self._corrections.told(event.seq)
-            except StorageError as error:
-                _log.warning("correction.not_told", error=str(error))
+            await self._tell_some()
             await _wait(changed, None)
+
+    async def _tell_some(self) -> None:
+        try:
+            for event in await self._corrections.untold() if self._callbacks else ():
+                await self._tell(event)
+                await self._corrections.told(event.seq)
+                if self._chores.is_closing:
+                    return
+        except StorageError as error:
+            _log.warning("correction.not_told", error=str(error))
 
     async def _tell(self, event: CorrectionEvent) -> None:
         for callback in tuple(self._callbacks):

@@ -18,6 +18,7 @@ from typing import Self
 
 import structlog
 
+from runtime.adapters.off_loop import in_thread
 from runtime.adapters.outbox import SqliteOutbox
 from runtime.adapters.rollup_reader import Counted, Cursor, Place, count_on
 from runtime.errors import MalformedBodyError, StorageError
@@ -110,7 +111,7 @@ class Rollups:
     async def count(self) -> None:
         """Counts all that has been decided so far, as far as the outbox takes it."""
         try:
-            while await asyncio.to_thread(self._count_some):
+            while await in_thread(self._count_some):
                 pass
         except StorageError as error:
             # The log holds it, and the next round counts it.
@@ -145,6 +146,9 @@ class Rollups:
 
     def _live(self, connection: sqlite3.Connection, at: Cursor, now_s: float) -> None:
         """Says that there is nothing new, so that nobody takes it for dead."""
+        if _num_waiting(connection) or _cursor(connection) != at:
+            # Others have counted since this was looked at.
+            return
         place = self._place
         source = Source(
             place.region, place.site, place.tier, at.log, at.decisions + 1, at.decisions

@@ -8,10 +8,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -60,7 +59,6 @@ class SpanShipper:
         self._unwritten: list[Span] = []
         self._not_before_s = 0.0
         self._is_away = False
-        self._is_closing = asyncio.Event()
         self._chores = Chores()
 
     def record(self, span: Span) -> None:
@@ -78,17 +76,15 @@ class SpanShipper:
     async def close(self) -> None:
         """Ends sending; writes what is not on disk yet, to be sent in the next life."""
         # A step in progress is finished: cut short, it would lose spans or send them twice.
-        self._is_closing.set()
         await self._chores.close()
         await self._write()
 
     async def _run(self) -> None:
-        while not self._is_closing.is_set():
+        while not self._chores.is_closing:
             await self._write()
             if self._clock.monotonic_s() >= self._not_before_s:
                 await self._send()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_closing.wait(), self._interval_s)
+            await self._chores.pause(self._interval_s)
 
     async def _write(self) -> None:
         spans, self._unwritten = self._unwritten, []
@@ -108,7 +104,7 @@ class SpanShipper:
                 if not has_arrived:
                     return
                 await self._spool.sent(kept)
-                if self._is_closing.is_set():
+                if self._chores.is_closing:
                     return
         except StorageError as error:
             _log.warning("spans.not_read", error=str(error))

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
+from runtime.adapters.off_loop import in_thread
 from runtime.core.activation import confirm
 from runtime.core.obeying import give_up
 from runtime.core.releases import Record
@@ -84,7 +85,7 @@ class Probation:
         if compared is None:
             compared = await asyncio.to_thread(self._file.read, self._generation)
         else:
-            await asyncio.to_thread(self._file.write, compared)
+            await in_thread(self._file.write, compared)
         limits = self._settings.trial_limits()
         self._watch.slow_limit_ms = slow_limit_ms(compared.before, limits)
         return compared

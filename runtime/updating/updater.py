@@ -264,7 +264,7 @@ class Updater:
             return
         self._log.info("assignment.taken", seq=seq, do=assignment.do)
         self._seq = seq
-        await asyncio.to_thread(self._orders.write, payload)
+        await in_thread(self._orders.write, payload)
         await self._begin(assignment)
 
     async def _read(self, payload: bytes) -> Assignment:

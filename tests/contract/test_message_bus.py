@@ -54,7 +54,7 @@ async def connect(*buses: MessageBus) -> None:
     for bus in buses:
         await bus.start()
     for bus in buses:
-        assert await bus.wait_connected(5.0)
+        assert await bus.wait_connected(10)
 
 
 @pytest.mark.parametrize("qos", [0, 1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -40,13 +42,23 @@ async def events(asker: Asker, program: TierProgram) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     async with asker._session.get(f"{program.url}/v2/corrections") as response:
         try:
-            async with asyncio.timeout(1.0):
+            # For a second one nobody waits long: there is to be none.
+            async with asyncio.timeout(20.0) as patience:
                 while line := await response.content.readline():
                     if line.startswith(b"data: "):
                         found.append(json.loads(line.removeprefix(b"data: ")))
+                        patience.reschedule(asyncio.get_running_loop().time() + 1.0)
         except TimeoutError:
             pass
     return found
+
+
+def num_published(program: TierProgram) -> int:
+    """Corrections of which the agent knows that the broker has them."""
+    path = program.state / "outbox.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        query = "SELECT count(*) FROM corrections WHERE is_published"
+        return int(connection.execute(query).fetchone()[0])
 
 
 async def test_an_answer_without_a_network_is_corrected_once_though_the_agent_was_killed(
@@ -77,6 +89,8 @@ async def test_an_answer_without_a_network_is_corrected_once_though_the_agent_wa
             found.append(await correction(asker, agent, "q1", wait_s=10))
     status, event = found[-1]
     await eventually(lambda: heard, 20)
+    # The agent hears its own words as well, a moment sooner or later.
+    await eventually(lambda: num_published(agent) == 1, 20)
     first = await events(asker, agent)
     await asyncio.to_thread(agent.kill)
     agent.restart()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fakes.programs import Asker
+from fakes.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,15 +43,31 @@ async def test_every_request_has_ended_in_exactly_one_way(
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
 
-    for budget_ms in (10, 30, 300):
-        await asyncio.gather(*(asker.infer(agent, budget_ms=budget_ms) for _ in range(20)))
+    async def ask(budget_ms: float) -> int:
+        """The status of the reply: what cannot be on time is refused."""
+        tensor = {"name": "image", "shape": [1, 28, 28], "datatype": "FP32", "data": [0.5] * 784}
+        body = {"inputs": [tensor], "parameters": {"remaining_ms": budget_ms}}
+        url = f"{agent.url}/v2/models/fashion/infer"
+        async with asker._session.post(url, json=body) as response:
+            return response.status
+
+    statuses = [
+        status
+        for budget_ms in (10, 30, 300)
+        for status in await asyncio.gather(*(ask(budget_ms) for _ in range(20)))
+    ]
     await asyncio.gather(*(leave(number) for number in range(20)))
     urls = [word for tier in (agent, gateway, cloud) for word in ("--url", tier.url)]
-    code, told = await asyncio.to_thread(reconcile, *urls)
+    # Those who have left are noticed a moment later.
+    code, told = await until(
+        lambda: asyncio.to_thread(reconcile, *urls), lambda found: found[1]["adds_up"], 30
+    )
     for program in (agent, gateway, cloud):
         await asyncio.to_thread(program.stop)
     log_code, of_logs = await asyncio.to_thread(reconcile, "--state", str(tmp_path))
 
+    assert len(statuses) == 60
+    assert 200 in statuses
     assert (code, told["adds_up"]) == (0, True), told
     assert len(told["findings"]) >= 6
     assert (log_code, of_logs["adds_up"]) == (0, True), of_logs

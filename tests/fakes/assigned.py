@@ -107,7 +107,7 @@ class Desk:
     async def start(self, stack: AsyncExitStack) -> Desk:
         stack.push_async_callback(self.bus.close)
         await self.bus.start()
-        assert await self.bus.wait_connected(2)
+        assert await self.bus.wait_connected(10)
         return self
 
     def say(self, payload: bytes, *, below: str = "r", site: str = "pi-1") -> None:

@@ -224,8 +224,8 @@ class Fleet:
         self.device_bus.subscribe("tierwise/v1/cloud/agent/+/rep", self.words.append, qos=1)
         await self.device_bus.start()
         self._exits.push_async_callback(self.device_bus.close)
-        await self.device_bus.wait_connected(5)
-        await self.tier.bus.wait_connected(5)
+        await self.device_bus.wait_connected(10)
+        await self.tier.bus.wait_connected(10)
         self.service = self.serve()
         await self.service.controller.take_over()
         return self

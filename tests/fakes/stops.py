@@ -31,7 +31,7 @@ def stated(said: ControlState, *, at: str = "") -> Message:
 async def operator(broker: MemoryBroker) -> MemoryBus:
     bus = MemoryBus(broker, client_id="operator")
     await bus.start()
-    await bus.wait_connected(1)
+    await bus.wait_connected(10)
     return bus
 
 

@@ -9,9 +9,11 @@ from tierwise.cloud_client import CloudClient
 
 T = TypeVar("T")
 _POLL_S = 0.002
+# Costs nothing while all is well; less than a test may take.
+_PATIENCE_S = 15.0
 
 
-async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], timeout_s: float = _PATIENCE_S) -> None:
     """Returns as soon as ``condition()`` is true; fails the test when it never is."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
@@ -21,7 +23,9 @@ async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) ->
 
 
 async def until(
-    look: Callable[[], Awaitable[T]], is_right: Callable[[T], object], timeout_s: float = 10.0
+    look: Callable[[], Awaitable[T]],
+    is_right: Callable[[T], object],
+    timeout_s: float = _PATIENCE_S,
 ) -> T:
     """What is seen as soon as it is right; fails the test when it never is."""
     deadline_s = time.monotonic() + timeout_s
@@ -31,7 +35,7 @@ async def until(
     return found
 
 
-def eventually_sync(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+def eventually_sync(condition: Callable[[], object], timeout_s: float = _PATIENCE_S) -> None:
     """``eventually`` for a test without an event loop."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

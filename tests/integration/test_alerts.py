@@ -24,10 +24,27 @@ from fakes.waiting import eventually
 from fakes.webhooks import Receiver, receiving
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
-from runtime.core.alerts import Phase, Silence
+from runtime.core.alerts import Notice, Phase, Silence
 from runtime.errors import StartError
 from runtime.ports import Message
 from tierwise.cli import main
+
+
+class SlowSink:
+    """A ``Sink`` that takes what it is told when it may."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.is_told, self.may_go_on = asyncio.Event(), asyncio.Event()
+        self.kinds: list[str] = []
+
+    async def tell(self, notice: Notice, *, is_test: bool = False) -> str:
+        assert not is_test
+        self.kinds.append(notice.what.value)
+        self.is_told.set()
+        await self.may_go_on.wait()
+        return ""
 
 
 @pytest.fixture
@@ -93,6 +110,23 @@ async def test_what_was_not_told_before_a_restart_is_told_after_it(
 
     assert receiver.kinds == ["firing"]
     assert receiver.signatures == [""]
+
+
+async def test_a_close_while_a_sink_is_told_lets_it_finish_and_tells_it_once(desk: Desk) -> None:
+    sink = SlowSink()
+    desk.sinks = [sink]
+    alerts = await desk.start()
+    await desk.say("breaker_open")
+    alerts.start()
+    await sink.is_told.wait()
+    closing = asyncio.ensure_future(alerts.close())
+    await asyncio.sleep(0)
+    sink.may_go_on.set()
+    await closing
+    await desk.start()
+    await desk.turn()
+
+    assert sink.kinds == ["firing"]
 
 
 async def test_a_receiver_that_fails_is_told_later_and_one_that_always_does_is_given_up(

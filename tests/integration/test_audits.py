@@ -269,12 +269,11 @@ async def test_without_a_place_nothing_is_drawn_and_requests_go_on() -> None:
         await online(stack, *tiers)
 
         await ask(device, request_id="q1")
-        answer, took_ms = await ask(device, request_id="q2")
+        answer, _ = await ask(device, request_id="q2")
         assert device.auditor is not None
         assert device.auditor.num_in_progress == 1
 
     assert answer.outcome is Outcome.ANSWERED
-    assert took_ms < 1000
     assert [record.audit_chance for record in device.log.records] == [1.0, 0.0]
     assert audits_of(device, "skipped") == 1
 

@@ -87,7 +87,7 @@ async def test_a_member_that_is_stuck_is_not_waited_for_by_later_requests() -> N
         answer, took_ms = await ask(top, 10_000, request_id="later")
 
     assert answer.reason is Reason.PARTIAL_ENSEMBLE
-    assert took_ms < 5000
+    assert took_ms < 8000
 
 
 async def test_a_model_that_is_stuck_in_one_run_fails_at_once_after_a_while(
@@ -103,7 +103,7 @@ async def test_a_model_that_is_stuck_in_one_run_fails_at_once_after_a_while(
 
     assert waited.reason is Reason.DEADLINE
     assert answer.reason is Reason.LOCAL_FAILED
-    assert took_ms < 5000
+    assert took_ms < 8000
 
 
 async def test_a_model_whose_confidence_does_not_move_any_more_is_left_out() -> None:

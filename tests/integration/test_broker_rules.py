@@ -177,7 +177,7 @@ async def test_nobody_hears_or_says_what_is_for_or_from_others(broker: Broker) -
         broker.bus("operator") as operator,
     ):
         for bus in (intruder, device, serving, operator):
-            assert await bus.wait_connected(5)
+            assert await bus.wait_connected(10)
 
         def says(bus: PahoBus, topic: str) -> None:
             bus.publish(Message(topic, b"{}", qos=1))
@@ -224,7 +224,7 @@ async def test_the_cloud_hears_all_states_and_stops_regions_and_no_more(broker: 
         broker.bus("gateway-1") as gateway_bus,
     ):
         for bus in (cloud, camera, gateway_bus):
-            assert await bus.wait_connected(5)
+            assert await bus.wait_connected(10)
         # Until both have subscribed.
         while len({name for name, _ in heard}) < 2:
             cloud.publish(Message(topics.control(REGION), b"{}", qos=1))
@@ -245,5 +245,5 @@ async def test_the_cloud_hears_all_states_and_stops_regions_and_no_more(broker: 
 
 async def test_who_has_no_password_is_not_let_in(broker: Broker) -> None:
     async with broker.bus("camera-1", password="a guess") as bus, broker.bus("camera-1") as known:
-        assert await known.wait_connected(5)
+        assert await known.wait_connected(10)
         assert not await bus.wait_connected(0.5)

@@ -23,6 +23,9 @@ from runtime.errors import ArtifactError
 from runtime.manifest import Measured, ModelManifest
 from runtime.messages import USUAL_TIERS, Tier
 
+# Three models see hundreds of pictures: seconds, and more of them where others work as well.
+pytestmark = pytest.mark.timeout(90)
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "fashion_logits.json"
 NUM_GOLDEN = 5
 # Of int8 sums, CPUs differ by a rounding step here and there; of float32 sums, in the last digits.

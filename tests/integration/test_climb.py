@@ -85,10 +85,11 @@ async def test_a_payload_that_must_stay_never_reaches_the_bus() -> None:
 async def test_a_request_without_time_to_climb_is_answered_in_place() -> None:
     broker = MemoryBroker()
     async with AsyncExitStack() as stack:
-        device, region = edge(broker, inline=True), gateway(broker)
+        # All of it is for the hand-over.
+        device, region = edge(broker, inline=True, margin_ms=5000), gateway(broker)
         await online(stack, device, region)
 
-        answer, _ = await ask(device, budget_ms=1.5)
+        answer, _ = await ask(device, budget_ms=5000)
 
     assert (answer.outcome, answer.reason) == (Outcome.DEGRADED, Reason.NO_TIME)
     assert region.backends[0].num_runs == 0
@@ -113,11 +114,11 @@ async def test_a_failed_climb_is_counted_as_failed_and_once() -> None:
 async def test_without_time_for_the_way_up_nothing_is_sent_not_even_a_probe() -> None:
     broker = MemoryBroker()
     async with AsyncExitStack() as stack:
-        device, region = edge(broker, inline=True, margin_ms=100), gateway(broker)
+        device, region = edge(broker, inline=True, margin_ms=5000), gateway(broker)
         await online(stack, device, region)
 
-        # 101 ms less 100 for the hand-over leave less than the 2 that are reserved for the way.
-        answer, _ = await ask(device, budget_ms=101)
+        # 5001 ms less 5000 for the hand-over leave less than the 2 that are reserved for the way.
+        answer, _ = await ask(device, budget_ms=5001)
 
     assert answer.outcome is Outcome.DEGRADED
     assert device.log.records[0].action == "answer"

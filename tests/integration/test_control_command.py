@@ -100,7 +100,7 @@ async def be_online(broker: RunningBroker, *regions: str) -> None:
     """Leaves the retained states of a gateway that was online once, in each region."""
     bus = PahoBus(broker.address, client_id="before")
     await bus.start()
-    await bus.wait_connected(5)
+    await bus.wait_connected(10)
     for region in regions:
         gone = Offline(Tier.REGIONAL, "gw", region, 1)
         at = topics.gateway_state(region, "gw")
@@ -154,7 +154,7 @@ async def test_a_desk_knows_who_has_heard_and_who_has_not() -> None:
     bus = MemoryBus(broker, client_id="desk")
     desk = Desk(bus, "r", "desk")
     await bus.start()
-    await bus.wait_connected(1)
+    await bus.wait_connected(10)
 
     def born(kind: str, region: str, site: str, **more: object) -> None:
         birth = {"kind": kind, "tier": "edge", "site": site, "region": region, "epoch": 1, **more}

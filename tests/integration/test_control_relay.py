@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -91,11 +90,11 @@ async def test_a_broker_that_lost_what_it_retained_is_told_again(
     await in_force(late)
     desk.publish(stated(state(2)))
     desk.publish(Message(topics.control("r"), b"", qos=1, retain=True))
-    await asyncio.sleep(0.05)
     later = edge(broker, state=tmp_path / "e", site="edge-2")
     await online(stack, later)
-    await eventually(lambda: later.switch and later.switch.is_heard)
 
-    assert late.switch is not None
-    assert late.switch.known == door.switch.known  # type: ignore[union-attr]
-    assert later.switch.known == door.switch.known  # type: ignore[union-attr]
+    for device in (late, later):
+        await eventually(
+            lambda: device.switch and door.switch and device.switch.known == door.switch.known  # noqa: B023  awaited here
+        )
+    assert (mode_of(late), mode_of(later)) == ("stop", "")

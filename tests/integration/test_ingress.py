@@ -47,8 +47,8 @@ async def visitor() -> AsyncIterator[Visitor]:
         visitor = Visitor(broker, bus, region)
         bus.subscribe(REPLIES, visitor.heard.append)
         await bus.start()
-        assert await bus.wait_connected(5)
-        assert await region.bus.wait_connected(5)
+        assert await bus.wait_connected(10)
+        assert await region.bus.wait_connected(10)
         yield visitor
         await bus.close()
 

@@ -60,7 +60,7 @@ def opened(model: ModelFolder) -> Iterator[Opened]:
     with ExitStack() as stack:
 
         def open_(**options: Any) -> ProcessBackend:
-            usual = ProcessOptions(loader=LOADER, run_timeout_ms=300.0)
+            usual = ProcessOptions(loader=LOADER, run_timeout_ms=10_000.0)
             backend = ProcessBackend(model, "tiny", replace(usual, **options))
             stack.callback(backend.close)
             return backend
@@ -91,7 +91,7 @@ def test_it_computes_what_the_model_says_in_another_process(model: ModelFolder) 
 
         assert made.pid not in (None, os.getpid())
         assert (backend.inputs, backend.outputs) == (INPUTS, OUTPUTS)
-        assert 0 < made.typical_ms < 1000
+        assert 0 < made.typical_ms < 5000
         np.testing.assert_array_equal(outputs["logits"], np.array([[5, 8]], np.float32))
         assert many["logits"].shape == (5000, 2)
         outputs["logits"][:] = 0  # the caller's own
@@ -133,7 +133,7 @@ def test_a_process_that_is_lost_fails_its_request_and_is_started_again(
     opened: Opened, what: int, complaint: str, cause: str
 ) -> None:
     ended: list[tuple[str, str]] = []
-    backend = opened(on_end=lambda *said: ended.append(said))
+    backend = opened(run_timeout_ms=1000.0, on_end=lambda *said: ended.append(said))
     before = backend.pid
 
     with pytest.raises(BackendError, match=complaint):
@@ -199,7 +199,7 @@ def test_a_model_that_fails_keeps_its_process(opened: Opened) -> None:
 
 
 def test_a_model_that_talks_a_lot_is_not_held_up(opened: Opened) -> None:
-    backend = opened(run_timeout_ms=5000.0)
+    backend = opened()
 
     assert backend.run(example(TALK))["logits"].shape == (1, 2)
 
@@ -220,10 +220,10 @@ def test_while_a_process_is_not_back_requests_fail_at_once(opened: Opened) -> No
         backend.run(example())
 
 
-def test_a_process_that_dies_at_its_start_is_an_error_within_a_second(opened: Opened) -> None:
+def test_a_process_that_dies_at_its_start_is_an_error_at_once(opened: Opened) -> None:
     """Another runner loops for ever when its model's process dies at the start.
 
-    (Edge Impulse's Linux runner: ``while not exists(socket) or poll() is not None``.) The second
+    (Edge Impulse's Linux runner: ``while not exists(socket) or poll() is not None``.) The time
     counts from the death: before it, Python has to start at all. The clock is the system's.
     """
     with pytest.raises(StartError) as raised:
@@ -234,7 +234,7 @@ def test_a_process_that_dies_at_its_start_is_an_error_within_a_second(opened: Op
         r"\(exit code 127\).*libmissing\.so.*died at (\S+)", str(raised.value), re.DOTALL
     )
     assert said is not None
-    assert now_s - float(said[1]) < 1
+    assert now_s - float(said[1]) < 5
     assert not children()
 
 
@@ -317,7 +317,7 @@ def test_closing_does_not_wait_for_a_process_that_starts(opened: Opened) -> None
 
 
 def test_only_so_many_callers_stand_in_line(opened: Opened) -> None:
-    backend = opened(run_timeout_ms=500.0)
+    backend = opened(run_timeout_ms=2000.0)
     said: list[str] = []
 
     def run() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_outputs_belong_to_the_caller() -> None:
 
 
 def test_loading_measures_a_typical_inference() -> None:
-    assert 0 < loaded().typical_ms < 100
+    assert 0 < loaded().typical_ms < 5000
 
 
 @pytest.mark.parametrize(
@@ -187,16 +188,32 @@ def test_a_closed_backend_says_so_and_closes_twice() -> None:
         backend.run({"x": EXAMPLE})
 
 
+class HeldUp:
+    """A session whose runs begin when they may."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def run(self, *words: Any) -> Any:
+        self.has_begun.set()
+        assert self.may_go_on.wait(10)
+        return self._session.run(*words)
+
+
 def test_closing_lets_a_running_inference_finish() -> None:
     backend = load_member(open_model(bundled_model(Tier.REGIONAL)), "regional")
-    pixels: npt.NDArray[Any] = np.zeros((2000, 28, 28), np.float32)
+    pixels: npt.NDArray[Any] = np.zeros((20, 28, 28), np.float32)
+    held_up = HeldUp(backend._session)
+    backend._session = held_up
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(backend.run, {"image": pixels})
-        time.sleep(0.02)
+        assert held_up.has_begun.wait(10)
         backend.close()
+        held_up.may_go_on.set()
 
-        assert running.result()["logits"].shape == (2000, 10)
+        assert running.result()["logits"].shape == (20, 10)
 
 
 def test_many_threads_get_their_own_answers() -> None:

@@ -142,7 +142,7 @@ async def test_messages_of_every_size_pass_over_mutual_tls(
     sent = [bytes([number]) * size for number in range(5)]
     async with tls_bus(tls_port, authority.agent) as bus:
         bus.subscribe("t", lambda message: heard.append(message.payload), qos=1)
-        assert await bus.wait_connected(5.0)
+        assert await bus.wait_connected(10)
 
         for payload in sent:
             bus.publish(Message("t", payload, qos=1))

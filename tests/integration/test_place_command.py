@@ -198,6 +198,7 @@ class TestCase:
         path.write_text("a = " + "[" * 100_000)
         assert "nested too deeply" in refused(capsys, "place", path)[1]
 
+    @pytest.mark.timeout(60)
     def test_the_example_is_a_case_for_the_bundled_models(
         self, capsys: Output, tmp_path: Path
     ) -> None:
@@ -239,6 +240,7 @@ class TestCase:
 
         assert told in capsys.readouterr().err
 
+    @pytest.mark.timeout(60)
     def test_what_would_change_too_many_placements_is_not_searched(
         self, capsys: Output, tmp_path: Path
     ) -> None:

@@ -80,7 +80,7 @@ async def visitor(broker: MemoryBroker) -> AsyncIterator[Visitor]:
         qos=1,
     )
     await visitor.bus.start()
-    await visitor.bus.wait_connected(5)
+    await visitor.bus.wait_connected(10)
     yield visitor
     await visitor.bus.close()
 
@@ -89,7 +89,7 @@ async def visitor(broker: MemoryBroker) -> AsyncIterator[Visitor]:
 async def gateway(broker: MemoryBroker, tmp_path: Path) -> AsyncIterator[StoringTier]:
     backend = NumbersBackend(SURE)
     async with storing_gateway(broker, tmp_path, backend) as gateway:
-        await gateway.bus.wait_connected(5)
+        await gateway.bus.wait_connected(10)
         yield gateway
 
 
@@ -266,7 +266,7 @@ async def test_what_is_refused_does_not_turn_the_way_back(
         )
         await bus.start()
         stack.push_async_callback(bus.close)
-        await bus.wait_connected(5)
+        await bus.wait_connected(10)
         for kind in ("metrics", "feedback"):
             user = ((topics.ITEM, kind), (topics.KIND, kind), (topics.ORIGIN, f"of-{kind}/cam-1"))
             bus.publish(Message(topics.up(region, "stranger"), b"{}", qos=1, user=user))

@@ -71,3 +71,32 @@ async def test_work_that_fails_is_logged_and_costs_no_other() -> None:
 
     assert not chores._short
     assert not chores._endless
+
+
+async def test_what_goes_on_step_by_step_finishes_the_one_that_it_is_in() -> None:
+    chores, begun, may_go_on = Chores(), asyncio.Event(), asyncio.Event()
+    steps: list[str] = []
+
+    async def works() -> None:
+        while not chores.is_closing:
+            begun.set()
+            await may_go_on.wait()
+            steps.append("done")
+            await chores.pause(60.0)
+
+    chores.start(works(), "works")
+    await begun.wait()
+    closing = asyncio.ensure_future(chores.close())
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await closing
+
+    assert steps == ["done"]
+
+
+async def test_a_pause_ends_by_itself() -> None:
+    chores = Chores()
+
+    await chores.pause(0.0)
+
+    assert not chores.is_closing

@@ -44,7 +44,7 @@ async def test_what_must_stay_leaves_no_trace_outside_of_memory(
     observer = MemoryBus(broker, client_id="observer")
     observer.subscribe("#", heard.append)
     await observer.start()
-    assert await observer.wait_connected(5)
+    assert await observer.wait_connected(10)
     birth = Birth(Tier.REGIONAL, "gateway-1", "r", 1, capacity=8)
     observer.publish(
         Message(gateway_state("r", "gateway-1"), encode_control(birth), qos=1, retain=True)
@@ -60,7 +60,7 @@ async def test_what_must_stay_leaves_no_trace_outside_of_memory(
     with capture_logs() as logs:
         async with Agent(settings, bus=MemoryBus(broker, client_id="a")) as agent:
             await eventually(lambda: agent.flow._uplink and agent.flow._uplink.choose())
-            answer = await agent.infer({"image": SECRET}, budget_ms=100, residency=residency)
+            answer = await agent.infer({"image": SECRET}, budget_ms=1000, residency=residency)
         await observer.close()
     files = all_in(tmp_path)
 

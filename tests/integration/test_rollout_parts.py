@@ -146,7 +146,7 @@ class TestPost:
         bus.subscribe(topics.assignment_below("cloud", "eu"), heard.append, qos=1)
         bus.subscribe(topics.announcement("cloud", "eu"), heard.append, qos=1)
         await bus.start()
-        await bus.wait_connected(5)
+        await bus.wait_connected(10)
 
         sent = [post.send([one]), post.send([one])]
         post.flush()

@@ -7,11 +7,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -23,13 +24,13 @@ from edge_agent.settings import EdgeSettings
 from fakes.decisions import audit, decision, escalated
 from fakes.rollups import row
 from fakes.storing import StoringTier, storing_cloud, storing_edge, storing_gateway
-from fakes.waiting import eventually, until
+from fakes.waiting import eventually, eventually_sync, until
 from runtime.adapters.clock import SystemClock
 from runtime.adapters.decision_log import SqliteDecisionLog
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.metrics import TierMetrics
 from runtime.adapters.outbox_reader import find_item, items_in
-from runtime.adapters.rollup_reader import Cursor, Place, count_on
+from runtime.adapters.rollup_reader import Counted, Cursor, Place, count_on
 from runtime.common_settings import StateSettings
 from runtime.core.merging import merged
 from runtime.errors import MalformedBodyError, StorageError
@@ -86,6 +87,10 @@ class Device:
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
 
+    async def sends_all(self) -> None:
+        found = items_in(self.folder / "outbox.sqlite")
+        await self.storage.outbox.applied([one.id for one in found])
+
 
 async def test_what_is_in_the_log_is_counted_once_whoever_counts_when(tmp_path: Path) -> None:
     write(tmp_path, 5)
@@ -137,13 +142,50 @@ async def test_who_has_nothing_to_count_says_now_and_then_that_it_is_there(
         # While a rollup waits to be sent, another one would tell nothing more.
         await device.rollups.count()
         assert covered(rollups_in(tmp_path)) == [(1, 3)]
-        await device.storage.outbox.applied(
-            [one.id for one in items_in(tmp_path / "outbox.sqlite")]
-        )
+        await device.sends_all()
         await device.rollups.count()
 
     assert covered(rollups_in(tmp_path)) == [(4, 3)]
     assert merged([(0.0, told("edge-1", 1, 3)), (0.0, rollups_in(tmp_path)[0])])
+
+
+async def test_nobody_says_that_nothing_is_new_while_another_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 3)
+    async with Device(tmp_path) as device:
+        await device.rollups.count()
+        await device.sends_all()
+
+        def slow(*words: Any, **options: Any) -> Counted | None:
+            found = count_on(*words, **options)
+            monkeypatch.setattr(reporting, "count_on", count_on)
+            write(tmp_path, 2, start=3)
+            device.rollups._count_some()
+            return found
+
+        monkeypatch.setattr(reporting, "LIFE_S", 0.0)
+        monkeypatch.setattr(reporting, "count_on", slow)
+        await device.rollups.count()
+
+    assert covered(rollups_in(tmp_path)) == [(4, 5)]
+
+
+async def test_a_count_that_is_cancelled_has_ended_when_that_is_told(tmp_path: Path) -> None:
+    may_go_on = threading.Event()
+    write(tmp_path, 3)
+    async with Device(tmp_path) as device:
+        file = device.storage.outbox.file
+        file.submit(lambda _: may_go_on.wait(10))
+        counting = asyncio.create_task(device.rollups.count())
+        await eventually(lambda: len(file._jobs) == 1)
+        counting.cancel()
+        ended, _ = await asyncio.wait([counting], timeout=0.01)
+        may_go_on.set()
+        await asyncio.wait([counting])
+
+        assert (ended, counting.cancelled()) == (set(), True)
+        assert covered(rollups_in(tmp_path)) == [(1, 3)]
 
 
 async def test_audits_are_counted_beside_their_decisions(tmp_path: Path) -> None:
@@ -202,9 +244,7 @@ async def test_while_nothing_is_sent_the_log_holds_what_is_to_be_counted(
             write(tmp_path, 1, start=start)
             await device.rollups.count()
         assert covered(rollups_in(tmp_path)) == [(1, 1), (2, 2)]
-        await device.storage.outbox.applied(
-            [one.id for one in items_in(tmp_path / "outbox.sqlite")]
-        )
+        await device.sends_all()
         await device.rollups.count()
 
     assert covered(rollups_in(tmp_path)) == [(3, 5)]
@@ -244,6 +284,7 @@ def test_killed_again_and_again_it_has_counted_what_the_log_holds(tmp_path: Path
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
+            eventually_sync(lambda: rollups_in(tmp_path))
             # Wherever it is by then.
             time.sleep(run_s)
             process.kill()
@@ -307,17 +348,13 @@ async def test_a_gateway_sends_those_of_its_devices_on_together(tmp_path: Path) 
         await eventually_empty(edge)
         assert kept == []
         await gateway.receiver._received.rollups.send_on()
-        await until(lambda: wrapped(kept), bool)
+        await eventually(lambda: kept)
         await eventually_empty(gateway)
 
     (whole,) = (decode_rollup(item.body) for item in kept)
     assert covered([whole]) == [(1, 3)]
     assert Counter(row.minutes_ago for row in whole.rows) == {10: 1}
     assert counted([whole]) == 3
-
-
-async def wrapped(found: list[OutboxItem]) -> list[OutboxItem]:
-    return found
 
 
 async def eventually_empty(tier: StoringTier) -> None:

@@ -175,10 +175,11 @@ async def test_what_was_stopped_holds_over_a_restart_without_a_network(
 
     broker.stop()
     async with edge(broker, state=tmp_path) as again:
-        answer, took_ms = await ask(again)
+        answer, _ = await ask(again)
 
     assert said_of(answer) == ("abstained", "stopped", "none")
-    assert took_ms < 150
+    # Nobody waited for what a broker that is not there retains.
+    assert again.counted('tierwise_edge_controls_total{result="unheard"}') == 0
     assert "by kim@desk" in answer.notice
 
 
@@ -234,25 +235,34 @@ async def test_replayed_older_and_odd_states_change_nothing(
     assert mode_of(device) == "stop"
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a link of these tests takes, also on a busy machine."""
+    monkeypatch.setattr("runtime.exchange.stopping.REQUEST_WAIT_MS", 8000.0)
+    monkeypatch.setattr("runtime.exchange.stopping.CONNECTION_WAIT_S", 8.0)
+
+
+@pytest.mark.usefixtures("patience")
 async def test_nothing_is_answered_after_a_connect_before_what_is_retained_is_heard(
     broker: MemoryBroker, desk: MemoryBus, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
     desk.publish(stated(state(1, stop())))
-    device = edge(broker, NumbersBackend(SURE), state=tmp_path, link=LinkFaults(delay_s=0.04))
+    device = edge(broker, NumbersBackend(SURE), state=tmp_path, link=LinkFaults(delay_s=0.3))
     await online(stack, device)
-    await device.bus.wait_connected(1)
+    await device.bus.wait_connected(10)
     assert mode_of(device) == ""
 
-    answer, _ = await ask(device)
+    answer, _ = await ask(device, budget_ms=30_000)
 
     assert said_of(answer) == ("abstained", "stopped", "none")
     assert device.backends[0].num_runs == 0
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_device_that_comes_back_hears_the_stop_first(
     broker: MemoryBroker, desk: MemoryBus, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
-    link = LinkFaults(delay_s=0.03)
+    link = LinkFaults(delay_s=0.3)
     device = edge(broker, NumbersBackend(SURE), state=tmp_path, link=link)
     await online(stack, device)
     await eventually(lambda: device.switch and device.switch.is_heard)
@@ -261,7 +271,7 @@ async def test_a_device_that_comes_back_hears_the_stop_first(
     alone, _ = await ask(device)
 
     await eventually(lambda: device.bus.is_connected)
-    back, _ = await ask(device)
+    back, _ = await ask(device, budget_ms=30_000)
 
     assert said_of(alone) == ("answered", "confident", "none")
     assert said_of(back) == ("abstained", "stopped", "none")
@@ -270,11 +280,11 @@ async def test_a_device_that_comes_back_hears_the_stop_first(
 async def test_a_request_waits_for_a_slow_link_within_its_budget_only(
     broker: MemoryBroker, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
-    device = edge(broker, NumbersBackend(SURE), state=tmp_path, link=LinkFaults(delay_s=0.8))
+    device = edge(broker, NumbersBackend(SURE), state=tmp_path, link=LinkFaults(delay_s=1.2))
     await online(stack, device)
-    await device.bus.wait_connected(5)
+    await device.bus.wait_connected(10)
 
-    hasty, hasty_ms = await ask(device, budget_ms=60)
+    hasty, _ = await ask(device, budget_ms=300)
     patient, patient_ms = await ask(device, budget_ms=5000)
     took_ms = []
     until_s = time.monotonic() + 0.9
@@ -282,9 +292,9 @@ async def test_a_request_waits_for_a_slow_link_within_its_budget_only(
         took_ms.append((await ask(device, budget_ms=5000))[1])
 
     assert {said_of(one) for one in (hasty, patient)} == {("answered", "confident", "none")}
-    assert hasty_ms < 100
-    assert 150 < patient_ms < 400
-    assert took_ms[-1] < 100
+    # Half of the budget at most, 200 ms a request, and a second a connection.
+    assert 190 < patient_ms < 2500
+    assert min(took_ms) < 150
     assert device.counted('tierwise_edge_controls_total{result="unheard"}') >= 3
     assert device.counted("tierwise_edge_late_answers_total") == 0
 

@@ -280,12 +280,12 @@ async def test_a_reply_that_is_late_is_a_correction_at_once(
     stack: AsyncExitStack, tmp_path: Path
 ) -> None:
     broker = MemoryBroker()
-    backend = NumbersBackend(SURE, delay_s=0.12)
+    backend = NumbersBackend(SURE, delay_s=0.6)
     gateway = await stack.enter_async_context(storing_gateway(broker, tmp_path, backend))
-    edge = await stack.enter_async_context(storing_edge(broker, tmp_path, link=LinkFaults(0.02)))
+    edge = await stack.enter_async_context(storing_edge(broker, tmp_path, link=LinkFaults(0.3)))
     await eventually(lambda: edge.uplink is not None and edge.uplink.choose())
 
-    answer, _ = await ask(edge, budget_ms=150)
+    answer, _ = await ask(edge, budget_ms=1000)
     (event,) = await until(edge.events, bool)
     waiting = await edge.waiting()
 

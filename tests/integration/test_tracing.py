@@ -209,12 +209,12 @@ async def test_a_late_answer_belongs_to_the_hop_that_was_given_up(
 ) -> None:
     broker = MemoryBroker()
     above = gateway(broker, NumbersBackend(SURE), recorder=recorder)
-    below = edge(broker, recorder=recorder, link=LinkFaults(delay_s=0.08))
+    below = edge(broker, recorder=recorder, link=LinkFaults(delay_s=0.6))
     await online(stack, above, below)
     assert below.uplink is not None
     below.uplink.wants_late = lambda _: True
 
-    answer, _ = await ask(below, budget_ms=130)
+    answer, _ = await ask(below, budget_ms=1000)
     await eventually(lambda: recorder.named("late_answer"))
 
     hop = recorder.one("hop")

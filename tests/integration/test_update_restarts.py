@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from runtime.assignments import Do
 from runtime.core.activation import MAX_ATTEMPTS, stage
 from runtime.core.rollout_states import Execution
 from runtime.messages import Outcome, Tier
+from runtime.updating.order_file import OrderFile
 from runtime.updating.shelf import Shelf
 
 
@@ -97,6 +99,31 @@ async def test_a_device_that_lost_its_power_goes_on_where_it_was(
 
         assert load.failed == []
         assert serves(agent) == "v1"
+
+
+async def test_a_close_waits_for_an_assignment_that_is_being_written(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, is_writing, may_go_on = OrderFile.write, threading.Event(), threading.Event()
+
+    def slow(file: OrderFile, payload: bytes) -> None:
+        is_writing.set()
+        may_go_on.wait(10)
+        write(file, payload)
+
+    monkeypatch.setattr(OrderFile, "write", slow)
+    path = plant.publish(1)
+    async with plant.agent() as agent:
+        assert agent.updater is not None
+        plant.assign(1, path)
+        await eventually(is_writing.is_set)
+        closing = asyncio.create_task(agent.updater.close())
+        ended, _ = await asyncio.wait([closing], timeout=0.05)
+        may_go_on.set()
+        await closing
+        is_kept = (Path(agent.settings.state.folder) / "assignment").exists()
+
+    assert (ended, is_kept) == (set(), True)
 
 
 async def test_a_trial_is_judged_by_the_model_before_it_also_after_a_restart(

@@ -124,6 +124,10 @@ class Source(msgspec.Struct, frozen=True):
     ``log`` names the file: another one, after the old was lost, counts from 1 again. ``unread`` of
     them were deleted by the log's quota before they were counted. ``dropped`` is how many decisions
     that log could never take, since it was made.
+
+    ``audits_first`` to ``audits_last`` are the numbers of its audits in the same way: without them
+    an audit that comes late, when its decision has long been counted, could not be told from the
+    same one by another gateway. Both are 0 where the tier is of a version that does not say.
     """
 
     region: _Text
@@ -134,6 +138,8 @@ class Source(msgspec.Struct, frozen=True):
     last: _Count
     unread: _Count = 0
     dropped: _Count = 0
+    audits_first: _Count = 0
+    audits_last: _Count = 0
 
 
 class Rollup(msgspec.Struct, frozen=True):
@@ -178,6 +184,11 @@ def _check_counts(rollup: Rollup) -> None:
             raise MalformedBodyError(
                 f"{source.site[:40]!r} covers rows {source.first} to {source.last}, "
                 f"{source.unread} of them unread"
+            )
+        is_unnumbered = not source.audits_first
+        if source.audits_last < source.audits_first - 1 or (is_unnumbered and source.audits_last):
+            raise MalformedBodyError(
+                f"{source.site[:40]!r} covers audits {source.audits_first} to {source.audits_last}"
             )
         covered[source.region, source.site, source.tier] += num_rows - source.unread
     counted: Counter[tuple[str, str, str]] = Counter()

@@ -214,6 +214,9 @@ sources = Table(
     _number("repeated"),
     _float("heard_s"),
     Column("gaps", Text, nullable=False),
+    # The same of the log's audits.
+    Column("audits_last", BigInteger, nullable=False, server_default="0"),
+    Column("audit_gaps", Text, nullable=False, server_default="[]"),
     Index("sources_by_site", "region", "site"),
 )
 applied = Table(

@@ -99,8 +99,7 @@ class _Merging:
             fits
             and self._has_room(num_bytes)
             and all(
-                _log(source) not in self.sources
-                or self.sources[_log(source)].last + 1 == source.first
+                _log(source) not in self.sources or _follows(self.sources[_log(source)], source)
                 for source in rollup.sources
             )
         )
@@ -202,10 +201,19 @@ def _log(source: Source) -> tuple[str, str, str, str]:
     return source.region, source.site, source.tier, source.log
 
 
+def _follows(before: Source, after: Source) -> bool:
+    """Whether the numbers of one go on where those of the other end."""
+    if (before.audits_first == 0) != (after.audits_first == 0):
+        return False
+    goes_on = not after.audits_first or before.audits_last + 1 == after.audits_first
+    return goes_on and before.last + 1 == after.first
+
+
 def _joined(before: Source, after: Source) -> Source:
     return Source(
         after.region, after.site, after.tier, after.log, before.first, after.last,
         before.unread + after.unread, max(before.dropped, after.dropped),
+        before.audits_first, after.audits_last,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Rules of this file:
   * every row and every audit is in exactly one part, and each part covers as many decisions as it
     counts: the numbers that its sources cover are dealt among the parts in their order;
-  * what is unread goes with the first part of its source;
+  * what is unread goes with the first part of its source; audits are numbered and dealt likewise;
   * decisions that are told whole are given up: they are a few of those that are counted.
 """
 
@@ -45,10 +45,12 @@ def _two(
     others: Sequence[_Row],
 ) -> tuple[Rollup, Rollup]:
     here, there = {_place(row) for row in some}, {_place(row) for row in others}
-    wanted = Counter[tuple[str, str, str]]()
+    wanted, audits = Counter[tuple[str, str, str]](), Counter[_Place]()
     for row in some:
         if isinstance(row, RollupRow):
             wanted[row.region, row.site, row.tier] += row.count
+        else:
+            audits[_place(row)] += row.agreed + row.disagreed + row.failed
     first, second = list[Source](), list[Source]()
     for source in rollup.sources:
         if _place(source) not in there:
@@ -61,8 +63,17 @@ def _two(
             taken = min(wanted[tier], num_read)
             wanted[tier] -= taken
             until = source.first - 1 + taken + source.unread
-            first.append(replace(source, last=until))
-            second.append(replace(source, first=until + 1, unread=0))
+            num_audits = max(0, source.audits_last - source.audits_first + 1)
+            audited = min(audits[_place(source)], num_audits)
+            audits[_place(source)] -= audited
+            before = replace(source, last=until)
+            after = replace(source, first=until + 1, unread=0)
+            if source.audits_first:
+                audits_until = source.audits_first - 1 + audited
+                before = replace(before, audits_last=audits_until)
+                after = replace(after, audits_first=audits_until + 1)
+            first.append(before)
+            second.append(after)
     return _rollup(first, some), _rollup(second, others)
 
 

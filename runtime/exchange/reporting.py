@@ -147,8 +147,9 @@ class Rollups:
         """Says that there is nothing new, so that nobody takes it for dead."""
         place = self._place
         source = Source(
-            place.region, place.site, place.tier, at.log, at.decisions + 1, at.decisions
-        )
+            place.region, place.site, place.tier, at.log, at.decisions + 1, at.decisions,
+            audits_first=at.audits + 1, audits_last=at.audits,
+        )  # fmt: skip
         body = encode_rollup(Rollup((source,)))
         self._outbox.add(connection, OutboxItem(new_id(), ItemKind.METRICS, now_s, body))
         self._told_s = self._clock.monotonic_s()

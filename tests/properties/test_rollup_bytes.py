@@ -55,7 +55,8 @@ audits = st.builds(
 @st.composite
 def rollups(draw: st.DrawFn) -> list[Rollup]:
     """Some of several places, one after the other, with logs that were lost and rows unread."""
-    after: Counter[tuple[str, str, str]] = Counter()
+    after: Counter[tuple[str, ...]] = Counter()
+    is_numbered = draw(st.booleans())
     told = []
     for number in range(draw(st.integers(0, 4))):
         some = draw(st.lists(rows, max_size=12))
@@ -63,13 +64,22 @@ def rollups(draw: st.DrawFn) -> list[Rollup]:
         counts: Counter[tuple[str, str]] = Counter({(one.site, "edge"): 0 for one in few})
         for one in some:
             counts[one.site, one.tier] += one.count
+        num_audits = Counter[str]()
+        for one_audit in few:
+            num_audits[one_audit.site] += one_audit.agreed + one_audit.disagreed + one_audit.failed
         sources = []
         for (site, tier), count in counts.items():
             num_lost, unread = draw(st.integers(0, count)), draw(st.integers(0, 5))
             for log, num, skipped in (("a", num_lost, unread), ("b", count - num_lost, 0)):
                 first = after[site, tier, log] + 1
                 last = after[site, tier, log] = first - 1 + num + skipped
-                sources.append(Source("eu", site, tier, log, first, last, skipped, number))
+                audits_from = after[site, tier, log, "audits"] + 1
+                num_here = num_audits[site] if (tier, log) == ("edge", "a") else 0
+                audits_to = after[site, tier, log, "audits"] = audits_from - 1 + num_here
+                numbers_ = (audits_from, audits_to) if is_numbered else ()
+                sources.append(
+                    Source("eu", site, tier, log, first, last, skipped, number, *numbers_)
+                )
         told.append(Rollup(tuple(sources), tuple(some), tuple(few)))
     return told
 
@@ -95,12 +105,14 @@ def totals(many: list[Rollup]) -> Counter[object]:
 
 def numbers(many: list[Rollup]) -> Counter[object]:
     """How often the numbers of each log are covered."""
-    return Counter(
-        (source.site, source.tier, source.log, number)
-        for one in many
-        for source in one.sources
-        for number in range(source.first, source.last + 1)
-    )
+    found: Counter[object] = Counter()
+    for source in (source for one in many for source in one.sources):
+        log = (source.site, source.tier, source.log)
+        found.update((*log, number) for number in range(source.first, source.last + 1))
+        if source.audits_first:
+            of_audits = range(source.audits_first, source.audits_last + 1)
+            found.update((*log, "audit", number) for number in of_audits)
+    return found
 
 
 @given(rollups())

@@ -111,6 +111,11 @@ def _words(name: str) -> list[dict[str, Any]]:
         _word("order", "A field of the rows, with - for the largest first; or group."),
         _word("limit", f"Rows of a page, at most {MAX_LIMIT}; default {DEFAULT_LIMIT}.", "integer"),
         _word("cursor", "`next` of the page before."),
+        *(
+            [_word("retired", "yes: also devices that are out of service. Default: no.")]
+            if name == "fleet"
+            else []
+        ),
     ]
 
 

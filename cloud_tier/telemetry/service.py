@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from cloud_tier.telemetry.fleet_reading import FleetReader
+    from cloud_tier.telemetry.retired import RetiredDevices
     from cloud_tier.telemetry.sample_reading import SampleReader
     from cloud_tier.telemetry.store import TelemetryStore
 
@@ -58,9 +59,10 @@ class Telemetry:
         engine: Engine,
         samples: SampleReader,
         fleet: FleetReader,
+        retired: RetiredDevices,
     ) -> None:
         self.apply, self.add_routes, self.ask = apply, add_routes, ask
-        self.engine, self.samples, self.fleet = engine, samples, fleet
+        self.engine, self.samples, self.fleet, self.retired = engine, samples, fleet, retired
 
 
 @asynccontextmanager
@@ -92,6 +94,7 @@ async def keeping_telemetry(
     from cloud_tier.telemetry.http_api import MetricsApi  # noqa: PLC0415
     from cloud_tier.telemetry.limits import Retention  # noqa: PLC0415
     from cloud_tier.telemetry.reading import answer  # noqa: PLC0415
+    from cloud_tier.telemetry.retired import RetiredDevices  # noqa: PLC0415
     from cloud_tier.telemetry.sample_reading import SampleReader  # noqa: PLC0415
     from cloud_tier.telemetry.store import TelemetryStore  # noqa: PLC0415
 
@@ -132,7 +135,13 @@ async def keeping_telemetry(
             samples = SampleReader(store.engine, retention, wall_s=wall_s)
             fleet = FleetReader(store.engine)
             yield Telemetry(
-                store.apply, add_routes, ask, engine=store.engine, samples=samples, fleet=fleet
+                store.apply,
+                add_routes,
+                ask,
+                engine=store.engine,
+                samples=samples,
+                fleet=fleet,
+                retired=RetiredDevices(store.engine, wall_s=wall_s),
             )
         finally:
             await chores.close()

@@ -18,7 +18,8 @@ _REFUSALS = {
     "400": "The question is not understood; the message names what is near.",
     "503": "Too many questions wait (Retry-After says how long to), or the database does not "
     "answer: ask again later.",
-    "504": "It took too long: ask about a shorter time, or narrow it.",
+    "504": "It took too long (code too_late): ask about a shorter time, narrow it, or ask again, "
+    "because what was read by now is in memory.",
 }
 
 

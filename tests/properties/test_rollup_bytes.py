@@ -206,3 +206,32 @@ def test_what_must_be_parted_gives_up_its_samples() -> None:
 
     assert parted(whole, 10**6) == [whole]
     assert [one.samples for one in parted(whole, bare_bytes(whole) - 1)] == [(), ()]
+
+
+def test_numbers_are_dealt_to_the_part_that_counts_them() -> None:
+    def place(site: str, last: int, unread: int = 0, audits_last: int = 0) -> Source:
+        numbers_ = (1, audits_last) if audits_last else ()
+        return Source("eu", site, "edge", "a", 1, last, unread, 0, *numbers_)
+
+    def audit(site: str, agreed: int) -> AuditRow:
+        return AuditRow(0, "eu", site, "", "", agreed, 0, 0, 0.0, 0.0)
+
+    whole = Rollup(
+        (place("cam-1", 3), place("cam-2", 9, 2, 5), place("cam-3", 1, audits_last=4)),
+        (row(site="cam-1", count=3), row(site="cam-2", count=7), row(site="cam-3", count=1)),
+        (audit("cam-2", 2), audit("cam-2", 3), audit("cam-3", 4)),
+    )
+
+    parts = parted(whole, 400)
+
+    dealt = [
+        [(one.site, one.first, one.last, one.audits_first, one.audits_last) for one in part.sources]
+        for part in parts
+    ]
+    assert dealt == [
+        [("cam-1", 1, 3, 0, 0)],
+        [("cam-2", 1, 9, 1, 0)],
+        [("cam-3", 1, 1, 1, 0)],
+        [("cam-2", 10, 9, 1, 2)],
+        [("cam-2", 10, 9, 3, 5), ("cam-3", 2, 1, 1, 4)],
+    ]

@@ -51,7 +51,10 @@ _Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 _Amount = Annotated[float, Meta(ge=0, le=1e18)]
 _Minutes = Annotated[int, Meta(ge=0, le=1 << 24)]
 # Of latencies a bucket's number, of confidences one of twenty equal parts.
-_Buckets = Annotated[dict[Annotated[int, Meta(ge=-2048, le=4096)], _Count], Meta(max_length=4096)]
+MAX_BUCKETS = 4096
+_Buckets = Annotated[
+    dict[Annotated[int, Meta(ge=-2048, le=4096)], _Count], Meta(max_length=MAX_BUCKETS)
+]
 NUM_CONFIDENCE_BINS = 20
 
 

@@ -29,7 +29,7 @@ from runtime.core.rollup import (
     row_of,
 )
 from runtime.core.sampling_decisions import chosen
-from runtime.core.sketch import added
+from runtime.core.sketch import added, within
 from runtime.decision_sample import (
     MAX_AGE_S,
     MAX_SAMPLES,
@@ -44,6 +44,7 @@ from runtime.messages import Tier
 from runtime.telemetry import (
     AUDIT_DIMENSIONS,
     DIMENSIONS,
+    MAX_BUCKETS,
     MAX_ROWS,
     MAX_SOURCES,
     AuditRow,
@@ -228,7 +229,13 @@ def _audit_place(row: AuditRow) -> tuple[object, ...]:
 def _sum(one: RollupRow, other: RollupRow) -> RollupRow:
     numbers = [_both(one, other, name) for name in ROW_FIELDS[_NUM_KEY:-2]]
     sketches = added((one.confidences, other.confidences)), added((one.latency, other.latency))
-    return row_of(*_place(one), *numbers, *sketches)
+    return row_of(*_place(one), *numbers, *map(_taken, sketches))
+
+
+def _taken(sketch: dict[int, int]) -> dict[int, int]:
+    """The sketch as a row may have it: who tells of buckets that no value has makes too many."""
+    found = within(sketch) if len(sketch) > MAX_BUCKETS else sketch
+    return {bucket: min(count, MOST) for bucket, count in found.items()}
 
 
 def _audit_sum(one: AuditRow, other: AuditRow) -> AuditRow:

@@ -273,3 +273,21 @@ def test_a_device_cannot_make_sums_overflow() -> None:
     assert decode_rollup(encode_rollup(whole)) == whole
     row: RollupRow = whole.rows[0]
     assert (row.count, row.sent_bytes, row.latency_ms_sum) == (2, 2**53, 1e18)
+
+
+def test_a_device_cannot_make_a_rollup_that_is_refused_above() -> None:
+    def strange(first: int, buckets: range) -> Rollup:
+        """Buckets that no latency lies in, with as many as a number can be."""
+        (plain_row,) = told([plain(1)]).rows
+        sketch = dict.fromkeys(buckets, 2**53)
+        row = msgspec.structs.replace(plain_row, latency=sketch, confidences=sketch)
+        return Rollup((source(first, first),), (row,))
+
+    low, high = strange(1, range(-2048, 2048)), strange(2, range(1, 4097))
+    (whole,) = merged([(0.0, low), (0.0, high)])
+    (same,) = merged([(0.0, strange(1, range(5))), (0.0, strange(2, range(5)))])
+
+    assert decode_rollup(encode_rollup(whole)) == whole
+    assert decode_rollup(encode_rollup(same)) == same
+    assert (min(whole.rows[0].latency), max(whole.rows[0].latency)) == (LEAST, MOST)
+    assert same.rows[0].latency == dict.fromkeys(range(5), 2**53)

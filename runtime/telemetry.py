@@ -51,7 +51,10 @@ _Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 _Amount = Annotated[float, Meta(ge=0, le=1e18)]
 _Minutes = Annotated[int, Meta(ge=0, le=1 << 24)]
 # Of latencies a bucket's number, of confidences one of twenty equal parts.
-_Buckets = Annotated[dict[Annotated[int, Meta(ge=-2048, le=4096)], _Count], Meta(max_length=4096)]
+MAX_BUCKETS = 4096
+_Buckets = Annotated[
+    dict[Annotated[int, Meta(ge=-2048, le=4096)], _Count], Meta(max_length=MAX_BUCKETS)
+]
 NUM_CONFIDENCE_BINS = 20
 
 
@@ -124,6 +127,10 @@ class Source(msgspec.Struct, frozen=True):
     ``log`` names the file: another one, after the old was lost, counts from 1 again. ``unread`` of
     them were deleted by the log's quota before they were counted. ``dropped`` is how many decisions
     that log could never take, since it was made.
+
+    ``audits_first`` to ``audits_last`` are the numbers of its audits in the same way: without them
+    an audit that comes late, when its decision has long been counted, could not be told from the
+    same one by another gateway. Both are 0 where the tier is of a version that does not say.
     """
 
     region: _Text
@@ -134,6 +141,8 @@ class Source(msgspec.Struct, frozen=True):
     last: _Count
     unread: _Count = 0
     dropped: _Count = 0
+    audits_first: _Count = 0
+    audits_last: _Count = 0
 
 
 class Rollup(msgspec.Struct, frozen=True):
@@ -178,6 +187,11 @@ def _check_counts(rollup: Rollup) -> None:
             raise MalformedBodyError(
                 f"{source.site[:40]!r} covers rows {source.first} to {source.last}, "
                 f"{source.unread} of them unread"
+            )
+        is_unnumbered = not source.audits_first
+        if source.audits_last < source.audits_first - 1 or (is_unnumbered and source.audits_last):
+            raise MalformedBodyError(
+                f"{source.site[:40]!r} covers audits {source.audits_first} to {source.audits_last}"
             )
         covered[source.region, source.site, source.tier] += num_rows - source.unread
     counted: Counter[tuple[str, str, str]] = Counter()

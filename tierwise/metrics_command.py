@@ -42,6 +42,8 @@ def _of_telemetry(arguments: argparse.Namespace) -> None:
         arguments.where or "",
         arguments.order or "",
     )
+    if getattr(arguments, "retired", False):
+        words["retired"] = "yes"
     if arguments.store:
         from tierwise.metrics_store import ask_store  # noqa: PLC0415 - needs the extra
 

@@ -19,7 +19,7 @@ _HEADS = {
     "p999_ms": "P99.9 MS",
 }
 _SHARES = frozenset({"escalation_rate", "late_share", "accuracy", "agreement", "low", "high"})
-_TEXTS = frozenset({"source", "tiers", "versions"})
+_TEXTS = frozenset({"source", "tiers", "versions", "retired"})
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 

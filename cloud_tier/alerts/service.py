@@ -211,6 +211,7 @@ class Alerts:
         return [
             *await watch.silent(heard, now_s, after_s, told),
             *await watch.gaps(now_s, told),
+            *await watch.speaking(now_s, told),
             *await watch.late(self._identity.region, now_s, told),
         ]
 

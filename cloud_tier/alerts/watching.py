@@ -24,6 +24,7 @@ from runtime.core.alert_groups import (
     FORGOTTEN_AFTER_S,
     MISSING,
     SILENT,
+    SPEAKS,
     Finding,
     Place,
     grouped,
@@ -36,6 +37,8 @@ ASK_EVERY_S = 30.0
 # What has not come by then is not kept by its sender any more.
 GIVEN_UP_AFTER_S = 7 * 86_400.0
 _LATE = "review_late"
+# Who is retired is told of while it has been heard within so long.
+SPOKE_FOR_S = 3600.0
 _T = TypeVar("_T")
 # Conditions by their keys, of alerts that people have been told of and that have not recovered.
 Told = Mapping[str, Condition]
@@ -80,6 +83,22 @@ class Watch:
     heard: Remembered[dict[Place, float]] | None = None
     missing: Remembered[dict[Place, int]] | None = None
     reviews: Remembered[dict[str, Any]] | None = None
+    # Who is out of service, and when it was heard although it is (0: never).
+    retired: Remembered[dict[Place, float]] | None = None
+
+    async def _retired(self, now_s: float) -> dict[Place, float]:
+        return {} if self.retired is None else await self.retired.said(now_s)
+
+    async def speaking(self, now_s: float, told: Told) -> list[Condition]:
+        """Devices that are out of service, and have said something lately."""
+        out = await self._retired(now_s)
+        findings = [
+            Finding(region, site, f"{region}/{site} is retired, yet it speaks")
+            for (region, site), at_s in sorted(out.items())
+            if now_s - at_s <= SPOKE_FOR_S
+        ]
+        found = grouped(SPEAKS, findings, Counter(region for region, _ in out), told)
+        return [*_held(told, SPEAKS.name, self.retired), *found]
 
     async def silent(
         self, others: dict[Place, float], now_s: float, after_s: float, told: Told
@@ -91,16 +110,22 @@ class Watch:
         if self.heard is not None:
             for place, at_s in (await self.heard.said(now_s)).items():
                 heard[place] = max(at_s, heard.get(place, at_s))
-        found = silent(heard, now_s, after_s, told)
+        out = await self._retired(now_s)
+        if self.retired is not None and self.retired.is_unknown:
+            return _held(told, SILENT.name, self.retired)
+        watched = {place: at_s for place, at_s in heard.items() if place not in out}
+        found = silent(watched, now_s, after_s, told)
         return [*_held(told, SILENT.name, self.heard), *found]
 
     async def gaps(self, now_s: float, told: Told) -> list[Condition]:
         """Sites whose decisions have not come."""
         if self.missing is None or self.heard is None:
             return []
+        out = await self._retired(now_s)
         findings = [
             Finding(region, site, f"{num} decisions of {region}/{site} have not come")
             for (region, site), num in sorted((await self.missing.said(now_s)).items())
+            if (region, site) not in out
         ]
         num_sites = Counter(region for region, _ in await self.heard.said(now_s))
         found = grouped(MISSING, findings, num_sites, told)
@@ -133,6 +158,11 @@ def watch_of(
     if telemetry is None:
         return Watch()
     fleet, after_s = telemetry.fleet, settings.missing_after_s
+    retired_devices = telemetry.retired
+
+    async def retired(_: float) -> dict[Place, float]:
+        found = await asyncio.to_thread(retired_devices.all)
+        return {(one.region, one.site): one.heard_s if one.speaks else 0.0 for one in found}
 
     async def heard(now_s: float) -> dict[Place, float]:
         return await asyncio.to_thread(fleet.heard, now_s - FORGOTTEN_AFTER_S)
@@ -151,4 +181,5 @@ def watch_of(
         Remembered("telemetry", heard, nobody),
         Remembered("telemetry", missing, nobody) if after_s else None,
         Remembered("reviews", counts, {}) if reviews is not None else None,
+        Remembered("telemetry", retired, nobody),
     )

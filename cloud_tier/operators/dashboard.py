@@ -16,6 +16,7 @@ from cloud_tier.operators.fleet_view import FleetView
 from cloud_tier.operators.listener import AddRoutes
 from cloud_tier.operators.live import Live
 from cloud_tier.operators.requests_api import RequestsApi
+from cloud_tier.operators.retiring import RetiringApi
 from cloud_tier.operators.told import keep_told
 from cloud_tier.rollouts.service import Rollouts
 from cloud_tier.rollouts.views import summary
@@ -71,16 +72,20 @@ async def dashboard(
     live = Live(view, requests, desk, parts.clock, rollouts=_lines_of(rollouts))
     audit = await asyncio.to_thread(AuditLog, folder)
     chores = Chores()
+    adders: list[AddRoutes] = []
     try:
         view.listen(bus)
         desk.listen()
         await bus.start()
         chores.keep_up(live.run(), "operators.live")
         if telemetry is not None:
-            chores.keep_up(keep_told(telemetry.ask, view.fleet, live), "operators.told")
+            told = keep_told(telemetry.ask, view.fleet, live, retired=telemetry.retired)
+            chores.keep_up(told, "operators.told")
+            adders.append(RetiringApi(telemetry.retired, audit, parts.clock, view.fleet).add_routes)
         control = ControlApi(desk, audit, parts.clock)
         drift = DriftApi(requests, parts.clock.wall_s)
-        yield [one.add_routes for one in (control, view, requests, live, drift)]
+        adders += [one.add_routes for one in (control, view, requests, live, drift)]
+        yield adders
     finally:
         await chores.close()
         await bus.close()

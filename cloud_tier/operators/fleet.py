@@ -4,6 +4,7 @@ Rules of this file:
   * where a process is and what it is called is said by the topic, which a broker's access rules
     guard, never by what it writes there;
   * of two states of a process the one of the later start counts; of one start, the later one;
+  * who is out of service is not shown, unless it is heard all the same: then it is, and marked;
   * it is bounded: sites over ``MAX_SITES`` are counted and not kept;
   * regions are added up only when something in them has changed.
 """
@@ -43,6 +44,7 @@ class Site:
     software: str = ""
     stopped: str = ""
     controls: tuple[tuple[str, int], ...] = ()
+    retired: bool = False
 
     @property
     def is_device(self) -> bool:
@@ -61,6 +63,16 @@ class Fleet:
         self._regions: dict[str, dict[_Key, Site]] = {}
         self.num_sites = self.num_left_out = 0
         self.changed: set[str] = set()
+        self._retired: dict[tuple[str, str], float] = {}
+
+    def retire(self, retired: Mapping[tuple[str, str], float]) -> None:
+        """Who is out of service, by region and name, and from when on it may not speak (s)."""
+        before, self._retired = self._retired, dict(retired)
+        self.changed |= {
+            region
+            for region, name in before.keys() ^ self._retired.keys()
+            if region in self._regions
+        }
 
     def take(
         self,
@@ -123,8 +135,15 @@ class Fleet:
         return sorted(self._regions)
 
     def sites(self, region: str) -> Iterator[Site]:
-        """All that are known of a region."""
-        yield from self._regions.get(region, {}).values()
+        """All that are known of a region, without those that are out of service and silent."""
+        for site in self._regions.get(region, {}).values():
+            until_s = self._retired.get((region, site.name))
+            if until_s is None:
+                yield site
+            elif site.state in ("online", "draining") or (
+                site.state == "reporting" and site.since_s > until_s
+            ):
+                yield replace(site, retired=True)
 
     def all_sites(self) -> Iterator[Site]:
         """All that are known, by region and name."""
@@ -161,7 +180,12 @@ def region_view(region: str, fleet: Fleet) -> dict[str, Any]:
     }
     if len(devices) <= MAX_SHOWN:
         view["shown"] = [
-            {"name": one.name, "state": one.state, "stopped": one.stopped}
+            {
+                "name": one.name,
+                "state": one.state,
+                "stopped": one.stopped,
+                "retired": one.retired,
+            }
             for one in _by_name(devices)
         ]
     return view
@@ -182,6 +206,7 @@ def site_line(site: Site) -> dict[str, Any]:
         "tier": site.tier,
         "state": site.state,
         "stopped": site.stopped,
+        "retired": site.retired,
         "models": list(site.models),
         "software": site.software,
         "since_s": site.since_s,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -17,6 +17,9 @@ from cloud_tier.operators.fleet import Fleet
 from cloud_tier.operators.live import Live
 from cloud_tier.telemetry.service import Ask
 from runtime.errors import TierwiseError
+
+if TYPE_CHECKING:
+    from cloud_tier.telemetry.retired import RetiredDevices
 
 INTERVAL_S = 15.0
 # A tier tells once a minute; one that has not for so long is silent.
@@ -27,11 +30,20 @@ _PAGE = "10000"
 _log = structlog.get_logger()
 
 
-async def keep_told(ask: Ask, fleet: Fleet, live: Live, interval_s: float = INTERVAL_S) -> None:
+async def keep_told(
+    ask: Ask,
+    fleet: Fleet,
+    live: Live,
+    interval_s: float = INTERVAL_S,
+    *,
+    retired: RetiredDevices | None = None,
+) -> None:
     """Asks now and then until cancelled."""
     has_failed = False
     while True:
         try:
+            if retired is not None:
+                await tell_retired(retired, fleet)
             await tell_fleet(ask, fleet)
             live.told = await rates(ask)
             has_failed = False
@@ -40,6 +52,12 @@ async def keep_told(ask: Ask, fleet: Fleet, live: Live, interval_s: float = INTE
                 _log.warning("operators.not_told", code=error.code, error=str(error))
             has_failed = True
         await asyncio.sleep(interval_s)
+
+
+async def tell_retired(devices: RetiredDevices, fleet: Fleet) -> None:
+    """Tells the fleet who is out of service."""
+    found = await asyncio.to_thread(devices.all)
+    fleet.retire({(one.region, one.site): one.speaks_from_s for one in found})
 
 
 async def tell_fleet(ask: Ask, fleet: Fleet) -> None:

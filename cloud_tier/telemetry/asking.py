@@ -116,6 +116,8 @@ class Question(NamedTuple):
     order: str
     limit: int
     after: Place | None = None
+    # Of sites: also those that are out of service.
+    with_retired: bool = False
 
     @property
     def counts_entries(self) -> bool:
@@ -125,7 +127,7 @@ class Question(NamedTuple):
     @property
     def digest(self) -> str:
         """The same for each page of a question."""
-        words = repr((self.metric, self.by, self.where, self.order))
+        words = repr((self.metric, self.by, self.where, self.order, self.with_retired))
         return hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
 
 
@@ -136,7 +138,8 @@ def question(
 
     Args:
         metric: one of ``DIMENSIONS``.
-        words: ``since``, ``until``, ``by``, ``where``, ``order``, ``limit``, ``cursor``.
+        words: ``since``, ``until``, ``by``, ``where``, ``order``, ``limit``, ``cursor``; of
+            ``fleet`` also ``retired``.
         now_s: now, in s since 1970.
         retention: what is kept.
 
@@ -145,12 +148,16 @@ def question(
     """
     if metric not in DIMENSIONS:
         raise RequestError(f"there is no metric {metric[:40]!r}{_near(metric, DIMENSIONS)}")
-    known = ("since", "until", "by", "where", "order", "limit", "cursor")
+    known: tuple[str, ...] = ("since", "until", "by", "where", "order", "limit", "cursor")
+    if metric == "fleet":
+        known = (*known, "retired")
     for name, value in words.items():
         if name not in known:
             raise RequestError(f"unknown word {name[:40]!r}{_near(name, known)}")
         if len(value) > _MAX_CHARACTERS:
             raise RequestError(f"{name} has more than {_MAX_CHARACTERS} characters")
+    if words.get("retired", "no") not in ("yes", "no"):
+        raise RequestError(f"retired is yes or no, not {words['retired'][:40]!r}")
     by = parse_by(metric, words.get("by", ""))
     after = _place(words.get("cursor", ""))
     until_s = after.until_s if after else moment(words.get("until", "0s") or "0s", now_s)
@@ -168,6 +175,7 @@ def question(
         order=words.get("order") or DEFAULT_ORDER.get(metric, "-requests"),
         limit=_limit(words.get("limit", "")),
         after=after,
+        with_retired=words.get("retired") == "yes",
     )
     if after is not None and after.question != asked.digest:
         raise RequestError("the cursor is of another question: ask without it for the first page")

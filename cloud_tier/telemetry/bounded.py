@@ -54,6 +54,6 @@ def limited(connection: Connection, bounds: Bounds, is_over: threading.Event) ->
 def too_late(bounds: Bounds) -> TooLateError:
     """What is said when the time is over."""
     return TooLateError(
-        f"the question took longer than {bounds.timeout_s:g} s: ask about a shorter time, or "
-        "narrow it with where"
+        f"the question took longer than {bounds.timeout_s:g} s: ask about a shorter time (since), "
+        "narrow it with where, or ask again: what was read by now is in memory"
     )

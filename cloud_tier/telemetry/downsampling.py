@@ -11,7 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
@@ -20,6 +20,7 @@ from cloud_tier.telemetry import tables
 from cloud_tier.telemetry.database import chunks, is_alone, put
 from cloud_tier.telemetry.intake import DAY_S, HOUR_S
 from cloud_tier.telemetry.limits import Retention
+from cloud_tier.telemetry.row_bound import RowBound
 from cloud_tier.telemetry.sketches import compact
 
 STEP_ROWS = 5000
@@ -62,9 +63,16 @@ def add_up(connection: Connection, now_s: float, max_rows: int = STEP_ROWS) -> i
 
 
 def prune(
-    connection: Connection, now_s: float, retention: Retention, max_rows: int = STEP_ROWS
+    connection: Connection,
+    now_s: float,
+    retention: Retention,
+    max_rows: int = STEP_ROWS,
+    bound: RowBound | None = None,
 ) -> int:
-    """Deletes what is too old or too much; returns how many rows, 0: no more."""
+    """Deletes what is too old or too much; returns how many rows, 0: no more.
+
+    ``bound`` is what this process knows of how many there are; without it they are counted.
+    """
     if not is_alone(connection):
         return 0
     minute, num = tables.minute, 0
@@ -87,7 +95,12 @@ def prune(
         (tables.short_day, retention.day_s),
     ):
         num += _delete_oldest(connection, table, max_rows, before_s=int(now_s - age_s))
-    return num or _too_much(connection, retention, max_rows)
+    bound = bound or RowBound()
+    if bound.is_kept(connection, max_rows=retention.max_rows, max_feedback=MAX_FEEDBACK) or num:
+        return num
+    if done := _too_much(connection, retention, max_rows, bound):
+        bound.forget()
+    return done
 
 
 _COUNTED = (tables.minute, tables.hour, tables.day, tables.audits, tables.feedback)
@@ -102,9 +115,11 @@ def count_rows(connection: Connection, counted: Sequence[Table] = _COUNTED) -> d
     }
 
 
-def _too_many_short(connection: Connection, retention: Retention, max_rows: int) -> int:
+def _too_many_short(
+    connection: Connection, num: Mapping[str, int], retention: Retention, max_rows: int
+) -> int:
     """The same bound for short rows, of which there are fewer as a rule."""
-    excess = sum(count_rows(connection, _SHORT).values()) - retention.max_rows
+    excess = sum(num.values()) - retention.max_rows
     done = 0
     if excess > 0:
         for table in _SHORT:
@@ -112,9 +127,10 @@ def _too_many_short(connection: Connection, retention: Retention, max_rows: int)
     return done
 
 
-def _too_much(connection: Connection, retention: Retention, max_rows: int) -> int:
+def _too_much(connection: Connection, retention: Retention, max_rows: int, bound: RowBound) -> int:
     """Drops the oldest of the finest rows that can go, where there are too many."""
-    done = _too_many_short(connection, retention, max_rows)
+    short = count_rows(connection, _SHORT)
+    done = _too_many_short(connection, short, retention, max_rows)
     if done:
         return done
     num = count_rows(connection)
@@ -122,6 +138,7 @@ def _too_much(connection: Connection, retention: Retention, max_rows: int) -> in
     if num["feedback"] > MAX_FEEDBACK:
         excess = max(excess, 1)
     if excess <= 0:
+        bound.count(connection, num, short)
         return 0
     most = min(excess, max_rows)
     minute, feedback = tables.minute, tables.feedback

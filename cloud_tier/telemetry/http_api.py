@@ -34,8 +34,23 @@ PREFIX = "/api/v1"
 _NOT_MODIFIED = 304
 
 
+def answers_of(
+    engine: Engine, bounds: Bounds | None = None, *, fresh_s: float = FRESH_S
+) -> Answers:
+    """Answers out of a database, each within the bounds of one question."""
+    within = bounds or Bounds()
+
+    def read(asked: Question, now_s: float) -> Report[Row]:
+        return answer(engine, asked, now_s=now_s, bounds=within)
+
+    return Answers(read, fresh_s=fresh_s)
+
+
 class MetricsApi:
-    """Adds the routes; ``check`` is asked about each request first, and raises to refuse it."""
+    """Adds the routes; ``check`` is asked about each request first, and raises to refuse it.
+
+    With ``answers``, whoever made these ends them.
+    """
 
     def __init__(
         self,
@@ -46,19 +61,17 @@ class MetricsApi:
         wall_s: Callable[[], float] = time.time,
         check: Check = lambda _: None,
         fresh_s: float = FRESH_S,
+        answers: Answers | None = None,
     ) -> None:
         self._retention, self._wall_s, self._check = retention, wall_s, check
-        bounds = bounds or Bounds()
-
-        def read(asked: Question, now_s: float) -> Report[Row]:
-            return answer(engine, asked, now_s=now_s, bounds=bounds)
-
-        self._answers = Answers(read, fresh_s=fresh_s)
+        self._is_shared = answers is not None
+        self._answers = answers or answers_of(engine, bounds, fresh_s=fresh_s)
 
     def add_routes(self, app: web.Application) -> None:
         """Serves them from this application."""
         add = app.router.add_get
-        app.on_cleanup.append(self._end)
+        if not self._is_shared:
+            app.on_cleanup.append(self._end)
         add(f"{PREFIX}/metrics", told(self._check, self._list))
         add(f"{PREFIX}/metrics/{{name}}", told(self._check, self._answer))
         add(f"{PREFIX}/openapi.json", told(self._check, self._description))

@@ -18,7 +18,8 @@ _REFUSALS = {
     "400": "The question is not understood; the message names what is near.",
     "503": "Too many questions wait (Retry-After says how long to), or the database does not "
     "answer: ask again later.",
-    "504": "It took too long: ask about a shorter time, or narrow it.",
+    "504": "It took too long (code too_late): ask about a shorter time, narrow it, or ask again, "
+    "because what was read by now is in memory.",
 }
 
 
@@ -111,6 +112,11 @@ def _words(name: str) -> list[dict[str, Any]]:
         _word("order", "A field of the rows, with - for the largest first; or group."),
         _word("limit", f"Rows of a page, at most {MAX_LIMIT}; default {DEFAULT_LIMIT}.", "integer"),
         _word("cursor", "`next` of the page before."),
+        *(
+            [_word("retired", "yes: also devices that are out of service. Default: no.")]
+            if name == "fleet"
+            else []
+        ),
     ]
 
 

@@ -29,6 +29,7 @@ from cloud_tier.telemetry.database import reading
 from cloud_tier.telemetry.fetching import Fetcher
 from cloud_tier.telemetry.grouping import conditions_of, time_of, timed, words_of
 from cloud_tier.telemetry.intake import HOUR_S
+from cloud_tier.telemetry.retired import speaks
 from cloud_tier.telemetry.rows import FleetRow, Report, Row
 from cloud_tier.telemetry.summing import Summing
 from runtime.errors import RequestError, StorageError
@@ -69,6 +70,9 @@ def answer(
         if is_over.is_set() or time.monotonic() >= deadline_s:
             raise too_late(bounds) from None
         raise
+
+
+_RETIRED = select(tables.retired.c.region, tables.retired.c.site, tables.retired.c.at_s)
 
 
 class _Reader:
@@ -167,12 +171,24 @@ class _Reader:
             raise RequestError(
                 f"more than {self._fetcher.bounds.max_groups} sites: narrow it with where"
             )
-        return [self._site(place, kept, versions.get(place, {})) for place, kept in sites.items()]
+        out = {(row[0], row[1]): float(row[2]) for row in self._fetcher.rows(_RETIRED)}
+        rows = [
+            self._site(place, kept, versions.get(place, {}), out.get((place[0], place[1])))
+            for place, kept in sites.items()
+        ]
+        return [row for row in rows if self._asked.with_retired or row.retired != "yes"]
 
     def _site(
-        self, place: Group, kept: Sequence[dict[str, Any]], versions: dict[str, int]
+        self,
+        place: Group,
+        kept: Sequence[dict[str, Any]],
+        versions: dict[str, int],
+        retired_s: float | None,
     ) -> FleetRow:
         heard_s = max(row["heard_s"] for row in kept)
+        retired = "no"
+        if retired_s is not None:
+            retired = "speaks" if speaks(retired_s, heard_s) else "yes"
 
         def total(name: str) -> int:
             return sum(row[name] for row in kept)
@@ -189,6 +205,7 @@ class _Reader:
             unread=total("unread"),
             dropped=total("dropped"),
             repeated=total("repeated"),
+            retired=retired,
         )
 
     def _named(self, group: Group) -> dict[str, str]:

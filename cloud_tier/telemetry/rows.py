@@ -97,6 +97,8 @@ class FleetRow(Row, frozen=True, kw_only=True):
     ``decisions`` are those of the time asked about, at every tier; the other counts are of all
     time. ``missing`` were written and never came, ``unread`` were deleted by the log's quota before
     they were counted, ``dropped`` were never written, ``repeated`` came in two rollups.
+    ``retired`` is ``yes`` of a device that is out of service, ``speaks`` where it says something
+    all the same, and ``no`` of all others.
     """
 
     last_heard_s: float
@@ -109,6 +111,7 @@ class FleetRow(Row, frozen=True, kw_only=True):
     unread: int
     dropped: int
     repeated: int
+    retired: str = "no"
 
 
 R = TypeVar("R", bound=Row)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from cloud_tier.telemetry.fleet_reading import FleetReader
+    from cloud_tier.telemetry.retired import RetiredDevices
     from cloud_tier.telemetry.sample_reading import SampleReader
     from cloud_tier.telemetry.store import TelemetryStore
 
@@ -58,9 +59,10 @@ class Telemetry:
         engine: Engine,
         samples: SampleReader,
         fleet: FleetReader,
+        retired: RetiredDevices,
     ) -> None:
         self.apply, self.add_routes, self.ask = apply, add_routes, ask
-        self.engine, self.samples, self.fleet = engine, samples, fleet
+        self.engine, self.samples, self.fleet, self.retired = engine, samples, fleet, retired
 
 
 @asynccontextmanager
@@ -87,11 +89,10 @@ async def keeping_telemetry(
         return
     # Here, because they need the extra.
     from cloud_tier.telemetry.asking import question  # noqa: PLC0415
-    from cloud_tier.telemetry.bounded import Bounds  # noqa: PLC0415
     from cloud_tier.telemetry.fleet_reading import FleetReader  # noqa: PLC0415
-    from cloud_tier.telemetry.http_api import MetricsApi  # noqa: PLC0415
+    from cloud_tier.telemetry.http_api import MetricsApi, answers_of  # noqa: PLC0415
     from cloud_tier.telemetry.limits import Retention  # noqa: PLC0415
-    from cloud_tier.telemetry.reading import answer  # noqa: PLC0415
+    from cloud_tier.telemetry.retired import RetiredDevices  # noqa: PLC0415
     from cloud_tier.telemetry.sample_reading import SampleReader  # noqa: PLC0415
     from cloud_tier.telemetry.store import TelemetryStore  # noqa: PLC0415
 
@@ -115,26 +116,35 @@ async def keeping_telemetry(
         chores = Chores()
         chores.keep_up(_tidy(store.add_up, store.prune), "telemetry")
         chores.keep_up(_fold(store), "telemetry.fold")
+        # The dashboard's questions are answered with those of all others.
+        answers = answers_of(store.engine)
 
         def add_routes(app: web.Application, door: Door) -> None:
-            MetricsApi(store.engine, retention, wall_s=wall_s, check=door.check).add_routes(app)
+            api = MetricsApi(
+                store.engine, retention, wall_s=wall_s, check=door.check, answers=answers
+            )
+            api.add_routes(app)
 
         async def ask(metric: str, words: Mapping[str, str]) -> dict[str, Any]:
             now_s = wall_s()
             asked = question(metric, words, now_s=now_s, retention=retention)
-            report = await asyncio.to_thread(
-                answer, store.engine, asked, now_s=now_s, bounds=Bounds()
-            )
-            found: dict[str, Any] = msgspec.to_builtins(report)
+            found: dict[str, Any] = msgspec.json.decode((await answers.answer(asked, now_s)).body)
             return found
 
         try:
             samples = SampleReader(store.engine, retention, wall_s=wall_s)
             fleet = FleetReader(store.engine)
             yield Telemetry(
-                store.apply, add_routes, ask, engine=store.engine, samples=samples, fleet=fleet
+                store.apply,
+                add_routes,
+                ask,
+                engine=store.engine,
+                samples=samples,
+                fleet=fleet,
+                retired=RetiredDevices(store.engine, wall_s=wall_s),
             )
         finally:
+            await answers.close()
             await chores.close()
 
 

@@ -19,13 +19,31 @@ from runtime.telemetry import Source
 
 # Numbers that a hostile log may claim still add up in 64 bits.
 _MOST = 2**53
-_CHANGING = ("last", "counted", "unread", "dropped", "repeated", "heard_s", "gaps")
+_CHANGING = (
+    "last", "counted", "unread", "dropped", "repeated", "heard_s", "gaps", "audits_last",
+    "audit_gaps",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What of a rollup is new.
+
+    ``places`` are region, site and tier of whom decisions are new. ``audits`` are region and site
+    of whom audits are new, or not known to be counted. ``num_over`` sources are over the bound:
+    these are counted without knowing what is missing.
+    """
+
+    places: set[tuple[str, str, str]]
+    audits: set[tuple[str, str]]
+    num_over: int
 
 
 @dataclass
 class _Source:
     values: dict[str, Any]
     coverage: Coverage
+    audits: Coverage
 
 
 class SourceRows:
@@ -41,30 +59,31 @@ class SourceRows:
             insert_new(connection, tables.sources, [_bare(one, wanted[one]) for one in kept])
             self._rows.update(_locked(connection, kept))
 
-    def cover(
-        self, given: Sequence[Source], heard_s: float, now_s: float
-    ) -> tuple[set[tuple[str, str, str]], int]:
-        """Notes what a rollup covers, which was made at ``heard_s``.
-
-        Returns:
-            Region, site and tier of whom something is new, and how many sources are over the bound:
-            these are counted without knowing what is missing.
-        """
-        fresh, num_over = set(), 0
+    def cover(self, given: Sequence[Source], heard_s: float, now_s: float) -> Fresh:
+        """Notes what a rollup covers, which was made at ``heard_s``; returns what of it is new."""
+        fresh = Fresh(set(), set(), sum(_digest(source) not in self._rows for source in given))
         for source in given:
             kept = self._rows.get(_digest(source))
-            place = (source.region, source.site, source.tier)
-            if kept is None:
-                num_over += 1
-                fresh.add(place)
-            elif _cover(kept, source, heard_s, now_s):
-                fresh.add(place)
-        return fresh, num_over
+            is_new = kept is None or _cover(kept, source, heard_s, now_s)
+            if is_new:
+                fresh.places.add((source.region, source.site, source.tier))
+            are_new = is_new
+            if kept is not None and source.audits_first:
+                are_new = _cover_audits(kept, source)
+            if are_new:
+                fresh.audits.add((source.region, source.site))
+        return fresh
 
     def write(self, connection: Connection) -> None:
         """Puts what has changed into the table."""
         rows = [
-            {**one.values, "last": one.coverage.last, "gaps": json.dumps(one.coverage.gaps)}
+            {
+                **one.values,
+                "last": one.coverage.last,
+                "gaps": json.dumps(one.coverage.gaps),
+                "audits_last": one.audits.last,
+                "audit_gaps": json.dumps(one.audits.gaps),
+            }
             for _, one in sorted(self._rows.items())
         ]
         put(connection, tables.sources, rows, replacing=_CHANGING)
@@ -103,6 +122,14 @@ def _cover(kept: _Source, source: Source, heard_s: float, now_s: float) -> bool:
     return True
 
 
+def _cover_audits(kept: _Source, source: Source) -> bool:
+    """Whether audits of a source are new; what has none is no reason to take any."""
+    if source.audits_last < source.audits_first:
+        return False
+    kept.audits, num_new = kept.audits.added(source.audits_first, source.audits_last)
+    return num_new > 0
+
+
 def gaps_of(text: str) -> tuple[Gap, ...]:
     """The gaps of a row; those that an earlier version wrote have no time."""
     return tuple(Gap(*one) for one in json.loads(text))
@@ -126,6 +153,8 @@ def _bare(digest: str, source: Source) -> dict[str, Any]:
         "repeated": 0,
         "heard_s": 0.0,
         "gaps": "[]",
+        "audits_last": 0,
+        "audit_gaps": "[]",
     }
 
 
@@ -134,6 +163,9 @@ def _locked(connection: Connection, digests: Sequence[str]) -> dict[str, _Source
     for some in chunks(digests):
         query = select(table).where(table.c.digest.in_(some)).order_by(table.c.digest)
         for row in connection.execute(query.with_for_update()).mappings():
-            gaps = gaps_of(row["gaps"])
-            found[row["digest"]] = _Source(dict(row), Coverage(row["last"], gaps))
+            found[row["digest"]] = _Source(
+                dict(row),
+                Coverage(row["last"], gaps_of(row["gaps"])),
+                Coverage(row["audits_last"], gaps_of(row["audit_gaps"])),
+            )
     return found

@@ -26,6 +26,7 @@ from cloud_tier.telemetry.downsampling import STEP_ROWS, add_up, prune
 from cloud_tier.telemetry.intake import Taken, read_item
 from cloud_tier.telemetry.limits import Limits, Retention
 from cloud_tier.telemetry.migrating import migrate
+from cloud_tier.telemetry.row_bound import RowBound
 from cloud_tier.telemetry.sample_rows import prune_samples
 from cloud_tier.telemetry.shortening import FOLD_ROWS, fold
 from cloud_tier.telemetry.writing import Applied, Writer
@@ -80,6 +81,7 @@ class TelemetryStore:
             speakers=speakers or {},
             keeps_samples=self._retention.max_samples > 0,
         )
+        self._bound = RowBound()
         self._log = get_logger(database=shown(self.engine.url))
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -137,7 +139,7 @@ class TelemetryStore:
 
         def work(connection: Connection) -> int:
             now_s = self._wall_s()
-            num = prune(connection, now_s, self._retention, max_rows)
+            num = prune(connection, now_s, self._retention, max_rows, self._bound)
             return num or prune_samples(connection, now_s, self._retention, max_rows)
 
         return int(await asyncio.wrap_future(self._put(None, work)))

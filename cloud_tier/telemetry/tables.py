@@ -8,6 +8,7 @@
     audits     audits by hour, region, site, policy and gear
     feedback   what people and applications said about answers
     sources    which numbers of which decision log have been counted
+    retired    devices that were taken out of service for good
     applied    ids of items that are in the tables above, written in the same transaction
     notes      how often something happened that is not to go unseen
     samples    a few of the decisions that are counted above, told whole
@@ -214,7 +215,19 @@ sources = Table(
     _number("repeated"),
     _float("heard_s"),
     Column("gaps", Text, nullable=False),
+    # The same of the log's audits.
+    Column("audits_last", BigInteger, nullable=False, server_default="0"),
+    Column("audit_gaps", Text, nullable=False, server_default="[]"),
     Index("sources_by_site", "region", "site"),
+)
+retired = Table(
+    "retired",
+    metadata,
+    Column("region", String(128), primary_key=True),
+    Column("site", String(128), primary_key=True),
+    _float("at_s"),
+    _word("by"),
+    Column("why", String(512), nullable=False),
 )
 applied = Table(
     "applied",

@@ -120,11 +120,10 @@ class Writer:
         now_s: float,
     ) -> None:
         said_s = taken.item.created_s
-        fresh, num_over = sources.cover(rollup.sources, min(said_s, now_s), now_s)
-        batch.notes["sources over the bound"] += num_over
-        fresh_sites = {(region, site) for region, site, _ in fresh}
-        known = {(one.region, one.site, one.tier) for one in rollup.sources} - fresh
-        known_sites = {(region, site) for region, site, _ in known} - fresh_sites
+        fresh = sources.cover(rollup.sources, min(said_s, now_s), now_s)
+        batch.notes["sources over the bound"] += fresh.num_over
+        known = {(one.region, one.site, one.tier) for one in rollup.sources} - fresh.places
+        known_sites = {(one.region, one.site) for one in rollup.sources} - fresh.audits
         for given in rollup.rows:
             if (given.region, given.site, given.tier) in known:
                 batch.notes["rows that were known"] += 1
@@ -138,7 +137,9 @@ class Writer:
             packed = {name: pack(getattr(row, name)) for name in tables.SKETCHES}
             batch.minutes.append(({"bucket_s": bucket_s, "added": 0, **values, **packed}, digest))
         for audit in rollup.audits:
-            if (audit.region, audit.site) not in known_sites:
+            if (audit.region, audit.site) in known_sites:
+                batch.notes["audits that were known"] += 1
+            else:
                 minute_s, is_moved = minute_of(said_s, audit.minutes_ago, now_s)
                 batch.notes["rows of impossible times"] += is_moved
                 _audit(batch, audit, minute_s // HOUR_S * HOUR_S)

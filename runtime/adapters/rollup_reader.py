@@ -125,6 +125,8 @@ def _counted(
         until,
         unread=until - cursor.decisions - taken,
         dropped=int(totals.get("dropped", 0)),
+        audits_first=cursor.audits + 1,
+        audits_last=audits_until,
     )
     return Counted(
         Rollup((source,), rows, audits, samples=samples),

@@ -5,7 +5,7 @@ Rules of this file:
     is in between (a broker, a network, a gateway), and the region has one alert for all;
   * a site that people have been told of keeps its alert until it is well: nobody is told that it
     has recovered because others are as badly off;
-  * who has not been heard for ``FORGOTTEN_AFTER_S`` is watched no more.
+  * who has not been heard for ``FORGOTTEN_AFTER_S`` is watched no more, nor who is out of service.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Kind(NamedTuple):
 
 
 SILENT = Kind("device_silent", "say nothing")
+SPEAKS = Kind("retired_speaks", "are retired, yet they speak")
 MISSING = Kind("decisions_missing", "have told of decisions that have not come", "gap")
 
 

@@ -1,7 +1,8 @@
 """Many rollups as few: what gateways do with those of their devices.
 
 Rules of this file:
-  * whole rollups are merged, so that what is lost later is lost with what it covers;
+  * whole rollups are merged, so that what is lost later is lost with what it covers; one that alone
+    is too large for a message is parted first (``runtime.core.parting``);
   * rows are merged only if they are alike in every dimension and of the same minute;
   * of samples as many are kept as one rollup may have, and of no site more than its share; none
     that would make a rollup too large to be taken, for then its counts would be lost, too;
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from runtime.core.parting import bare_bytes, parted
 from runtime.core.rollup import (
     AUDIT_FIELDS,
     MOST,
@@ -27,7 +29,7 @@ from runtime.core.rollup import (
     row_of,
 )
 from runtime.core.sampling_decisions import chosen
-from runtime.core.sketch import added
+from runtime.core.sketch import added, within
 from runtime.decision_sample import (
     MAX_AGE_S,
     MAX_SAMPLES,
@@ -42,6 +44,7 @@ from runtime.messages import Tier
 from runtime.telemetry import (
     AUDIT_DIMENSIONS,
     DIMENSIONS,
+    MAX_BUCKETS,
     MAX_ROWS,
     MAX_SOURCES,
     AuditRow,
@@ -57,20 +60,32 @@ MAX_COVERED = 1_000_000_000
 _MAX_HELD = 4 * MAX_SAMPLES
 # What a tier takes as it is delivered (``request.max_body_bytes``) is a little more.
 MAX_WITH_SAMPLES_BYTES = 1_000_000
+# Without samples: well under that, so that some have room.
+MAX_BARE_BYTES = 750_000
+# By how much two rows that become one may be longer than both: sums have more digits.
+_LONGER_BYTES = 64
 _NUM_KEY, _NUM_AUDIT_KEY = len(DIMENSIONS) + 1, len(AUDIT_DIMENSIONS) + 1
 
 
 @dataclass(slots=True)
 class _Merging:
-    """A rollup that others are added to as a whole."""
+    """A rollup that others are added to as a whole.
 
+    ``num_bytes`` is at least what it has as JSON without samples.
+    """
+
+    max_bytes: int
+    num_bytes: int = 0
     sources: dict[tuple[str, str, str, str], Source] = field(default_factory=dict)
     rows: dict[tuple[object, ...], RollupRow] = field(default_factory=dict)
     audits: dict[tuple[object, ...], AuditRow] = field(default_factory=dict)
     samples: dict[tuple[str, ...], Sample] = field(default_factory=dict)
 
-    def takes(self, rollup: Rollup) -> bool:
-        """Whether it stays within its bounds, and a log in one piece."""
+    def takes(self, rollup: Rollup, num_bytes: int) -> bool:
+        """Whether it stays within its bounds, and a log in one piece.
+
+        ``num_bytes`` is what the rollup has without samples.
+        """
         rows = sum(_place(row) not in self.rows for row in rollup.rows)
         audits = sum(_audit_place(row) not in self.audits for row in rollup.audits)
         fits = all(
@@ -81,13 +96,26 @@ class _Merging:
                 (self.sources, len(rollup.sources), MAX_SOURCES),
             )
         )
-        return fits and all(
-            _log(source) not in self.sources or self.sources[_log(source)].last + 1 == source.first
-            for source in rollup.sources
+        return (
+            fits
+            and self._has_room(num_bytes)
+            and all(
+                _log(source) not in self.sources or _follows(self.sources[_log(source)], source)
+                for source in rollup.sources
+            )
         )
 
-    def add(self, rollup: Rollup) -> None:
+    def _has_room(self, num_bytes: int) -> bool:
+        if self.sources and self.num_bytes + num_bytes > self.max_bytes:
+            # Rows that are alike have become one: it may be much less by now.
+            self.num_bytes = len(encode_rollup(self._bare()))
+        return not self.sources or self.num_bytes + num_bytes <= self.max_bytes
+
+    def add(self, rollup: Rollup, num_bytes: int) -> None:
         """Adds one; it has been asked whether it takes it."""
+        num_alike = sum(_place(row) in self.rows for row in rollup.rows)
+        num_alike += sum(_audit_place(row) in self.audits for row in rollup.audits)
+        self.num_bytes += num_bytes + num_alike * _LONGER_BYTES
         for source in rollup.sources:
             before = self.sources.get(_log(source))
             self.sources[_log(source)] = source if before is None else _joined(before, source)
@@ -101,11 +129,14 @@ class _Merging:
         if len(self.samples) > _MAX_HELD:
             self.samples = {name_of(one): one for one in fair(self.samples)}
 
-    def whole(self) -> Rollup:
-        """What has come together."""
-        bare = Rollup(
+    def _bare(self) -> Rollup:
+        return Rollup(
             tuple(self.sources.values()), tuple(self.rows.values()), tuple(self.audits.values())
         )
+
+    def whole(self) -> Rollup:
+        """What has come together."""
+        bare = self._bare()
         if not self.samples:
             return bare
         # Each has a comma.
@@ -113,19 +144,23 @@ class _Merging:
         return replace(bare, samples=tuple(fair(self.samples, room_bytes)))
 
 
-def merged(rollups: Iterable[tuple[float, Rollup]]) -> list[Rollup]:
+def merged(
+    rollups: Iterable[tuple[float, Rollup]], max_bytes: int = MAX_BARE_BYTES
+) -> list[Rollup]:
     """Rollups with their ages in s as few of the age 0, each of them within its bounds.
 
-    Where those of one log do not come in the order of their rows, they stay apart.
+    Where those of one log do not come in the order of their rows, they stay apart. ``max_bytes`` is
+    what each of them may have as JSON without samples.
     """
     done: list[Rollup] = []
-    now = _Merging()
+    now = _Merging(max_bytes)
     for age_s, rollup in rollups:
-        aged = _aged(rollup, age_s)
-        if not now.takes(aged):
-            done.append(now.whole())
-            now = _Merging()
-        now.add(aged)
+        for part in parted(_aged(rollup, age_s), max_bytes):
+            num_bytes = bare_bytes(part)
+            if not now.takes(part, num_bytes):
+                done.append(now.whole())
+                now = _Merging(max_bytes)
+            now.add(part, num_bytes)
     if now.sources:
         done.append(now.whole())
     return done
@@ -167,10 +202,19 @@ def _log(source: Source) -> tuple[str, str, str, str]:
     return source.region, source.site, source.tier, source.log
 
 
+def _follows(before: Source, after: Source) -> bool:
+    """Whether the numbers of one go on where those of the other end."""
+    if (before.audits_first == 0) != (after.audits_first == 0):
+        return False
+    goes_on = not after.audits_first or before.audits_last + 1 == after.audits_first
+    return goes_on and before.last + 1 == after.first
+
+
 def _joined(before: Source, after: Source) -> Source:
     return Source(
         after.region, after.site, after.tier, after.log, before.first, after.last,
         before.unread + after.unread, max(before.dropped, after.dropped),
+        before.audits_first, after.audits_last,
     )  # fmt: skip
 
 
@@ -185,7 +229,13 @@ def _audit_place(row: AuditRow) -> tuple[object, ...]:
 def _sum(one: RollupRow, other: RollupRow) -> RollupRow:
     numbers = [_both(one, other, name) for name in ROW_FIELDS[_NUM_KEY:-2]]
     sketches = added((one.confidences, other.confidences)), added((one.latency, other.latency))
-    return row_of(*_place(one), *numbers, *sketches)
+    return row_of(*_place(one), *numbers, *map(_taken, sketches))
+
+
+def _taken(sketch: dict[int, int]) -> dict[int, int]:
+    """The sketch as a row may have it: who tells of buckets that no value has makes too many."""
+    found = within(sketch) if len(sketch) > MAX_BUCKETS else sketch
+    return {bucket: min(count, MOST) for bucket, count in found.items()}
 
 
 def _audit_sum(one: AuditRow, other: AuditRow) -> AuditRow:

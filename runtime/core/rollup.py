@@ -2,16 +2,19 @@
 
 Rules of this file:
   * every decision is counted once, in the order of the log;
-  * a rollup is bounded. Where labels make too many rows, the labels that come later are told as one
-    (``OTHER``); where even that is too much, the rest is left for the next rollup.
+  * a rollup is bounded, in rows and in bytes. Where labels make too many rows, the labels that come
+    later are told as one (``OTHER``); where even that is too much, the rest is left for the next
+    rollup.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from runtime.core.sketch import bucket_of
 from runtime.telemetry import (
@@ -31,6 +34,11 @@ MAX_LABELLED = 500
 MOST = 1 << 53
 MOST_AMOUNT = 1e18
 _LONGEST = 128
+# Rows of one rollup as JSON. With its audits and samples it stays under what a gateway merges.
+MAX_ROWS_BYTES = 500_000
+MAX_AUDITS_BYTES = 200_000
+_Given = TypeVar("_Given")
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +115,26 @@ class _Sum:
             self.confidences[place] = self.confidences.get(place, 0) + 1
 
 
-def roll_up(decisions: Sequence[Decided], now_s: float) -> tuple[tuple[RollupRow, ...], int]:
+def roll_up(
+    decisions: Sequence[Decided], now_s: float, max_bytes: int = MAX_ROWS_BYTES
+) -> tuple[tuple[RollupRow, ...], int]:
     """Rows for as many of the decisions, from the first on, as fit; and how many those are."""
+    return _within(max_bytes, decisions, lambda some: _summed(some, now_s))
+
+
+def _within(
+    max_bytes: int,
+    given: Sequence[_Given],
+    summed: Callable[[Sequence[_Given]], tuple[tuple[_Row, ...], int]],
+) -> tuple[tuple[_Row, ...], int]:
+    """Rows of at most so many bytes; one alone is always taken, and has some 13,000 at most."""
+    rows, taken = summed(given)
+    while taken > 1 and len(msgspec.json.encode(rows)) > max_bytes:
+        rows, taken = summed(given[: taken // 2])
+    return rows, taken
+
+
+def _summed(decisions: Sequence[Decided], now_s: float) -> tuple[tuple[RollupRow, ...], int]:
     sums: dict[tuple[object, ...], _Sum] = {}
     for number, one in enumerate(decisions):
         key = _key(one, now_s)
@@ -145,8 +171,14 @@ def _rows(sums: dict[tuple[object, ...], _Sum]) -> tuple[RollupRow, ...]:
     )  # fmt: skip
 
 
-def roll_up_audits(audits: Sequence[Audited], now_s: float) -> tuple[tuple[AuditRow, ...], int]:
+def roll_up_audits(
+    audits: Sequence[Audited], now_s: float, max_bytes: int = MAX_AUDITS_BYTES
+) -> tuple[tuple[AuditRow, ...], int]:
     """The same for audits."""
+    return _within(max_bytes, audits, lambda some: _summed_audits(some, now_s))
+
+
+def _summed_audits(audits: Sequence[Audited], now_s: float) -> tuple[tuple[AuditRow, ...], int]:
     sums: dict[tuple[object, ...], list[float]] = {}
     for number, one in enumerate(audits):
         places = one.region, one.site, one.policy, one.gear

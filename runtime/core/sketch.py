@@ -42,6 +42,15 @@ def added(sketches: Iterable[Mapping[int, int]]) -> dict[int, int]:
     return total
 
 
+def within(sketch: Mapping[int, int]) -> dict[int, int]:
+    """The same with all that lies beyond the least and the last bucket in these two."""
+    total: dict[int, int] = {}
+    for bucket, count in sketch.items():
+        place = min(MOST, max(LEAST, bucket))
+        total[place] = total.get(place, 0) + count
+    return total
+
+
 def quantile(sketch: Mapping[int, int], share: float) -> float | None:
     """The value below which this share of all lies, in ms; None where there is none.
 

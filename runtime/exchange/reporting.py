@@ -151,8 +151,9 @@ class Rollups:
             return
         place = self._place
         source = Source(
-            place.region, place.site, place.tier, at.log, at.decisions + 1, at.decisions
-        )
+            place.region, place.site, place.tier, at.log, at.decisions + 1, at.decisions,
+            audits_first=at.audits + 1, audits_last=at.audits,
+        )  # fmt: skip
         body = encode_rollup(Rollup((source,)))
         self._outbox.add(connection, OutboxItem(new_id(), ItemKind.METRICS, now_s, body))
         self._told_s = self._clock.monotonic_s()

@@ -125,7 +125,7 @@ async def test_what_comes_by_two_gateways_counts_once(store: TelemetryStore) -> 
     assert rows_of(ask(store, "agreement"))[0]["audited"] == 10
     report = ask(store, "fleet")
     assert rows_of(report)[0]["repeated"] == 0
-    assert report.notes == ["rows that were known: 1"]
+    assert report.notes == ["audits that were known: 1", "rows that were known: 1"]
 
 
 async def test_what_is_missing_is_known_to_the_last_decision(store: TelemetryStore) -> None:
@@ -206,6 +206,31 @@ async def test_sources_have_a_bound_and_their_decisions_count(open_store: Opener
     assert rows_of(report)[0]["counted"] == 6
     assert rows_of(ask(store, "cost"))[0]["requests"] == 15
     assert report.notes == ["sources over the bound: 3"]
+
+
+async def test_a_late_audit_that_comes_by_two_gateways_counts_once(store: TelemetryStore) -> None:
+    def late(first: int, last: int, *, decisions: int = 0) -> OutboxItem:
+        """Audits with these numbers; their decisions were counted before."""
+        said = source(5 + decisions, 6, audits_first=first, audits_last=last)
+        num = last - first + 1
+        counted = (row(decisions),) if decisions else ()
+        return item(Rollup((said,), counted, (audit(num, 0),) if num else ()))
+
+    await store.apply(item(rollup(row(5))))
+    for one in (late(1, 2), late(1, 2), late(3, 2), late(3, 3, decisions=1), late(1, 2)):
+        await store.apply(one)
+
+    (found,) = rows_of(ask(store, "agreement"))
+    assert found["audited"] == 3
+    assert ask(store, "fleet").notes == ["audits that were known: 2"]
+
+
+async def test_audits_without_numbers_count_as_they_come(store: TelemetryStore) -> None:
+    for _ in range(2):
+        await store.apply(item(Rollup((source(0),), (), (audit(2, 0),))))
+
+    (found,) = rows_of(ask(store, "agreement"))
+    assert found["audited"] == 4
 
 
 async def test_kinds_of_audits_have_a_bound(open_store: Opener) -> None:

@@ -14,6 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from cloud_tier.telemetry import answering
 from cloud_tier.telemetry.asking import DIMENSIONS
+from cloud_tier.telemetry.bounded import Bounds
 from cloud_tier.telemetry.http_api import MetricsApi
 from cloud_tier.telemetry.limits import Retention
 from cloud_tier.telemetry.openapi import description
@@ -101,6 +102,21 @@ async def test_a_refusal_says_what_to_do(url: str, path: str, wanted: str) -> No
 
     assert (status, said["error"]["code"]) == (400, "bad_request")
     assert wanted in said["error"]["message"]
+
+
+async def test_who_waited_too_long_is_told_what_to_do(store: TelemetryStore) -> None:
+    await store.apply(item(rollup(row(3))))
+    app, bounds = web.Application(), Bounds(timeout_s=0.0)
+    api = MetricsApi(store.engine, Retention(), bounds=bounds, wall_s=lambda: NOW_S)
+    api.add_routes(app)
+
+    async with serving(app, "127.0.0.1", 0) as base:
+        status, said, _ = await get(base, "metrics/cost")
+
+    error = said["error"]
+    assert (status, error["code"]) == (504, "too_late")
+    assert "ask about a shorter time (since)" in error["message"]
+    assert "ask again: what was read by now is in memory" in error["message"]
 
 
 async def test_the_metrics_are_listed(url: str) -> None:

@@ -184,8 +184,8 @@ async def test_the_cloud_is_asked_with_its_token(
             assert await asyncio.to_thread(main, words) == 0
 
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split()[:5] == ["REGION", "SITE", "TIERS", "VERSIONS", "SILENT"]
-    assert line.split()[:6] == ["eu", "cam-1", "edge", "1", "2", "1.0m"]
+    assert head.split()[:5] == ["REGION", "SITE", "TIERS", "VERSIONS", "RETIRED"]
+    assert line.split()[:6] == ["eu", "cam-1", "edge", "1", "2", "no"]
 
 
 def test_the_tables_are_brought_to_this_version(capsys: Output, tmp_path: Path) -> None:

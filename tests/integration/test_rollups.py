@@ -202,6 +202,8 @@ async def test_audits_are_counted_beside_their_decisions(tmp_path: Path) -> None
     assert (len(first.audits), covered([first])) == (0, [(1, 1)])
     assert ([one.agreed for one in second.audits], covered([second])) == ([1], [(2, 1)])
     assert second.audits[0].weighted == pytest.approx(100)
+    assert (first.sources[0].audits_first, first.sources[0].audits_last) == (1, 0)
+    assert (second.sources[0].audits_first, second.sources[0].audits_last) == (1, 1)
 
 
 async def test_what_the_quota_deleted_unread_is_told(tmp_path: Path) -> None:

@@ -10,20 +10,26 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 from structlog.testing import capture_logs
 
-from cloud_tier.operators.access import Door
+from cloud_tier.operators.access import Door, read_operator_file
+from cloud_tier.operators.listener import operators_listening
 from cloud_tier.settings import CloudSettings, TelemetrySettings
-from cloud_tier.telemetry import service, tables
+from cloud_tier.telemetry import http_api, service, tables
+from cloud_tier.telemetry import reading as reading_module
+from cloud_tier.telemetry.asking import Question
 from cloud_tier.telemetry.database import reading
+from cloud_tier.telemetry.kept_answers import KeptAnswers
+from cloud_tier.telemetry.rows import Report, Row
 from cloud_tier.telemetry.service import Telemetry, keeping_telemetry, url_of
 from cloud_tier.telemetry.store import TelemetryStore
-from fakes.telemetry import item, rollup, row
+from fakes.telemetry import NOW_S, item, rollup, row
 from fakes.waiting import until
 from runtime.adapters.clock import SystemClock
 from runtime.common_settings import StateSettings
 from runtime.errors import StartError, StorageError
+from tierwise.metrics_client import MetricsClient
 
 
 def settings(folder: Path, **own: Any) -> CloudSettings:
@@ -71,6 +77,36 @@ async def test_short_rows_are_added_up_meanwhile(
             return await asyncio.to_thread(num_left)
 
         assert await until(look, lambda left: left == 0) == 0
+
+
+async def test_the_dashboard_shares_answers_with_whoever_asks_over_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def answer(engine: Engine, asked: Question, **more: Any) -> Report[Row]:
+        read.append(asked.metric)
+        return reading_module.answer(engine, asked, **more)
+
+    monkeypatch.setattr(http_api, "answer", answer)
+    # However long the test takes.
+    monkeypatch.setattr(KeptAnswers, "is_fresh", lambda *_: True)
+    # The same minute for all of them.
+    async with keeping_telemetry(settings(tmp_path), lambda: NOW_S) as telemetry:
+        assert telemetry is not None
+        await telemetry.apply(item(rollup(row(3))))
+        words = {"by": "tier"}
+        first, second = await asyncio.gather(*(telemetry.ask("cost", words) for _ in range(2)))
+        adders = [telemetry.add_routes]
+        async with operators_listening(tmp_path, 0, SystemClock(), adders) as url:
+            access = read_operator_file(tmp_path / "operator.json")
+            assert access is not None
+            client = MetricsClient(url, token=access.token)
+            over_http = await asyncio.to_thread(client.report, "cost", words)
+
+    assert read == ["cost"]
+    assert first == second == over_http
+    assert first["rows"][0]["requests"] == 3
 
 
 async def test_threads_take_turns_often_while_it_is_kept(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def source(first: int, last: int, *, site: str = "cam", log: str = "1", unread: 
     return Source("eu", site, "edge", log, first, last, unread)
 
 
+def numbered(first: int, last: int) -> Source:
+    """Of a log whose decisions were counted before."""
+    return msgspec.structs.replace(source(5, 4), audits_first=first, audits_last=last)
+
+
 def told(given_: list[Decided], first: int = 1) -> Rollup:
     rows, taken = roll_up(given_, NOW_S)
     assert taken == len(given_)
@@ -192,6 +197,16 @@ def test_a_gap_in_a_log_is_never_bridged() -> None:
     assert merged([]) == []
 
 
+def test_a_gap_in_the_numbers_of_audits_is_never_bridged() -> None:
+    def sources(*given_: Source) -> list[tuple[Source, ...]]:
+        return [one.sources for one in merged((0.0, Rollup((it,))) for it in given_)]
+
+    assert sources(numbered(1, 3), numbered(4, 4)) == [(numbered(1, 4),)]
+    assert len(sources(numbered(1, 3), numbered(5, 6))) == 2
+    assert len(sources(numbered(1, 3), source(5, 4))) == 2
+    assert len(sources(source(5, 4), numbered(1, 3))) == 2
+
+
 def test_age_is_told_in_minutes_before_the_merging() -> None:
     (whole,) = merged([(600.0, told([plain(1, minute=2)]))])
     assert whole.rows[0].minutes_ago == 12
@@ -209,6 +224,8 @@ def test_age_is_told_in_minutes_before_the_merging() -> None:
         (encode_rollup(Rollup((), told([plain(1)]).rows)), "counts other decisions"),
         (encode_rollup(Rollup((source(5, 2),))), "covers rows"),
         (encode_rollup(Rollup((source(1, 2, unread=3),))), "covers rows"),
+        (encode_rollup(Rollup((numbered(2, 0),))), "covers audits 2 to 0"),
+        (encode_rollup(Rollup((numbered(0, 3),))), "covers audits 0 to 3"),
         (
             encode_rollup(Rollup((), (), (AuditRow(0, "eu", "cam", "", "", 1, 0, 0, 1.0, 1.0),))),
             "none of its sources",
@@ -256,3 +273,21 @@ def test_a_device_cannot_make_sums_overflow() -> None:
     assert decode_rollup(encode_rollup(whole)) == whole
     row: RollupRow = whole.rows[0]
     assert (row.count, row.sent_bytes, row.latency_ms_sum) == (2, 2**53, 1e18)
+
+
+def test_a_device_cannot_make_a_rollup_that_is_refused_above() -> None:
+    def strange(first: int, buckets: range) -> Rollup:
+        """Buckets that no latency lies in, with as many as a number can be."""
+        (plain_row,) = told([plain(1)]).rows
+        sketch = dict.fromkeys(buckets, 2**53)
+        row = msgspec.structs.replace(plain_row, latency=sketch, confidences=sketch)
+        return Rollup((source(first, first),), (row,))
+
+    low, high = strange(1, range(-2048, 2048)), strange(2, range(1, 4097))
+    (whole,) = merged([(0.0, low), (0.0, high)])
+    (same,) = merged([(0.0, strange(1, range(5))), (0.0, strange(2, range(5)))])
+
+    assert decode_rollup(encode_rollup(whole)) == whole
+    assert decode_rollup(encode_rollup(same)) == same
+    assert (min(whole.rows[0].latency), max(whole.rows[0].latency)) == (LEAST, MOST)
+    assert same.rows[0].latency == dict.fromkeys(range(5), 2**53)

@@ -76,6 +76,10 @@ def add_parser(subparsers: Subparsers) -> None:
         _add_where_to_ask(parser, of_logs=name in OF_LOGS)
         _add_question(parser)
         _add_form(parser)
+        if name == "fleet":
+            parser.add_argument(
+                "--retired", action="store_true", help="also devices that are out of service"
+            )
         parser.set_defaults(run=_run, metric=name)
 
 

@@ -68,7 +68,7 @@ function Tile({ region, x, y }) {
       ${region.num_gateways} gateway${region.num_gateways === 1 ? "" : "s"} · ${count(region.devices.total)} devices
     </text>
     ${region.gateways.slice(0, 12).map(
-      (one, number) => html`<g><title>${one.name}: ${one.stopped || one.state}</title>
+      (one, number) => html`<g><title>${one.name}: ${one.stopped || one.state}${one.retired ? ", retired, yet it speaks" : ""}</title>
         <rect x=${x + 14 + 16 * number} y=${y + 53} width="11" height="11" rx="2"
           class=${`dot-${kindOf(one.state, one.stopped)}`} /></g>`,
     )}

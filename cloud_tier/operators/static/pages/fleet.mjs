@@ -66,7 +66,7 @@ function Fleet({ api, params }) {
           <thead><tr><th>Name</th><th>Region</th><th>Tier</th><th>State</th><th>Models</th><th>Software</th><th>Since</th></tr></thead>
           <tbody>${found.rows.map((row) => html`<tr key=${`${row.region}/${row.tier}/${row.name}`}>
             <th scope="row">${row.name}</th><td>${row.region}</td><td>${row.tier}</td>
-            <td><span class=${`state state-${row.stopped ? "stopped" : row.state}`}>${row.state}${row.stopped ? `, ${row.stopped}` : ""}</span></td>
+            <td><span class=${`state state-${row.stopped ? "stopped" : row.state}`}>${row.state}${row.stopped ? `, ${row.stopped}` : ""}${row.retired ? ", retired, yet it speaks" : ""}</span></td>
             <td>${row.models.join(", ")}</td><td>${row.software}</td><td>${ago(row.since_s)}</td></tr>`)}</tbody>
         </table></div>
         ${found.hasMore && html`<p><button class="quiet" onClick=${found.more}>Show more</button></p>`}`}<//>`;

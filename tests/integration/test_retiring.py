@@ -1,0 +1,160 @@
+"""A device that is taken out of service by a command is missed by nobody, until it speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_tier.alerts.service import Alerts
+from cloud_tier.alerts.settings import AlertSettings
+from cloud_tier.alerts.watching import ASK_EVERY_S, Remembered, watch_of
+from cloud_tier.operators.audit import AuditLog
+from cloud_tier.operators.fleet import Fleet, devices_page, region_view
+from cloud_tier.operators.listener import operators_listening
+from cloud_tier.operators.retiring import RetiringApi
+from cloud_tier.operators.told import tell_fleet, tell_retired
+from cloud_tier.settings import CloudSettings
+from cloud_tier.telemetry.retired import SPEAKS_AFTER_S
+from cloud_tier.telemetry.service import Telemetry, keeping_telemetry
+from fakes.alert_desk import Desk
+from fakes.telemetry import item, row, source
+from runtime.common_settings import StateSettings
+from runtime.errors import StorageError
+from runtime.messages import Birth, Offline, Tier
+from runtime.telemetry import Rollup
+from tierwise.cli import main
+
+SETTINGS = AlertSettings(pending_for_s=0, clear_for_s=0)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    desk = Desk(tmp_path, settings=SETTINGS)
+    yield desk
+    await desk.close()
+
+
+@pytest.fixture
+async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
+    settings = CloudSettings(cloud="cloud-1", state=StateSettings(folder=str(tmp_path)))
+    async with keeping_telemetry(settings, desk.clock.wall_s) as telemetry:
+        assert telemetry is not None
+        desk.watch = watch_of(SETTINGS, telemetry, None)
+        yield telemetry
+
+
+async def tell(telemetry: Telemetry, desk: Desk, number: int, *, first: int = 0) -> None:
+    place: dict[str, Any] = {"region": "north", "site": "cam-1"}
+    said = Rollup((source(number, first or number, **place),), (row(1, **place),))
+    await telemetry.apply(item(said, at_s=desk.clock.wall_s(), origin=""))
+
+
+async def firing(desk: Desk, alerts: Alerts) -> dict[str, str]:
+    desk.clock.advance(ASK_EVERY_S)
+    await alerts.look()
+    return {
+        key: one.condition.summary
+        for key, one in (await alerts.store.alerts()).items()
+        if one.phase.value == "firing"
+    }
+
+
+async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
+    desk: Desk, telemetry: Telemetry
+) -> None:
+    alerts, devices = await desk.start(), telemetry.retired
+    await tell(telemetry, desk, 1)
+    await tell(telemetry, desk, 5)
+    desk.clock.advance(3700)
+    away = await firing(desk, alerts)
+    devices.retire("cam-1", by="ada", why="sold")
+    gone = await firing(desk, alerts)
+    desk.clock.advance(SPEAKS_AFTER_S)
+    await tell(telemetry, desk, 6)
+    speaks = await firing(desk, alerts)
+    desk.clock.advance(7200)
+    quiet = await firing(desk, alerts)
+    devices.restore("cam-1")
+    back = await firing(desk, alerts)
+
+    both = {"device_silent.north.cam-1", "decisions_missing.north.cam-1.gap"}
+    assert (set(away), set(back)) == (both, both)
+    assert (gone, quiet) == ({}, {})
+    assert speaks == {"retired_speaks.north.cam-1": "north/cam-1 is retired, yet it speaks"}
+
+
+async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
+    desk: Desk, telemetry: Telemetry
+) -> None:
+    async def away(_: float) -> dict[tuple[str, str], float]:
+        raise StorageError("away")
+
+    watch = watch_of(SETTINGS, telemetry, None)
+    blind = replace(watch, retired=Remembered("telemetry", away, {}))
+    await tell(telemetry, desk, 1)
+    desk.clock.advance(3700)
+
+    assert await blind.silent({}, desk.clock.wall_s(), 3600.0, {}) == []
+    assert len(await watch.silent({}, desk.clock.wall_s(), 3600.0, {})) == 1
+
+
+async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: Telemetry) -> None:
+    fleet, now_s = Fleet(), desk.clock.wall_s()
+    await tell(telemetry, desk, 1)
+    fleet.take("north", "cam-2", Birth(Tier.EDGE, "cam-2", "north", 7), now_s, is_agent=True)
+    await tell_fleet(telemetry.ask, fleet)
+    fleet.retire({("north", "cam-2"): now_s + 600})
+    shown = [one["name"] for one in devices_page(fleet, {}, ("", ""), 10)[0]]
+    marked = region_view("north", fleet)["shown"]
+    fleet.take("north", "cam-2", Offline(Tier.EDGE, "cam-2", "north", 7), now_s, is_agent=True)
+    offline = [one["name"] for one in devices_page(fleet, {}, ("", ""), 10)[0]]
+
+    assert (shown, offline) == (["cam-1", "cam-2"], ["cam-1"])
+    assert [one["retired"] for one in marked] == [False, True]
+    telemetry.retired.retire("cam-1", by="ada", why="sold")
+    await tell_retired(telemetry.retired, fleet)
+    assert fleet.changed == {"north"}
+    assert [one.name for one in fleet.sites("north")] == ["cam-2"]
+
+
+async def test_the_command_retires_lists_and_restores(
+    desk: Desk, telemetry: Telemetry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await tell(telemetry, desk, 1)
+    audit = AuditLog(tmp_path)
+    api = RetiringApi(telemetry.retired, audit, desk.clock, Fleet())
+    file = str(tmp_path / "operator.json")
+
+    async def run(*words: str) -> tuple[int, str, str]:
+        code = await asyncio.to_thread(main, ["fleet", *words, "--operator", file])
+        return (code, *capsys.readouterr())
+
+    async with operators_listening(tmp_path, 0, desk.clock, [api.add_routes]):
+        nothing = await run("list")
+        done = await run("retire", "cam-1", "--why", "sold", "--by", "ada")
+        listed = (await run("list"))[1]
+        shown: dict[str, Any] = json.loads((await run("list", "--json"))[1])
+        back = await run("restore", "cam-1", "--region", "north", "--why", "bought back")
+        refused = await run("restore", "cam-1", "--why", "again")
+
+    assert nothing[1].endswith("nothing is out of service\n")
+    assert done == (0, "north/cam-1 is out of service\n", "")
+    assert "cam-1" in listed
+    assert "sold" in listed
+    (one,) = shown["retired"]
+    assert (one["by"], one["why"], one["speaks"]) == ("ada", "sold", False)
+    assert back[1] == "north/cam-1 is watched again\n"
+    assert refused[0] != 0
+    assert "no device cam-1 is retired" in refused[2]
+    lines = audit.page(0, 10)
+    audit.close()
+    assert [(one.what, one.target, one.why) for one in lines] == [
+        ("restore", "north/cam-1", "bought back"),
+        ("retire", "north/cam-1", "sold"),
+    ]

@@ -169,7 +169,35 @@ def test_a_sink_is_tried_and_an_alert_silenced(hierarchy: Hierarchy, webhook: We
     assert not names["is_ours"](secret, body + b" ", header)
     assert "drift.plant-north.*" in said + hierarchy.run(listing)
     for other in others:
-        assert "silenced" in hierarchy.run(other)
+        if "fleet" not in other:
+            assert "silenced" in hierarchy.run(other)
+
+
+def test_a_device_is_taken_out_of_service_and_is_back(hierarchy: Hierarchy) -> None:
+    retire, listing, restore = (one for one in lines("alerts.md") if "fleet" in one)
+    hierarchy.run("tierwise infer --url http://127.0.0.1:8470 --index 7")
+
+    def regions() -> list[str]:
+        rows = json.loads(hierarchy.run("tierwise metrics fleet --json", more="2>/dev/null"))[
+            "rows"
+        ]
+        return [row["region"] for row in rows if row["site"] == "camera-3"]
+
+    eventually_sync(lambda: bool(regions()), timeout_s=30)
+    (region,) = regions()
+
+    def here(line: str) -> str:
+        return line.replace("plant-north", region).replace("camera-1", "camera-3")
+
+    retired, listed = hierarchy.run(here(retire)), hierarchy.run(listing)
+    gone = regions()
+    restored = hierarchy.run(here(restore))
+
+    assert "is out of service" in retired
+    assert "sold" in listed
+    assert gone == []
+    assert "is watched again" in restored
+    assert regions() == [region]
 
 
 def test_everything_is_stopped_and_goes_on(hierarchy: Hierarchy) -> None:

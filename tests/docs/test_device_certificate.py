@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fakes.documents import ROOT, SHELL, blocks_of, lines_of
-from fakes.programs import TierProgram, free_port
+from fakes.ports import free_port
+from fakes.programs import TierProgram
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.broker import find_mosquitto

@@ -24,7 +24,8 @@ from pathlib import Path
 import pytest
 
 from fakes.documents import ROOT, SHELL, Block, blocks_of, lines_of
-from fakes.programs import UNSURE, TierProgram, free_port
+from fakes.ports import free_port
+from fakes.programs import UNSURE, TierProgram
 from fakes.shell import environment, run_line, runnable
 from fakes.waiting import eventually_sync
 from runtime.adapters.broker import start_broker

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fakes.programs import free_port
+from fakes.ports import free_port
 from runtime.adapters.broker import find_mosquitto
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "start.md"

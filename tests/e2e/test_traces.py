@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fakes.collector import Collector, collecting
-from fakes.programs import UNSURE, Asker, free_port
+from fakes.ports import free_port
+from fakes.programs import UNSURE, Asker
 from fakes.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from fakes.ports import free_port
 from fakes.waiting import eventually_sync
 
 _START_S = 60.0
@@ -78,12 +78,6 @@ def _as_nobody() -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def _is_up(server: Postgres, process: subprocess.Popen[bytes], log: Path) -> bool:
     assert process.poll() is None, log.read_text()
     try:
@@ -109,7 +103,7 @@ def running_postgres() -> Iterator[Postgres]:
              "-E", "UTF8", "--locale=C", "--no-sync"],
             cwd=folder, check=True, capture_output=True, timeout=_START_S,
         )  # fmt: skip
-        port = _free_port()
+        port = free_port()
         options = [word for option in _OPTIONS for word in ("-c", option)]
         with log.open("wb") as output:
             process = subprocess.Popen(

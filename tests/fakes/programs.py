@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from fakes.ports import free_port
 from fakes.waiting import eventually, eventually_sync
 from runtime.adapters.broker import RunningBroker, start_broker
 from runtime.adapters.dial import BrokerAddress
@@ -25,14 +25,6 @@ MODULES = {"edge": "edge_agent", "gateway": "regional_gateway", "cloud": "cloud_
 READY_S = 30.0
 # Nothing is ever sure enough, so that every request has to climb to the top.
 UNSURE = "model.accept_at=1.0"
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings_text(kind: str, name: str, folder: Path, broker: BrokerAddress, http: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fakes.brokers import launch
-from fakes.programs import free_port
+from fakes.ports import free_port
 from fakes.stops import state, stop
 from runtime import topics
 from runtime.adapters.broker import RunningBroker

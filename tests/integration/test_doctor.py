@@ -17,6 +17,7 @@ import pytest
 
 from cloud_tier.settings import CloudSettings
 from fakes.models import manifest_of, model_folder
+from fakes.ports import free_port
 from model_zoo.catalog import bundled_model
 from regional_gateway.settings import GatewaySettings, UpstreamSettings
 from runtime.adapters.artifacts import write_model
@@ -47,11 +48,6 @@ def mute_listener() -> Iterator[BrokerAddress]:
         yield BrokerAddress("127.0.0.1", server.getsockname()[1])
     for connection in accepted:
         connection.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_python() -> None:

@@ -27,7 +27,7 @@ from cloud_tier.rollouts.register import Sums
 from cloud_tier.rollouts.requests import CommandRequest
 from cloud_tier.rollouts.views import status
 from fakes.catalogue import Cloud
-from fakes.programs import free_port
+from fakes.ports import free_port
 from fakes.rollout_fleet import Fleet, digest
 from runtime.adapters.http_server import serving
 from runtime.assignments import Do

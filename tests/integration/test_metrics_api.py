@@ -19,7 +19,7 @@ from cloud_tier.telemetry.http_api import MetricsApi
 from cloud_tier.telemetry.limits import Retention
 from cloud_tier.telemetry.openapi import description
 from cloud_tier.telemetry.store import TelemetryStore
-from fakes.programs import free_port
+from fakes.ports import free_port
 from fakes.telemetry import NOW_S, escalated, feedback, item, rollup, row
 from runtime.adapters.http_server import serving
 from runtime.errors import RequestError, StartError, StoppedError

@@ -27,6 +27,7 @@ from fakes.oip_members import (
     saying,
 )
 from fakes.oip_servers import METADATA, agent_server, odd_server
+from fakes.ports import free_port
 from model_zoo.catalog import bundled_model, bundled_pictures
 from runtime.adapters.artifacts import open_model, read_manifest, write_model
 from runtime.adapters.clock import SystemClock
@@ -134,15 +135,8 @@ def test_a_connection_that_died_while_idle_is_no_failure() -> None:
         same(backend.run({"x": EXAMPLE})["logits"], LOGITS)
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def test_a_server_that_is_away_at_the_start_is_asked_again(free_port: int) -> None:
-    url = f"http://127.0.0.1:{free_port}"
+def test_a_server_that_is_away_at_the_start_is_asked_again() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
     with structlog.testing.capture_logs() as logs:
         backend = opened(url)
 

@@ -20,6 +20,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fakes.brokers import launch
+from fakes.ports import free_port
 from fakes.scripted_broker import CONNECT, DISCONNECT, PUBLISH, ScriptedBroker
 from fakes.waiting import eventually
 from runtime.adapters.broker import Preference, RunningBroker
@@ -77,12 +78,6 @@ async def bus_at(
         yield bus
     finally:
         await bus.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def open_sockets() -> int:

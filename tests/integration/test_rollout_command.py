@@ -17,7 +17,7 @@ from cloud_tier.rollouts import http_api
 from cloud_tier.rollouts.http_api import RolloutApi
 from cloud_tier.rollouts.requests import MAX_BODY_BYTES
 from fakes.catalogue import Cloud
-from fakes.programs import free_port
+from fakes.ports import free_port
 from fakes.rollout_fleet import Fleet, digest
 from fakes.waiting import until
 from runtime.adapters.http_server import serving

@@ -79,6 +79,13 @@ def add_parser(subparsers: Subparsers) -> None:
         parser.set_defaults(run=_run, metric=name)
 
 
+def _not_of_logs(_: str) -> None:
+    raise argparse.ArgumentTypeError(
+        f"decision logs answer {' and '.join(OF_LOGS)} alone: ask the cloud tier (--operator FILE) "
+        "or its database (--store URL)"
+    )
+
+
 def _add_where_to_ask(parser: argparse.ArgumentParser, *, of_logs: bool) -> None:
     place = parser.add_mutually_exclusive_group()
     add_operator(parser, place)
@@ -93,6 +100,8 @@ def _add_where_to_ask(parser: argparse.ArgumentParser, *, of_logs: bool) -> None
             metavar="DIR",
             help="ask the decision logs in these folders, at any depth",
         )
+    else:
+        place.add_argument("--state", type=_not_of_logs, nargs="+", help=argparse.SUPPRESS)
 
 
 def _add_question(parser: argparse.ArgumentParser) -> None:

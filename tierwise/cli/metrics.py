@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,18 @@ def duration_s(text: str) -> float:
             f"{text!r} is no duration: write a number and s, m, h or d, such as 90s, 15m, 1h, 7d"
         )
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def duration_up_to(days: int) -> Callable[[str], float]:
+    """Argparse's type of a duration that is no longer than so many days."""
+
+    def seconds(text: str) -> float:
+        found = duration_s(text)
+        if not 0 < found <= days * _UNITS_S["d"]:
+            raise argparse.ArgumentTypeError(f"{text!r} is not between 1s and {days}d")
+        return found
+
+    return seconds
 
 
 def dimensions(text: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def test_a_module_is_called_by_its_interpreter() -> None:
 def test_every_suggestion_is_a_command_line_that_is_understood() -> None:
     lines = [
         *afterwards("tierwise", Path("demo-1")),
-        *meanwhile("tierwise", Path("operator.json"), "http://127.0.0.1:8470", "127.0.0.1:1883"),
+        *meanwhile("tierwise", Path("d"), Path("o.json"), "http://127.0.0.1:8470", "h:1883"),
     ]
 
     for line in lines:

@@ -271,6 +271,6 @@ async def _keep(console: Console, stage: Stage, folder: Path) -> None:
         console.print(f"{name:9} {base}/metrics", highlight=False)
     file = plan.operator_file(folder)
     head = "\nTry next, from another terminal:"
-    _suggest(console, head, meanwhile(called(), file, stage.agent_bases[0], broker))
+    _suggest(console, head, meanwhile(called(), folder, file, stage.agent_bases[0], broker))
     console.print("\nCtrl-C stops everything.")
     await asyncio.Event().wait()

@@ -41,13 +41,18 @@ def afterwards(tierwise: str, folder: Path) -> list[str]:
     ]
 
 
-def meanwhile(tierwise: str, operator_file: Path, agent_base: str, broker: str) -> list[str]:
+def meanwhile(
+    tierwise: str, folder: Path, operator_file: Path, agent_base: str, broker: str
+) -> list[str]:
     """Commands for a demo that is still running, for another terminal."""
     operator = f"--operator {shlex.quote(str(operator_file))}"
+    # Logs have a decision at once, the cloud tier's telemetry a minute later.
+    logs = f"--state {shlex.quote(str(folder))}"
     device = f"--broker {broker} --scope device --target agent-1"
     return [
         f"{tierwise} infer --url {agent_base} --index 42 --explain",
-        f"{tierwise} metrics escalations {operator} --by tier,reason",
+        f"{tierwise} metrics escalations {logs} --by tier,reason",
+        f"{tierwise} metrics fleet {operator}",
         f"{tierwise} review list {operator}",
         f"{tierwise} control kill {device} --mode stop --why {shlex.quote(WHY)}",
         f"{tierwise} control resume {device} --why {shlex.quote(WHY)}",

@@ -253,5 +253,27 @@ async def test_what_is_off_is_told_to_those_alone_who_have_the_token(
     assert stranger[0] == 401
 
 
+async def test_the_file_of_another_cloud_tier_is_told_from_none(
+    tmp_path: Path,
+    clock: FakeClock,
+    session: aiohttp.ClientSession,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    off = refusals(has_rollouts=True, has_telemetry=False)
+    stale = tmp_path / "stale.json"
+
+    async with operators_listening(tmp_path, 0, clock, off) as url:
+        stale.write_text(f'{{"url": "{url}", "token": "{"t" * 43}"}}')
+        stale.chmod(0o600)
+        words = ["metrics", "cost", "--operator", str(stale)]
+        code = await asyncio.to_thread(main, words)
+        async with session.get(f"{url}/api/v1/metrics/cost") as response:
+            without = (await response.json())["error"]["message"]
+
+    assert code == 1
+    assert "this token is of another cloud tier: show that of" in capsys.readouterr().err
+    assert without.startswith("show that of the operator.json in the state folder")
+
+
 def test_what_is_on_refuses_nothing() -> None:
     assert refusals(has_rollouts=True, has_telemetry=True) == []

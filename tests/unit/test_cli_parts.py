@@ -89,3 +89,10 @@ def test_a_value_that_is_a_choice_is_taken() -> None:
     parser.add_argument("--n", type=int, choices=(1, 2))
 
     assert parser.parse_args(["--n", "2"]).n == 2
+
+
+@pytest.mark.parametrize("option", ["--by", "--who"])
+def test_who_labels_is_said_as_elsewhere(option: str) -> None:
+    words = ["review", "label", "i0", "owl", option, "ann"]
+
+    assert build_parser().parse_args(words).who == "ann"

@@ -10,6 +10,7 @@ from pathlib import Path
 from cloud_tier.alerts.http_api import AlertApi
 from cloud_tier.alerts.service import alerting
 from cloud_tier.alerts.watching import watch_of
+from cloud_tier.operators.absent import refusals
 from cloud_tier.operators.dashboard import dashboard
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.reviews.service import KeptReviews, keeping_reviews
@@ -106,6 +107,7 @@ async def serve(settings: CloudSettings, stop: asyncio.Event) -> None:
             )
             adders += [part.add_routes for part in (rollouts, telemetry, reviews) if part]
             adders.append(AlertApi(alerts).add_routes)
+            adders += refusals(has_rollouts=bool(rollouts), has_telemetry=bool(telemetry))
             appliers: dict[ItemKind, Applier] = {ItemKind.ALERT: alerts.hear}
             if rollouts:
                 appliers[ItemKind.UPDATE] = rollouts.hear

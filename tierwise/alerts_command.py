@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from functools import partial
 from typing import Any
 
-from tierwise.cli.output import say, say_json, say_table
+from tierwise.cli.output import note, say, say_json, say_table
 from tierwise.operator_access import client_of
 from tierwise.rollout_command import login
 from tierwise.rollout_view import clock_time
@@ -33,6 +34,8 @@ async def _run(arguments: argparse.Namespace) -> int:
                 "why": arguments.why,
             }
             said = await client.post(f"{_PATH}/silence", asked)
+            if not any(map(partial(_is_meant, said["key"]), (await client.get(_PATH))["alerts"])):
+                note("tierwise: no alert has this key now; the silence is for those to come")
             tell = _tell_silence
         else:
             said = await client.post(f"{_PATH}/test", {})
@@ -42,6 +45,11 @@ async def _run(arguments: argparse.Namespace) -> int:
     else:
         tell(said)
     return 0 if all(one["ok"] for one in said.get("sinks", ())) else 1
+
+
+def _is_meant(key: str, alert: dict[str, Any]) -> bool:
+    known = str(alert["key"])
+    return known.startswith(key[:-1]) if key.endswith("*") else known == key
 
 
 def _tell_list(said: dict[str, Any]) -> None:

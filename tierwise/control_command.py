@@ -15,7 +15,7 @@ from runtime.logs import configure_logs
 from runtime.messages import ControlState, Stop, StopMode, StopScope
 from tierwise.cli.output import say, say_json
 from tierwise.cli.parser import UsageError
-from tierwise.control_desk import check_regions, in_all, login, tell_known
+from tierwise.control_desk import check_regions, in_all, login, tell_doubts, tell_known
 
 NOT_STOPPED = "nothing of that kind is stopped"
 
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for result in results:
             _tell(result)
+        tell_doubts(results)
     return 0 if all(result["is_done"] for result in results) else 1
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import difflib
 import getpass
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,6 +41,14 @@ CONNECT_S = 5.0
 PASSWORD = "TIERWISE_BROKER_PASSWORD"  # noqa: S105 - the name of a variable
 # What looks and changes nothing.
 _LOOKS = ("status", "list")
+# Of what is online no more the broker does not know the models.
+_BEING = {
+    "region": "has ever been in the region",
+    "device": "has ever been the device",
+    "model": "is online and serves the model",
+}
+# What ends something that was said before, whoever is there now.
+_TAKES_BACK = ("resume", "remove")
 # What a region is to retain, from what it does; None where there is nothing to change.
 Wanted = Callable[[str, ControlState | None], ControlState | None]
 
@@ -53,6 +62,8 @@ class Desk:
         self.is_readable = True
         # Of everybody who has ever said on this broker how he is.
         self.regions: set[str] = set()
+        # The same by the scope in which an operator may name him, and the models of who is online.
+        self.names: dict[str, set[str]] = {"region": self.regions, "device": set(), "model": set()}
         self._changed = asyncio.Event()
         self._online: dict[tuple[str, str], Birth] = {}
         self._sync = topics.agent_sync(region or name, name)
@@ -118,8 +129,11 @@ class Desk:
         state = decode_control(message.payload)
         if isinstance(state, Birth | Offline | Draining):
             self.regions.add(topics.region_of_state(message.topic))
+            self.names["device"] |= {state.site, f"{state.region}/{state.site}"}
         if isinstance(state, Birth):
             self._online[state.region, state.site] = state
+            for model in state.models:
+                self.names["model"] |= {model.name, f"{model.name}@{model.version}"}
         elif isinstance(state, Offline | Draining):
             self._online.pop((state.region, state.site), None)
         self._changed.set()
@@ -201,6 +215,7 @@ async def _change(
         problem = "somebody else has changed it at the same time: look, and say it again"
     online = desk.online()
     missing = sorted(site for site, knows in online.items() if not knows)
+    doubts = doubts_about(arguments, desk) if wanted is not None else []
     return {
         "region": desk.region,
         "sequence": desk.retained.sequence if desk.retained else 0,
@@ -209,8 +224,29 @@ async def _change(
         "online": sorted(online),
         "missing": missing,
         "problem": problem,
+        "doubts": doubts,
         "is_done": not problem and not missing,
     }
+
+
+def doubts_about(arguments: argparse.Namespace, desk: Desk) -> list[str]:
+    """Names that nobody at the broker has, which are more often slips than meant.
+
+    They are no problem: a device may be behind another broker, or come later.
+    """
+    doubts = []
+    if desk.region not in desk.regions:
+        doubts.append(_unheard("region", desk.region, desk.regions))
+    scope, target = getattr(arguments, "scope", "all"), getattr(arguments, "target", "")
+    if arguments.what not in _TAKES_BACK and target and target not in desk.names[scope]:
+        doubts.append(_unheard(scope, target, desk.names[scope]))
+    return doubts
+
+
+def _unheard(scope: str, name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f"did you mean {plain(near[0])!r}?" if near else "is the name right?"
+    return f"nobody at this broker {_BEING[scope]} {plain(name)!r}: {hint}"
 
 
 def check_regions(arguments: argparse.Namespace) -> None:
@@ -270,6 +306,12 @@ def login() -> str:
     except (OSError, KeyError):  # no entry for this user, as in a container
         name = str(os.getuid())
     return f"{name}@{socket.gethostname()}"
+
+
+def tell_doubts(results: Iterable[dict[str, Any]]) -> None:
+    """Each doubt once, in however many regions it came up."""
+    for doubt in dict.fromkeys(doubt for result in results for doubt in result["doubts"]):
+        note(f"tierwise: {doubt}")
 
 
 def tell_known(result: dict[str, Any]) -> None:

@@ -29,8 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         story, said = _in_logs(arguments)
     except StartError as error:
-        if arguments.request_id == LATEST:
-            raise
         story, said = _in_cloud(arguments, error)
     if arguments.json:
         say_json(story)
@@ -65,7 +63,7 @@ def _in_cloud(arguments: argparse.Namespace, not_here: StartError) -> Told:
 
     Raises:
         ServiceError: it does not know the request.
-        StartError: no log here has it, and there is no cloud tier to ask.
+        StartError: no log here has it, and there is no cloud tier to ask, or it knows of none.
     """
     from runtime.errors import StartError  # noqa: PLC0415
     from tierwise.operator_access import access_of  # noqa: PLC0415
@@ -86,9 +84,15 @@ def _in_cloud(arguments: argparse.Namespace, not_here: StartError) -> Told:
 
 
 async def _asked(url: str, token: str, request_id: str) -> dict[str, Any]:
+    from runtime.errors import StartError  # noqa: PLC0415
     from tierwise.cloud_client import CloudClient  # noqa: PLC0415
 
     async with CloudClient(url, token) as client:
+        if request_id == LATEST:
+            newest = (await client.get("/api/v1/requests", limit=1))["requests"]
+            if not newest:
+                raise StartError(f"nobody has told the cloud tier at {url} of a request yet")
+            request_id = newest[0]["request_id"]
         return await client.get(f"/api/v1/requests/{quote(request_id, safe='')}")
 
 

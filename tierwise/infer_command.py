@@ -232,7 +232,8 @@ def _show(said: dict[str, Any]) -> None:
     name = said.get("label_name") or said.get("result") or "no answer"
     confidence = said.get("confidence")
     sure = "" if confidence is None else f", confidence {confidence:.3f}"
-    say(f"\n{name}: {said['outcome']} by {said.get('tier', 'nobody')} ({said['reason']}){sure}")
+    by = f" by {said['tier']}" if said.get("tier") else ""
+    say(f"\n{name}: {said['outcome']}{by} ({said['reason']}){sure}")
     if "notice" in said:
         from runtime.core.reasons import printable  # noqa: PLC0415 - rarely needed
 

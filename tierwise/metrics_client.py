@@ -166,7 +166,8 @@ class MetricsClient:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise StartError(
                 f"no answer from the cloud tier at {self.url}: {error or type(error).__name__}; "
-                "--url says where it is, --state DIR asks decision logs of this machine"
+                "is it running? --url says where it is; for escalations and latency, --state DIR "
+                "asks decision logs of this machine"
             ) from error
         return response.status, body
 

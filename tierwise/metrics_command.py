@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError
-from tierwise.cli.metrics import dimensions, duration_s
+from tierwise.cli.metrics import OF_LOGS, dimensions, duration_s
 from tierwise.cli.output import note, say_csv, say_json
 from tierwise.cli.parser import UsageError
 from tierwise.metrics_client import MetricsClient, flat, question_words
@@ -77,9 +77,10 @@ def _say_what_to_do(arguments: argparse.Namespace, place: str) -> None:
         wanted = "let a policy audit answers"
     else:
         wanted = "send requests (devices tell of them about once a minute)"
+    logs = ", or ask the decision logs of this machine with --state DIR"
     note(
-        f"no {arguments.metric} since {period} at {place}: {wanted}, ask with a longer --since or "
-        "another --where, or ask the decision logs of this machine with --state DIR"
+        f"no {arguments.metric} since {period} at {place}: {wanted}, or ask with a longer --since "
+        f"or another --where{logs if arguments.metric in OF_LOGS else ''}"
     )
 
 

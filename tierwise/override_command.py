@@ -19,7 +19,7 @@ from runtime.logs import configure_logs
 from runtime.messages import ContextValue, StopScope, Tier
 from tierwise.cli.output import say, say_json
 from tierwise.cli.parser import UsageError
-from tierwise.control_desk import check_regions, in_all, login, tell_known
+from tierwise.control_desk import check_regions, in_all, login, tell_doubts, tell_known
 
 NOT_THERE = "no override has this id"
 
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for result in results:
             _tell(result)
+        tell_doubts(results)
     return 0 if all(result["is_done"] for result in results) else 1
 
 

@@ -45,8 +45,8 @@ def told_line(row: dict[str, Any]) -> str:
 
 
 def clock_time(at_s: float) -> str:
-    """A Unix time as the wall shows it here."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s)) if at_s else "-"
+    """A Unix time as the wall shows it here, with the zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at_s)) if at_s else "-"
 
 
 def _phase(status: dict[str, Any]) -> str:

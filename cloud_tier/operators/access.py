@@ -112,8 +112,10 @@ class Door:
         if scheme.lower() == "bearer" and self._is_token(said):
             return
         if not self._has_session(request.cookies.get(COOKIE, "")):
+            wrong = "this token is of another cloud tier: " if said else ""
             raise UnauthorizedError(
-                "show the token of the cloud tier's operator.json: `Authorization: Bearer TOKEN`"
+                f"{wrong}show that of the operator.json in the state folder of the one that "
+                "listens here (--operator FILE, or `Authorization: Bearer TOKEN`)"
             )
         if request.method not in _SAFE and request.headers.get("Origin") is None:
             raise ForbiddenError("a browser says from which page it asks (Origin), this did not")

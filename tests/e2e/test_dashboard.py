@@ -194,6 +194,20 @@ async def test_every_page_fits_and_nothing_is_complained_of(
     assert len(list(folder.glob(f"*-{scheme}-{size[0]}.png"))) == len(PAGES)
 
 
+async def test_without_telemetry_the_page_of_reviews_says_what_is_missing(
+    browser: Browser, hierarchy: Any, asker: Asker
+) -> None:
+    hierarchy.broker()
+    cloud = hierarchy.tier("cloud", "cloud-1", "telemetry.enabled=false")
+    await asker.ready(cloud)
+
+    async with screen(browser, *access(cloud)) as shown:
+        await shown.go("/review")
+        await shown.page.wait_for_selector("text=Nobody can label here")
+        assert await shown.page.get_by_role("button", name="Begin").count() == 0
+        assert shown.problems == []
+
+
 async def test_who_is_logged_out_is_asked_for_the_token(browser: Browser, tiers: Tiers) -> None:
     url, token = access(tiers[2])
     async with screen(browser, url, token) as shown:

@@ -64,7 +64,12 @@ async def test_a_ban_is_known_everywhere_within_two_seconds_and_taken_back(
     [
         (("pin", "--answer", "Bag", "--for", "1h", "--why", " "), "--why needs a reason"),
         (("pin", "--answer", "Bag", "--for", "soon", "--why", "x"), "no duration"),
-        (("pin", "--answer", "Bag", "--for", "90d", "--why", "x"), "lasts_s"),
+        (("pin", "--answer", "Bag", "--for", "90d", "--why", "x"), "between 1s and 31d"),
+        (("pin", "--answer", "Bag", "--for", "0s", "--why", "x"), "between 1s and 31d"),
+        (
+            ("withhold", "--label", "a", "--below", "2", "--for", "1h", "--why", "x"),
+            "--below: '2' is no number from 0 to 1",
+        ),
         (("tier", "--tier", "moon", "--for", "1h", "--why", "x"), "--tier is one of"),
         (
             ("ban", "--label", "a", "--for", "1h", "--why", "x", "--target", "r"),

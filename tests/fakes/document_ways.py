@@ -41,6 +41,7 @@ UNDERSTOOD = {
 }
 # Programs beside ``tierwise``, and why their words are not looked at any further.
 OTHERS = {
+    ".": "of the shell",
     "apt-get": "installs packages of the system",
     "awk": "of every system",
     "cd": "of the shell",

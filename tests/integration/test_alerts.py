@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -227,14 +228,16 @@ async def test_operators_list_silence_and_test(
     state = tmp_path / "operators"
     state.mkdir()
 
-    async def command(*words: str) -> tuple[int, str]:
+    async def command(*words: str) -> tuple[int, str, str]:
         words = ("alerts", *words, "--operator", str(state / "operator.json"))
         code = await asyncio.to_thread(main, list(words))
-        return code, capsys.readouterr().out
+        return code, *capsys.readouterr()
 
     async with operators_listening(state, 0, desk.clock, [AlertApi(desk.alerts).add_routes]) as url:
         listed = await command("list")
         silenced = await command("silence", "drift*", "--for", "1h", "--by", "me", "--why", "known")
+        for_later = await command("silence", "nobody.x", "--for", "30d", "--why", "a slip")
+        too_long = await command("silence", "drift*", "--for", "400d", "--why", "x")
         tested = await command("test")
         receiver.statuses = [500]
         failed = await command("test", "--json")
@@ -246,11 +249,15 @@ async def test_operators_list_silence_and_test(
     assert "drift.plant.camera-1" in listed[1]
     assert (silenced[0], tested[0], failed[0]) == (0, 0, 1)
     assert "by me: known" in silenced[1]
+    assert re.search(r"since .*\n.* \d\d:\d\d:\d\d [A-Z+-]", listed[1])
+    assert "no alert has this key now" not in silenced[2]
+    assert "no alert has this key now" in for_later[2]
+    assert (too_long[0], "'400d' is not between 1s and 30d" in too_long[2]) == (2, True)
     assert ": taken" in tested[1]
     assert msgspec.json.decode(failed[1])["sinks"][0]["why"] == "it answers 500"
     (alert,) = shown["alerts"]
     assert (alert["phase"], alert["silenced"]) == (Phase.FIRING.value, True)
-    assert [one["key"] for one in shown["silences"]] == ["drift*"]
+    assert [one["key"] for one in shown["silences"]] == ["drift*", "nobody.x"]
     assert receiver.kinds == ["firing", "firing"]
 
 

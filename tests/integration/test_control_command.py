@@ -17,7 +17,7 @@ from runtime import topics
 from runtime.adapters.broker import RunningBroker
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.paho_bus import PahoBus
-from runtime.messages import ControlState, Offline, Tier, encode_control
+from runtime.messages import Birth, ControlState, Offline, ServedModel, Tier, encode_control
 from runtime.ports import Message
 from tierwise import control_desk
 from tierwise.cli import main
@@ -131,6 +131,68 @@ def test_without_a_region_all_that_the_broker_knows_are_meant(
     assert list(resumed) == ["yard"]
     assert {region: len(stops) for region, stops in seen.items()} == {"plant": 1, "yard": 1}
     assert after == {"plant": [], "yard": []}
+
+
+async def be_known(broker: RunningBroker) -> None:
+    """Leaves the retained state of a device that is online, and of one that has gone."""
+    bus = PahoBus(broker.address, client_id="before")
+    await bus.start()
+    await bus.wait_connected(5)
+    there = Birth(Tier.EDGE, "camera-1", "plant", 1, models=(ServedModel("animals", "2"),))
+    for known in (there, Offline(Tier.EDGE, "camera-9", "plant", 1)):
+        at = topics.agent_state("plant", known.site)
+        bus.publish(Message(at, encode_control(known), qos=1, retain=True))
+    await bus.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "doubts"),
+    [
+        (("device", "--target", "camera-1"), []),
+        (("device", "--target", "plant/camera-1"), []),
+        (("device", "--target", "camera-9"), []),
+        (("region", "--target", "plant"), []),
+        (("model", "--target", "animals@2"), []),
+        (("device", "--target", "camra-1"), ["'camra-1': did you mean 'camera-1'?"]),
+        (("device", "--target", "x"), ["has ever been the device 'x': is the name right?"]),
+        (("region", "--target", "plan"), ["in the region 'plan': did you mean 'plant'?"]),
+        (("model", "--target", "animals@3"), ["serves the model 'animals@3': did you mean"]),
+        (("all", "--region", "plan"), ["in the region 'plan': did you mean 'plant'?"]),
+    ],
+)
+def test_a_name_that_nobody_has_is_told(
+    broker: RunningBroker,
+    words: tuple[str, ...],
+    doubts: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asyncio.run(be_known(broker))
+    at = ("--broker", str(broker.address), "--wait", "0.01", "--why", "x")
+
+    main(["control", "kill", "--scope", *words, "--mode", "stop", *at])
+    said = [line for line in capsys.readouterr().err.splitlines() if "nobody at this" in line]
+    main(["control", "resume", "--everything", *at])
+    after = capsys.readouterr().err
+
+    assert len(said) == len(doubts)
+    assert all(map(str.__contains__, said, doubts))
+    assert "nobody at this" not in after
+
+
+def test_an_override_of_a_name_that_nobody_has_is_told_to_programs(
+    broker: RunningBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(be_known(broker))
+    capsys.readouterr()
+    pin = ("pin", "--answer", "cat", "--for", "1h", "--why", "x", "--wait", "0.01", "--json")
+
+    at = ("--broker", str(broker.address))
+    main(["override", *pin, *at, "--scope", "device", "--target", "camera-2"])
+    (region,) = json.loads(capsys.readouterr().out)["regions"]
+
+    assert region["doubts"] == [
+        "nobody at this broker has ever been the device 'camera-2': did you mean 'camera-9'?"
+    ]
 
 
 def test_where_nobody_has_ever_been_online_a_region_has_to_be_named(

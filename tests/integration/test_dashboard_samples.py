@@ -223,8 +223,20 @@ async def test_explain_asks_the_cloud_for_what_no_log_here_has(
     assert [one["site"] for one in story["tiers"]] == ["cam-1", "gw-1", "top"]
     assert "paragraphs" not in story
     assert (nowhere[0], "among the samples" in nowhere[2]) == (1, True)
-    assert latest[0] == 3
+    assert latest == far
     assert (no_file[0], "there is no" in no_file[2]) == (3, True)
+
+
+@pytest.mark.usefixtures("port")
+async def test_without_logs_and_before_the_first_request_there_is_no_latest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none, file = str(tmp_path / "none"), str(tmp_path / "operator.json")
+
+    code = await asyncio.to_thread(main, ["explain", "latest", "--state", none, "--operator", file])
+
+    assert code == 3
+    assert "of a request yet" in capsys.readouterr().err
 
 
 def test_explain_without_a_cloud_says_what_the_logs_have(

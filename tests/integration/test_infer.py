@@ -149,3 +149,11 @@ def test_a_picture_is_drawn_with_dark_and_bright_characters() -> None:
     lines = drawn(pixels).split("\n")
 
     assert lines == ["@@@", *[""] * 13]
+
+
+def test_an_answer_of_nobody_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"outcome": "abstained", "reason": "stopped", "latency_ms": 0.1, "round_trip_ms": 1.0}
+
+    infer_command._show({**said, "provenance": []})
+
+    assert "no answer: abstained (stopped)\n" in capsys.readouterr().out

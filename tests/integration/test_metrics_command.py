@@ -150,6 +150,7 @@ def test_an_empty_answer_says_what_to_do(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert wanted in printed.err
+    assert "--state" not in printed.err, "decision logs do not answer this"
 
 
 def test_decision_logs_are_asked_for_latencies(capsys: Output, tmp_path: Path) -> None:

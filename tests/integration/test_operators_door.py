@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aiohttp import web
 from yarl import URL
 
 from cloud_tier.operators import access
+from cloud_tier.operators.absent import refusals
 from cloud_tier.operators.access import (
     COOKIE,
     FILE_NAME,
@@ -23,6 +25,7 @@ from cloud_tier.operators.listener import operators_listening
 from cloud_tier.rollouts.http_parts import json_response, told
 from fakes.clock import FakeClock
 from runtime.errors import StartError
+from tierwise.cli import main
 
 
 def add_routes(app: web.Application, door: Door) -> None:
@@ -211,3 +214,66 @@ async def test_the_page_is_there_without_a_token_and_nothing_outside_its_folder(
             assert response.status == 404
     async with session.get(f"{here.url}/api/v1/session") as response:
         assert response.status == 401
+
+
+@pytest.mark.parametrize(
+    ("ask", "wanted"),
+    [
+        (("rollout", "list"), "set updates.repository and rollouts.key_file"),
+        (("experiment", "status", "E1"), "set updates.repository and rollouts.key_file"),
+        (("metrics", "cost"), "the cloud tier keeps no telemetry"),
+        (("review", "list"), "pip install 'tierwise[cloud]' where it runs"),
+    ],
+)
+async def test_what_is_off_says_how_it_is_switched_on(
+    tmp_path: Path,
+    clock: FakeClock,
+    capsys: pytest.CaptureFixture[str],
+    ask: tuple[str, ...],
+    wanted: str,
+) -> None:
+    off = refusals(has_rollouts=False, has_telemetry=False)
+    file = str(tmp_path / FILE_NAME)
+
+    async with operators_listening(tmp_path, 0, clock, off):
+        code = await asyncio.to_thread(main, [*ask, "--operator", file])
+
+    assert code == 1
+    assert wanted in capsys.readouterr().err
+
+
+async def test_what_is_off_is_told_to_those_alone_who_have_the_token(
+    tmp_path: Path, clock: FakeClock, session: aiohttp.ClientSession
+) -> None:
+    off = refusals(has_rollouts=False, has_telemetry=True)
+
+    async with operators_listening(tmp_path, 0, clock, off) as url:
+        stranger = await status(session, "GET", f"{url}/rollouts")
+
+    assert stranger[0] == 401
+
+
+async def test_the_file_of_another_cloud_tier_is_told_from_none(
+    tmp_path: Path,
+    clock: FakeClock,
+    session: aiohttp.ClientSession,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    off = refusals(has_rollouts=True, has_telemetry=False)
+    stale = tmp_path / "stale.json"
+
+    async with operators_listening(tmp_path, 0, clock, off) as url:
+        stale.write_text(f'{{"url": "{url}", "token": "{"t" * 43}"}}')
+        stale.chmod(0o600)
+        words = ["metrics", "cost", "--operator", str(stale)]
+        code = await asyncio.to_thread(main, words)
+        async with session.get(f"{url}/api/v1/metrics/cost") as response:
+            without = (await response.json())["error"]["message"]
+
+    assert code == 1
+    assert "this token is of another cloud tier: show that of" in capsys.readouterr().err
+    assert without.startswith("show that of the operator.json in the state folder")
+
+
+def test_what_is_on_refuses_nothing() -> None:
+    assert refusals(has_rollouts=True, has_telemetry=True) == []

@@ -69,7 +69,11 @@ def test_errors_are_a_line_each_or_one_json_object(capsys: pytest.CaptureFixture
         (["config", "show", "--tier", "egde"], "unknown --tier 'egde': did you mean 'edge'?"),
         (["completion", "xyz"], "choose from bash, zsh, fish"),
         (["config", "show", "--ti", "edge"], "unrecognized arguments|required: --tier"),
-        (["doctor", "--nope"], "unrecognized arguments: --nope"),
+        (["doctor", "--nope"], "unrecognized arguments: --nope\ntry `tierwise doctor --help`"),
+        (["demo", "--request=3"], "--request=3: did you mean '--requests'\\?\ntry `tierwise demo"),
+        (["explain", "latest", "--stat", "x"], "--stat x: did you mean '--state'?"),
+        (["metrics", "--json", "cost"], "unrecognized arguments: --json\ntry `tierwise metrics -"),
+        (["metrics", "cost", "--state", "x"], "--state: decision logs answer escalations and"),
         ([], "required: COMMAND"),
     ],
 )
@@ -85,3 +89,10 @@ def test_a_value_that_is_a_choice_is_taken() -> None:
     parser.add_argument("--n", type=int, choices=(1, 2))
 
     assert parser.parse_args(["--n", "2"]).n == 2
+
+
+@pytest.mark.parametrize("option", ["--by", "--who"])
+def test_who_labels_is_said_as_elsewhere(option: str) -> None:
+    words = ["review", "label", "i0", "owl", option, "ann"]
+
+    assert build_parser().parse_args(words).who == "ann"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from fakes.gears import gear, policy
 from runtime.policy import Interval, Promise, SplitFacts
 from tierwise.demo.promise import checked
+from tierwise.demo.tally import Tally
+from tierwise.demo.view import summary_table
 
 NOTHING = Interval(0, 0, 0)
 SHARES = {"edge": 0.9, "regional": 0.08, "cloud": 0.02}
@@ -48,3 +53,18 @@ def test_without_answers_or_a_gear_nothing_is_said(
     answered: dict[str, int], budget_ms: float
 ) -> None:
     assert checked(POLICY, answered, budget_ms) is None
+
+
+def test_what_was_measured_is_told_from_what_was_predicted() -> None:
+    tally = Tally(100.0)
+    summary = tally.summary(
+        uplink_bytes=0, num_sent=0, first_answer_s=0.0, state="s", policy=None, dashboard=""
+    )
+    summary["promise"] = checked(POLICY, {"edge": 700, "regional": 200, "cloud": 100}, 100.0)
+    console = Console(width=200, file=io.StringIO(), record=True)
+
+    console.print(summary_table(summary))
+
+    (line,) = [line for line in console.export_text().splitlines() if "policy" in line]
+    assert "shares outside the outage not as predicted" in line
+    assert "measured (predicted): edge 70.0% (" in line

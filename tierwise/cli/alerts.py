@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tierwise.cli.metrics import duration_s
+from tierwise.cli.metrics import duration_up_to
 from tierwise.cli.rollout import add_service, add_who
 from tierwise.cli.types import add_group
 
@@ -25,7 +25,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "key", metavar="KEY", help="of the alert; with a * at its end, all that begin so"
     )
     parser.add_argument(
-        "--for", dest="for_s", type=duration_s, required=True, metavar="TIME", help="such as 4h"
+        "--for",
+        dest="for_s",
+        type=duration_up_to(30),
+        required=True,
+        metavar="DURATION",
+        help="such as 4h; at most 30d",
     )
     add_who(parser)
     add_service(parser, _run, "silence")

@@ -50,8 +50,8 @@ def add_broker(parser: argparse.ArgumentParser) -> None:
         "--region",
         action="append",
         metavar="REGION",
-        help="region whose stops these are; gateways take them to the regions below it, so that "
-        "the cloud's region reaches all; may be repeated (default: all that the broker knows)",
+        help="region that is meant; gateways tell the regions below it, so that the cloud's region "
+        "reaches all; may be repeated (default: all that the broker knows)",
     )
     parser.add_argument(
         "--broker",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,18 @@ def duration_s(text: str) -> float:
     return float(found[1]) * _UNITS_S[found[2]]
 
 
+def duration_up_to(days: int) -> Callable[[str], float]:
+    """Argparse's type of a duration that is no longer than so many days."""
+
+    def seconds(text: str) -> float:
+        found = duration_s(text)
+        if not 0 < found <= days * _UNITS_S["d"]:
+            raise argparse.ArgumentTypeError(f"{text!r} is not between 1s and {days}d")
+        return found
+
+    return seconds
+
+
 def dimensions(text: str) -> tuple[str, ...]:
     """The names in a comma-separated list, of those that decision logs know.
 
@@ -83,6 +96,13 @@ def add_parser(subparsers: Subparsers) -> None:
         parser.set_defaults(run=_run, metric=name)
 
 
+def _not_of_logs(_: str) -> None:
+    raise argparse.ArgumentTypeError(
+        f"decision logs answer {' and '.join(OF_LOGS)} alone: ask the cloud tier (--operator FILE) "
+        "or its database (--store URL)"
+    )
+
+
 def _add_where_to_ask(parser: argparse.ArgumentParser, *, of_logs: bool) -> None:
     place = parser.add_mutually_exclusive_group()
     add_operator(parser, place)
@@ -97,6 +117,8 @@ def _add_where_to_ask(parser: argparse.ArgumentParser, *, of_logs: bool) -> None
             metavar="DIR",
             help="ask the decision logs in these folders, at any depth",
         )
+    else:
+        place.add_argument("--state", type=_not_of_logs, nargs="+", help=argparse.SUPPRESS)
 
 
 def _add_question(parser: argparse.ArgumentParser) -> None:

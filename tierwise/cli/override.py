@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from tierwise.cli.control import SCOPES, add_broker, add_who
-from tierwise.cli.metrics import duration_s
-from tierwise.cli.types import add_group
+from tierwise.cli.metrics import duration_up_to
+from tierwise.cli.types import add_group, share
 
 if TYPE_CHECKING:
     from tierwise.cli.types import Subparsers
@@ -59,7 +59,7 @@ def _add(group: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
         help="a region, a model (or model@version), or a device, gateway or cloud",
     )  # fmt: skip
     parser.add_argument(
-        "--for", dest="lasts_s", type=duration_s, required=True, metavar="DURATION",
+        "--for", dest="lasts_s", type=duration_up_to(31), required=True, metavar="DURATION",
         help="when it ends by itself, such as 30m, 8h or 7d; at most 31d",
     )  # fmt: skip
     add_broker(parser)
@@ -83,7 +83,7 @@ def _add_labels(parser: argparse.ArgumentParser, *, below: bool = False) -> None
     )
     if below:
         parser.add_argument(
-            "--below", type=float, default=1.0, metavar="CONFIDENCE",
+            "--below", type=share, default=1.0, metavar="CONFIDENCE",
             help="only where the answer is less sure than that (default: always)",
         )  # fmt: skip
 

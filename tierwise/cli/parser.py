@@ -31,11 +31,25 @@ class Parser(argparse.ArgumentParser):
             commands = () if groups is None else groups._group_actions[0].choices or ()  # noqa: SLF001 - argparse has no public way
             if args[0] not in commands:
                 args = [self._default_command, *args]
-        return super().parse_known_args(args, namespace)
+        found, extras = super().parse_known_args(args, namespace)
+        if extras:
+            # Here, where the command is known whose options are near; argparse leaves it to the
+            # outermost parser, which has none of them.
+            self.error(f"unrecognized arguments: {' '.join(extras)}{self._near(extras)}")
+        return found, extras
 
     def error(self, message: str) -> NoReturn:
         """Raises what argparse has found, with the way to help."""
         raise UsageError(f"{message}\ntry `{self.prog} --help`")
+
+    def _near(self, words: list[str]) -> str:
+        """The option that somebody may have meant, as the end of a sentence."""
+        for word in words:
+            name = word.partition("=")[0]
+            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+            if name.startswith("--") and near:
+                return f": did you mean {near[0]!r}?"
+        return ""
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         # The only hook that argparse has for its least helpful message.

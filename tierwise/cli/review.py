@@ -98,7 +98,11 @@ def _command(
 
 
 def _add_who(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--who", default="", metavar="NAME", help="who you are (default: login)")
+    # `--by`, as all other commands have it.
+    parser.add_argument(
+        "--by", "--who", dest="who", default="", metavar="NAME",
+        help="who you are (default: your login)",
+    )  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:

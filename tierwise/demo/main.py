@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +29,7 @@ from runtime.policy import Policy
 from runtime.supervise import report
 from tierwise.demo import plan
 from tierwise.demo.baseline import labels_of
+from tierwise.demo.next_steps import afterwards, called, meanwhile
 from tierwise.demo.processes import Children, Roster
 from tierwise.demo.rollout import run_rollout_demo
 from tierwise.demo.tally import Seen, Summary, Tally
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
     console = Console(stderr=arguments.json)
     folder = plan.state_folder(arguments.state)
     try:
-        with (folder / "demo.log").open("w") as log:
+        with (folder / plan.LOG_FILE).open("w") as log:
             # Nothing of this process's own log belongs between the lines of the view.
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
             return asyncio.run(_chosen(arguments, console, folder))
@@ -108,7 +108,7 @@ async def _run(arguments: argparse.Namespace, console: Console, folder: Path) ->
             live.stop()
             _finish(arguments, view, summary, folder)
             if arguments.keep:
-                await _keep(console, stage)
+                await _keep(console, stage, folder)
     return 0
 
 
@@ -246,23 +246,31 @@ def _finish(arguments: argparse.Namespace, view: View, summary: Summary, folder:
     if arguments.json:
         print(json.dumps(summary), file=sys.stdout, flush=True)  # noqa: T201 the product
         return
+    if not view.console.is_terminal:
+        # Without a terminal the last picture ends within its line.
+        view.console.line()
     view.summary(summary)
-    where = shlex.quote(str(folder))
-    view.console.print(f"\nLogs and decisions are kept in {folder}\nTry next:", highlight=False)
-    for command in (
-        f"tierwise metrics escalations --state {where} --by tier,reason",
-        f"tierwise explain latest --state {where}",
-        "tierwise policy show",
-        "tierwise demo --keep",
-        "tierwise doctor",
-    ):
-        view.console.print(f"  {command}", style="bold", highlight=False, soft_wrap=True)
+    where = f"\nLogs and decisions are kept in {folder}"
+    view.console.print(where, highlight=False, markup=False, soft_wrap=True)
+    if not arguments.keep:
+        _suggest(view.console, "Try next:", afterwards(called(), folder))
 
 
-async def _keep(console: Console, stage: Stage) -> None:
+def _suggest(console: Console, head: str, commands: list[str]) -> None:
+    console.print(head)
+    for command in commands:
+        console.print(f"  {command}", style="bold", highlight=False, markup=False, soft_wrap=True)
+
+
+async def _keep(console: Console, stage: Stage, folder: Path) -> None:
     """Leaves everything running until Ctrl-C."""
-    console.print(f"\nbroker    mqtt://{stage.broker.address.host}:{stage.broker.address.port}")
+    broker = f"{stage.broker.address.host}:{stage.broker.address.port}"
+    console.print(f"\ndashboard {plan.dashboard_of(folder)}", highlight=False, soft_wrap=True)
+    console.print(f"broker    mqtt://{broker}")
     for name, base in sorted(stage.http_bases.items()):
         console.print(f"{name:9} {base}/metrics", highlight=False)
+    file = plan.operator_file(folder)
+    head = "\nTry next, from another terminal:"
+    _suggest(console, head, meanwhile(called(), folder, file, stage.agent_bases[0], broker))
     console.print("\nCtrl-C stops everything.")
     await asyncio.Event().wait()

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from cloud_tier.operators.access import FILE_NAME as OPERATOR_FILE
 from cloud_tier.operators.access import read_operator_file
+from runtime.errors import StartError
 
 REGION = "demo"
 CLOUD_REGION = "cloud"
 GATEWAY = "gateway-1"
 CLOUD = "cloud-1"
+LOG_FILE = "demo.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +37,36 @@ def review_section() -> str:
     return "[review]\nrandom_share = 0.02\nsampled_per_hour = 60\n"
 
 
+def operator_file(folder: Path) -> Path:
+    """What opens the operators' port of a run, for commands."""
+    return folder / CLOUD / OPERATOR_FILE
+
+
 def dashboard_of(folder: Path) -> str:
     """Where the dashboard of a run is, with what opens it; empty where there is no cloud tier."""
-    found = read_operator_file(folder / CLOUD / OPERATOR_FILE)
+    found = read_operator_file(operator_file(folder))
     return f"{found.url}/#token={found.token}" if found else ""
 
 
 def state_folder(chosen: str | None) -> Path:
-    """The folder of this run; it is kept."""
+    """The folder of this run; it is kept.
+
+    Raises:
+        StartError: it cannot be made, or nothing can be written there.
+    """
     if chosen:
         folder = Path(chosen)
     else:
         base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = Path(base) / "tierwise" / f"demo-{stamp}-{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOG_FILE).touch()
+    except OSError as error:
+        raise StartError(
+            f"the folder {folder} cannot be used: {error.strerror}; --state names another"
+        ) from error
     return folder.resolve()
 
 

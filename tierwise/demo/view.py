@@ -151,5 +151,6 @@ def summary_table(summary: Summary) -> Table:
             for tier, one in promise["answered_by"].items()
         )
         verdict = "as predicted" if promise["holds"] else "not as predicted"
-        table.add_row(f"policy, {promise['guarantee']}: shares {verdict}", shares)
+        name = f"policy, {promise['guarantee']}: shares outside the outage {verdict}"
+        table.add_row(name, f"measured (predicted): {shares}")
     return table

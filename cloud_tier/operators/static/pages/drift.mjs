@@ -29,9 +29,9 @@ function Series({ series, said }) {
   return html`<section class="card"><h2>${series.model} ${series.version} <span class="muted">${series.tier}, ${count(series.count)} decisions</span></h2>
     ${series.suspended > 0 && html`<p class="problem">The tier had suspended its guarantee for ${count(series.suspended)} decisions:
       its own test of drift, or audits, say that traffic is other than what the policy was fitted on.</p>`}
-    ${far > 0 ? html`<p class="problem">${far} pieces of time are far (over ${percent(FAR)}) from the whole.</p>`
-      : html`<p class="muted">No piece of time is far from the whole.</p>`}
-    <p class="muted">Upward: confidence 0 to 1. To the right: time, ${when(said.since_s)} to ${when(said.until_s)}. Red below: suspended.</p>
+    ${far > 0 ? html`<p class="problem">${far} of ${series.pieces.length} stretches of this time differ from the whole by more than ${percent(FAR)}.</p>`
+      : html`<p class="muted">Steady: no stretch of this time differs much from the whole.</p>`}
+    <p class="muted">Upward: how sure the model was, from 0 to 1, darker where there are more decisions. To the right: ${when(said.since_s)} to ${when(said.until_s)}. Red below: the guarantee was suspended.</p>
     <${Heat} series=${series} />
     <details><summary>The same as a table</summary><div class="scroll"><table>
       <thead><tr><th>From</th><th class="number">Decisions</th><th class="number">Mean confidence</th><th class="number">Distance</th><th class="number">Suspended</th></tr></thead>

@@ -186,7 +186,7 @@ function Overview({ api }) {
                   clouds=${own?.clouds || []} totals=${live.totals} />`}
                 <p class="legend muted"><span class="key key-edge"></span>edge <span class="key key-regional"></span>regional
                   <span class="key key-cloud"></span>cloud <span class="key key-nobody"></span>nobody ·
-                  full: online, hollow: away, square: stopped${
+                  small square: gateway, dot: device; full: online, hollow: away; a device as a square: stopped${
                     regions.some((one) => one.devices.total > 48) ? "; of many devices a dot is a hundredth" : ""}</p>
               </section>`
             : html`<${Empty}>No gateway or device has said anything at the cloud's broker yet. Start one with${" "}

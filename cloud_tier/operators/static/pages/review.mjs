@@ -4,6 +4,7 @@
 // label sent twice counts once.
 
 import { html, useCallback, useEffect, useRef, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
+import { Empty, Loading, useLoad } from "/static/parts.mjs";
 
 const PREFIX = "/api/v1/reviews";
 const UNDO_MS = 10_000;
@@ -252,4 +253,15 @@ function Review({ api, say }) {
     </div>`;
 }
 
-export default { path: "/review", title: "Review", Page: Review };
+const Off = () => html`<${Empty}>Nobody can label here: the cloud tier keeps no answers that wait for people. Install${" "}
+  <code>tierwise[cloud]</code> where it runs, set <code>telemetry.enabled</code>, and start it again
+  (docs/review.md says what it is for).<//>`;
+
+function Page({ api, say }) {
+  const features = useLoad(api, "/api/v1/features");
+  if (features.isLoading) return html`<h1>Review</h1><${Loading} />`;
+  if (features.value && !features.value.telemetry) return html`<h1>Review</h1><${Off} />`;
+  return html`<${Review} api=${api} say=${say} />`;
+}
+
+export default { path: "/review", title: "Review", Page };

@@ -66,7 +66,13 @@ def _tell_list(said: dict[str, Any]) -> None:
             ]
             for one in said["alerts"]
         ]
-        say_table(("key", "phase", "severity", "since", "what"), rows)
+        say_table(("KEY", "PHASE", "SEVERITY", "SINCE", "WHAT"), rows)
+        kinds: dict[str, list[str]] = {}
+        for one in said["alerts"]:
+            kinds.setdefault(one.get("remedy", ""), []).append(one["kind"])
+        for remedy, of in kinds.items():
+            if remedy:
+                say(f"{', '.join(dict.fromkeys(of))}: {remedy}")
     for one in said["silences"]:
         _tell_silence(one)
 

@@ -58,4 +58,4 @@ def _tell_list(devices: list[dict[str, Any]]) -> None:
         ]
         for one in devices
     ]
-    say_table(("region", "device", "since", "by", "state", "why"), rows)
+    say_table(("REGION", "DEVICE", "SINCE", "BY", "STATE", "WHY"), rows)

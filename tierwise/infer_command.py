@@ -252,7 +252,7 @@ def _show(said: dict[str, Any]) -> None:
         )
         for hop in said["provenance"]
     ]
-    say_table(("tier", "site", "model", "decided because", "confidence", "ms"), rows, right=2)
+    say_table(("TIER", "SITE", "MODEL", "DECIDED BECAUSE", "CONFIDENCE", "MS"), rows, right=2)
 
 
 def _show_explanation(explanation: str) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from cloud_tier.alerts.remedies import remedy
 from cloud_tier.alerts.service import Alerts
 from cloud_tier.operators.access import Door
 from cloud_tier.rollouts.http_parts import json_response, read_body, told
@@ -73,6 +74,7 @@ def _shown(key: str, alert: Alert, silences: list[Silence], now_s: float) -> dic
         "site": one.site,
         "summary": one.summary,
         "detail": one.detail,
+        "remedy": remedy(one),
         "since_s": alert.since_s,
         "told_s": alert.told_s,
         "flaps": alert.flaps,

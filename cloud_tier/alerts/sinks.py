@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from cloud_tier.alerts.remedies import remedy
 from runtime import topics
 from runtime.core.alerts import Notice, What
 from runtime.errors import NotConnectedError, PayloadTooLargeError, StartError
@@ -51,6 +52,7 @@ class Told(msgspec.Struct, frozen=True):
     site: str
     summary: str
     detail: str
+    remedy: str
     since_s: float
     at_s: float
     test: bool = False
@@ -69,6 +71,7 @@ def told(notice: Notice, *, is_test: bool = False) -> bytes:
             one.site,
             one.summary,
             one.detail,
+            remedy(one),
             notice.since_s,
             notice.at_s,
             is_test,

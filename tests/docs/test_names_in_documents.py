@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_tier.alerts.remedies import REMEDIES
 from cloud_tier.settings import CloudSettings
 from edge_agent.settings import EdgeSettings
 from fakes.documents import ROOT, pages
@@ -19,6 +20,7 @@ from tierwise.cli.parser import build_parser
 
 PAGES = [path for path in pages() if "adr" not in path.parts]
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
+ALERTS = ROOT / "docs" / "alerts.md"
 KINDS = (EdgeSettings, GatewaySettings, CloudSettings)
 # Words of settings that are something else on a page: a file, a program, a module.
 FILES = re.compile(
@@ -105,6 +107,16 @@ def test_every_test_and_every_file_of_the_tree_that_is_named_exists(path: Path) 
     # What compose and the examples make themselves, and what only some pages have beside them.
     made = {word for word in named if "secrets" in word or "/build" in word}
     assert {word for word in named - made if not (ROOT / word).exists()} == set()
+
+
+def test_every_kind_of_alert_has_a_remedy_whose_commands_exist() -> None:
+    kinds = r"^\| `(\w+)`(?: \(`detail` is `(\w+)`\))? \|"
+    rows = re.findall(kinds, ALERTS.read_text(), re.MULTILINE)
+
+    assert {"/".join(filter(None, row)) for row in rows} == set(REMEDIES)
+    for text in REMEDIES.values():
+        for words in re.findall(r"`tierwise ([^`]+)`", text):
+            check_command(words.split())
 
 
 def test_every_threat_has_a_test() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 import pytest
+from playwright.async_api import Browser
 
+from fakes.browser import access, screen
 from fakes.programs import Asker
 from fakes.waiting import eventually
 from fakes.webhooks import receiving
@@ -21,11 +24,11 @@ from tierwise.cli import main
 pytestmark = pytest.mark.timeout(120)
 
 
-async def test_what_a_device_tells_reaches_the_webhook_and_the_broker(
-    hierarchy: Any, asker: Asker
+async def test_what_a_device_tells_reaches_the_webhook_the_broker_and_the_dashboard(
+    hierarchy: Any, asker: Asker, browser: Browser
 ) -> None:
     hierarchy.broker()
-    async with receiving() as receiver:
+    async with receiving() as receiver, AsyncExitStack() as stack:
         flags = (
             f"alerts.webhook_urls={receiver.url}",
             "alerts.pending_for_s=0",
@@ -56,7 +59,11 @@ async def test_what_a_device_tells_reaches_the_webhook_and_the_broker(
 
         await say("first", Sign("drift", "scores are others"))
         await eventually(lambda: heard and receiver.said, 20.0)
+        shown = await stack.enter_async_context(screen(browser, *access(cloud)))
+        await shown.says("cloud camera-1 scores are others")
+        await shown.says("label some of it and fit the policy again: tierwise policy fit")
         await say("second")
+        await shown.says("Nothing is wrong.")
         await eventually(lambda: len(receiver.said) == 2, 20.0)
         await eventually(lambda: not heard[-1].payload, 20.0)
         words = ["alerts", "test", "--operator", cloud.operator_file]

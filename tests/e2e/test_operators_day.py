@@ -53,8 +53,17 @@ async def watch_it_live(shown: Screen) -> None:
 
 
 async def open_an_explanation(shown: Screen) -> None:
-    await shown.go("/escalations?answered_by=cloud")
-    await shown.page.locator("table a[href*='id=']").first.click()
+    rows = shown.page.locator("table a[href*='id=']")
+
+    async def num_rows() -> int:
+        # A page of what was does not change by itself.
+        await shown.go("/escalations?answered_by=cloud")
+        await shown.page.reload()
+        await shown.settled()
+        return await rows.count()
+
+    await until(num_rows, lambda num: num > 0)
+    await rows.first.click()
     await shown.page.wait_for_selector(".hops")
     hops = await shown.page.locator(".hop h3").all_inner_texts()
     assert [one.split()[0] for one in hops] == ["edge", "regional", "cloud"]

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from cloud_tier.alerts.http_api import AlertApi
+from cloud_tier.alerts.remedies import REMEDIES
 from cloud_tier.alerts.sinks import (
     MAX_TRIES,
     AlertTopics,
@@ -91,6 +92,7 @@ async def test_a_webhook_is_told_once_signed_and_of_the_end(
         "site": "camera-1",
         "summary": "words",
         "detail": "",
+        "remedy": REMEDIES["breaker_open"],
         "since_s": 0,
         "at_s": 0,
         "test": False,
@@ -249,7 +251,7 @@ async def test_operators_list_silence_and_test(
     assert "drift.plant.camera-1" in listed[1]
     assert (silenced[0], tested[0], failed[0]) == (0, 0, 1)
     assert "by me: known" in silenced[1]
-    assert re.search(r"since .*\n.* \d\d:\d\d:\d\d [A-Z+-]", listed[1])
+    assert re.search(r"SINCE .*\n.* \d\d:\d\d:\d\d [A-Z+-]", listed[1])
     assert "no alert has this key now" not in silenced[2]
     assert "no alert has this key now" in for_later[2]
     assert (too_long[0], "'400d' is not between 1s and 30d" in too_long[2]) == (2, True)

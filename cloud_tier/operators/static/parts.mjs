@@ -98,6 +98,9 @@ export function ago(wallS) {
   return `${Math.round(s / 86400)} days ago`;
 }
 
+// Words with `code` in them.
+export const coded = (text) => text.split("`").map((one, at) => (at % 2 ? html`<code>${one}</code>` : one));
+
 export const spoken = (word) => String(word || "none").replaceAll("_", " ");
 
 export const labelOf = (row) =>

@@ -2,10 +2,10 @@
 
 import { html, useEffect, useReducer, useRef, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
 import { Chart, Seconds } from "/static/chart.mjs";
-import { ago, address, count, Empty, labelOf, Loading, percent, Shares, spoken } from "/static/parts.mjs";
+import { ago, address, coded, count, Empty, labelOf, Loading, percent, Shares, spoken } from "/static/parts.mjs";
 import { inWords, linkOf, Picture } from "/static/picture.mjs";
 
-const MAX_ESCALATIONS = 12, MAX_ROWS = 100;
+const MAX_ESCALATIONS = 12, MAX_ROWS = 100, MAX_ALERTS = 12, ALERTS_MS = 5000;
 
 // Each request once, by the lowest tier that has told of it.
 function newest(rows) {
@@ -73,6 +73,29 @@ function useLive(api) {
     };
   }, []);
   return [state.current, turn];
+}
+
+// What is wrong and who was told of it, asked for again and again; null before it is known.
+function useAlerts(api) {
+  const [known, setKnown] = useState(null);
+  useEffect(() => {
+    let timer = 0, isOver = false;
+    const ask = async () => {
+      try {
+        const { alerts } = await api.get("/api/v1/alerts");
+        setKnown({ alerts: alerts.filter((one) => one.phase !== "recovered"), problem: "" });
+      } catch (error) {
+        setKnown({ alerts: [], problem: error.message });
+      }
+      if (!isOver) timer = setTimeout(ask, ALERTS_MS);
+    };
+    ask();
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, []);
+  return known;
 }
 
 function useWidth() {
@@ -152,6 +175,24 @@ const Newest = ({ rows }) => html`<section class="card">
         <code>operators.decision_logs</code> are read.</p>`}
 </section>`;
 
+const SEVERITIES = { page: "bad", ticket: "warn" };
+
+const Alerts = ({ known }) => known && html`<section class="card">
+  <h2>Alerts</h2>
+  ${known.problem && html`<p class="problem">${known.problem}</p>`}
+  ${known.alerts.length
+    ? html`<ul class="lines">${known.alerts.slice(0, MAX_ALERTS).map(
+        (one) => html`<li key=${one.key}>
+          <span class=${`badge ${SEVERITIES[one.severity] || ""}`}>${one.silenced ? "silenced" : one.phase}</span>
+          <strong> ${one.region} ${one.site}</strong> ${one.summary}<span class="muted">, ${ago(one.since_s)}</span>
+          ${one.remedy && html`<br /><span class="muted">${coded(one.remedy)}</span>`}
+        </li>`,
+      )}</ul>
+      ${known.alerts.length > MAX_ALERTS && html`<p class="muted">The first ${MAX_ALERTS} of ${count(known.alerts.length)};${" "}
+        <code>tierwise alerts list</code> has all.</p>`}`
+    : !known.problem && html`<p class="muted">Nothing is wrong.</p>`}
+</section>`;
+
 const Stated = ({ control }) => {
   const lines = (control?.regions || []).flatMap((region) =>
     [...region.stops, ...region.overrides].map((one) => ({ region: region.region, told: one.told })),
@@ -169,6 +210,7 @@ const Stated = ({ control }) => {
 function Overview({ api }) {
   const [live, turn] = useLive(api);
   const [box, width] = useWidth();
+  const alerts = useAlerts(api);
   const regions = [...live.regions.values()].sort((one, other) => one.name.localeCompare(other.name));
   const own = live.regions.get(live.head?.cloud_region);
   const isThere = live.head && live.totals;
@@ -197,7 +239,7 @@ function Overview({ api }) {
     ${isThere && html`<section class="card"><h2>Requests a second</h2>
       <${Shares} shares=${overall(regions, live.totals).shares} />
       <${Chart} seconds=${live.seconds} turn=${turn} /></section>
-      <div class="columns"><${Newest} rows=${live.escalations} /><${Stated} control=${live.control} /></div>`}`;
+      <div class="columns"><${Alerts} known=${alerts} /><${Newest} rows=${live.escalations} /><${Stated} control=${live.control} /></div>`}`;
 }
 
 export default { path: "/", title: "Overview", Page: Overview };

@@ -85,6 +85,18 @@ async def test_who_speaks_all_the_same_is_shown(
     assert [one.speaks for one in devices.all()] == [True]
 
 
+async def test_an_order_by_what_is_no_number_is_refused(store: TelemetryStore) -> None:
+    await tell(store, "cam-1")
+    await tell(store, "cam-2")
+
+    for name in ("retired", "-retired", "tiers"):
+        with pytest.raises(RequestError, match="cannot order by") as refused:
+            fleet(store, order=name)
+        choices = str(refused.value).partition("choose from ")[2].split(", ")
+        assert {"group", "decisions"} <= set(choices)
+        assert not {"retired", "tiers", "versions"} & set(choices)
+
+
 async def test_a_device_is_named_so_that_it_is_one(
     store: TelemetryStore, devices: RetiredDevices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,9 +49,9 @@ async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
         yield telemetry
 
 
-async def tell(telemetry: Telemetry, desk: Desk, number: int, *, first: int = 0) -> None:
-    place: dict[str, Any] = {"region": "north", "site": "cam-1"}
-    said = Rollup((source(number, first or number, **place),), (row(1, **place),))
+async def tell(telemetry: Telemetry, desk: Desk, number: int, *, site: str = "cam-1") -> None:
+    place: dict[str, Any] = {"region": "north", "site": site}
+    said = Rollup((source(number, number, **place),), (row(1, **place),))
     await telemetry.apply(item(said, at_s=desk.clock.wall_s(), origin=""))
 
 
@@ -98,10 +98,33 @@ async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
     watch = watch_of(SETTINGS, telemetry, None)
     blind = replace(watch, retired=Remembered("telemetry", away, {}))
     await tell(telemetry, desk, 1)
+    await tell(telemetry, desk, 5)
+    desk.clock.advance(3700)
+    now_s = desk.clock.wall_s()
+
+    assert await blind.silent({}, now_s, 3600.0, {}) == []
+    assert await blind.gaps(now_s, {}) == []
+    (silent,) = await watch.silent({}, now_s, 3600.0, {})
+    (gap,) = await watch.gaps(now_s, {})
+    assert await blind.silent({}, now_s, 3600.0, {silent.key: silent}) == [silent]
+    assert await blind.gaps(now_s, {gap.key: gap}) == [gap]
+
+
+async def test_a_region_is_as_large_as_what_is_in_service(desk: Desk, telemetry: Telemetry) -> None:
+    watch = watch_of(SETTINGS, telemetry, None)
+    for number in range(60):
+        site = f"cam-{number}"
+        await tell(telemetry, desk, 1, site=site)
+        if number < 10:
+            await tell(telemetry, desk, 5, site=site)
+        else:
+            telemetry.retired.retire(site, by="ada", why="sold")
     desk.clock.advance(3700)
 
-    assert await blind.silent({}, desk.clock.wall_s(), 3600.0, {}) == []
-    assert len(await watch.silent({}, desk.clock.wall_s(), 3600.0, {})) == 1
+    (all_of_them,) = await watch.gaps(desk.clock.wall_s(), {})
+
+    said = "10 of 10 devices of north have told of decisions that have not come"
+    assert all_of_them.summary == said
 
 
 async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: Telemetry) -> None:

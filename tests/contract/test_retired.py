@@ -85,6 +85,23 @@ async def test_who_speaks_all_the_same_is_shown(
     assert [one.speaks for one in devices.all()] == [True]
 
 
+async def test_who_has_spoken_is_out_of_service_anew_when_that_is_said_again(
+    store: TelemetryStore, devices: RetiredDevices, clock: list[float]
+) -> None:
+    await tell(store, "cam-1", at_s=NOW_S - 5)
+    devices.retire("cam-1", by="ada", why="sold")
+    clock[0] += SPEAKS_AFTER_S + 1
+    await tell(store, "cam-1", at_s=clock[0])
+    assert fleet(store) == {"cam-1": "speaks"}
+
+    again = devices.retire("cam-1", by="bob", why="its plug is pulled now")
+
+    assert (again.by, again.why, again.at_s) == ("bob", "its plug is pulled now", clock[0])
+    assert not again.speaks
+    assert devices.all() == [again]
+    assert fleet(store) == {}
+
+
 async def test_an_order_by_what_is_no_number_is_refused(store: TelemetryStore) -> None:
     await tell(store, "cam-1")
     await tell(store, "cam-2")

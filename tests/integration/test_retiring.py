@@ -146,6 +146,20 @@ async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: 
     assert [one.name for one in fleet.sites("north")] == ["cam-2"]
 
 
+async def test_the_picture_follows_who_is_retired_anew(desk: Desk, telemetry: Telemetry) -> None:
+    fleet, now_s = Fleet(), desk.clock.wall_s()
+    await tell(telemetry, desk, 1)
+    await tell_fleet(telemetry.ask, fleet)
+    fleet.retire({("north", "cam-1"): now_s - 1})
+    before = [one.retired for one in fleet.sites("north")]
+    fleet.changed.clear()
+    fleet.retire({("north", "cam-1"): now_s + 600})
+
+    assert before == [True]
+    assert fleet.changed == {"north"}
+    assert list(fleet.sites("north")) == []
+
+
 async def test_the_command_retires_lists_and_restores(
     desk: Desk, telemetry: Telemetry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, func, select
 
 from cloud_tier.telemetry.database import put, reading, writing
+from cloud_tier.telemetry.series import clean
 from cloud_tier.telemetry.tables import retired, sources
 from runtime.errors import RequestError
 
@@ -72,15 +73,16 @@ class RetiredDevices:
         Raises:
             RequestError: telemetry knows no such device, several of that name, or too many are.
         """
+        site = clean(site)
         with writing(self._engine) as connection:
-            region = _region_of(connection, sources, region, site)
+            region = _region_of(connection, sources, clean(region), site)
             before = _found(connection, region, site)
             if before and not before[0].speaks:
                 return before[0]
             (num,) = connection.execute(select(func.count()).select_from(retired)).one()
             if not before and num >= MAX_RETIRED:
                 raise RequestError(f"{MAX_RETIRED} devices are retired: restore some first")
-            said = {"at_s": self._wall_s(), "by": by, "why": why}
+            said = {"at_s": self._wall_s(), "by": clean(by), "why": clean(why)}
             put(
                 connection,
                 retired,
@@ -96,8 +98,9 @@ class RetiredDevices:
         Raises:
             RequestError: no such device is retired, or several of that name are.
         """
+        site = clean(site)
         with writing(self._engine) as connection:
-            region = _region_of(connection, retired, region, site)
+            region = _region_of(connection, retired, clean(region), site)
             (one,) = _found(connection, region, site)
             is_it = (retired.c.region == region) & (retired.c.site == site)
             connection.execute(retired.delete().where(is_it))

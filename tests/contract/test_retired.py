@@ -102,6 +102,17 @@ async def test_who_has_spoken_is_out_of_service_anew_when_that_is_said_again(
     assert fleet(store) == {}
 
 
+async def test_what_a_database_cannot_keep_is_left_out_of_what_is_said(
+    store: TelemetryStore, devices: RetiredDevices
+) -> None:
+    await tell(store, "cam-1")
+
+    one = devices.retire("cam\0-1", region="e\0u", by="a\0da", why="so\0ld")
+
+    assert (one.region, one.site, one.by, one.why) == ("eu", "cam-1", "ada", "sold")
+    assert devices.restore("cam\0-1", region="e\0u") == one
+
+
 async def test_an_order_by_what_is_no_number_is_refused(store: TelemetryStore) -> None:
     await tell(store, "cam-1")
     await tell(store, "cam-2")

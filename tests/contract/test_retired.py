@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,17 +18,6 @@ from runtime.errors import RequestError
 from runtime.telemetry import Rollup
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture
-def clock() -> list[float]:
-    return [NOW_S]
-
-
-@pytest.fixture
-def store(url: str, clock: list[float]) -> Iterator[TelemetryStore]:
-    with TelemetryStore(url, wall_s=lambda: clock[0]) as store:
-        yield store
 
 
 @pytest.fixture

@@ -12,40 +12,33 @@ from typing import Any
 import pytest
 
 from cloud_tier.alerts.service import Alerts
-from cloud_tier.alerts.settings import AlertSettings
 from cloud_tier.alerts.watching import ASK_EVERY_S, Remembered, watch_of
 from cloud_tier.operators.audit import AuditLog
 from cloud_tier.operators.fleet import Fleet, devices_page, region_view
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.operators.retiring import RetiringApi
 from cloud_tier.operators.told import tell_fleet, tell_retired
-from cloud_tier.settings import CloudSettings
 from cloud_tier.telemetry.retired import SPEAKS_AFTER_S
-from cloud_tier.telemetry.service import Telemetry, keeping_telemetry
-from fakes.alert_desk import Desk
+from cloud_tier.telemetry.service import Telemetry
+from fakes.alert_desk import AT_ONCE, Desk
 from fakes.telemetry import item, row, source
-from runtime.common_settings import StateSettings
+from fakes.watched_telemetry import firing, watched_telemetry
 from runtime.errors import StorageError
 from runtime.messages import Birth, Offline, Tier
 from runtime.telemetry import Rollup
 from tierwise.cli import main
 
-SETTINGS = AlertSettings(pending_for_s=0, clear_for_s=0)
-
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path, settings=SETTINGS)
+    desk = Desk(tmp_path)
     yield desk
     await desk.close()
 
 
 @pytest.fixture
 async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
-    settings = CloudSettings(cloud="cloud-1", state=StateSettings(folder=str(tmp_path)))
-    async with keeping_telemetry(settings, desk.clock.wall_s) as telemetry:
-        assert telemetry is not None
-        desk.watch = watch_of(SETTINGS, telemetry, None)
+    async with watched_telemetry(desk, tmp_path) as telemetry:
         yield telemetry
 
 
@@ -55,14 +48,10 @@ async def tell(telemetry: Telemetry, desk: Desk, number: int, *, site: str = "ca
     await telemetry.apply(item(said, at_s=desk.clock.wall_s(), origin=""))
 
 
-async def firing(desk: Desk, alerts: Alerts) -> dict[str, str]:
+async def later(desk: Desk, alerts: Alerts) -> dict[str, str]:
+    """What fires when the database has been asked again."""
     desk.clock.advance(ASK_EVERY_S)
-    await alerts.look()
-    return {
-        key: one.condition.summary
-        for key, one in (await alerts.store.alerts()).items()
-        if one.phase.value == "firing"
-    }
+    return await firing(alerts)
 
 
 async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
@@ -72,16 +61,16 @@ async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
     await tell(telemetry, desk, 1)
     await tell(telemetry, desk, 5)
     desk.clock.advance(3700)
-    away = await firing(desk, alerts)
+    away = await later(desk, alerts)
     devices.retire("cam-1", by="ada", why="sold")
-    gone = await firing(desk, alerts)
+    gone = await later(desk, alerts)
     desk.clock.advance(SPEAKS_AFTER_S)
     await tell(telemetry, desk, 6)
-    speaks = await firing(desk, alerts)
+    speaks = await later(desk, alerts)
     desk.clock.advance(7200)
-    quiet = await firing(desk, alerts)
+    quiet = await later(desk, alerts)
     devices.restore("cam-1")
-    back = await firing(desk, alerts)
+    back = await later(desk, alerts)
 
     both = {"device_silent.north.cam-1", "decisions_missing.north.cam-1.gap"}
     assert (set(away), set(back)) == (both, both)
@@ -95,7 +84,7 @@ async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
     async def away(_: float) -> dict[tuple[str, str], float]:
         raise StorageError("away")
 
-    watch = watch_of(SETTINGS, telemetry, None)
+    watch = watch_of(AT_ONCE, telemetry, None)
     blind = replace(watch, retired=Remembered("telemetry", away, {}))
     await tell(telemetry, desk, 1)
     await tell(telemetry, desk, 5)
@@ -111,7 +100,7 @@ async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
 
 
 async def test_a_region_is_as_large_as_what_is_in_service(desk: Desk, telemetry: Telemetry) -> None:
-    watch = watch_of(SETTINGS, telemetry, None)
+    watch = watch_of(AT_ONCE, telemetry, None)
     for number in range(60):
         site = f"cam-{number}"
         await tell(telemetry, desk, 1, site=site)

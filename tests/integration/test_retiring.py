@@ -149,6 +149,17 @@ async def test_the_picture_follows_who_is_retired_anew(desk: Desk, telemetry: Te
     assert list(fleet.sites("north")) == []
 
 
+async def test_where_there_is_no_telemetry_the_command_says_what_is_missing(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with operators_listening(tmp_path, 0, desk.clock, []):
+        words = ["fleet", "list", "--operator", str(tmp_path / "operator.json")]
+        code = await asyncio.to_thread(main, words)
+
+    assert code != 0
+    assert "for fleets, is telemetry.enabled set there" in capsys.readouterr().err
+
+
 async def test_the_command_retires_lists_and_restores(
     desk: Desk, telemetry: Telemetry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,6 +153,7 @@ class CloudClient:
 
     def _stranger(self) -> StartError:
         return StartError(
-            f"{self._url} has no such thing: is it the operators' port of the cloud tier, and for "
-            "rollouts and experiments, is rollouts.key_file set there?"
+            f"{self._url} has no such thing: is it the operators' port of a cloud tier of this "
+            "version; for rollouts and experiments, is rollouts.key_file set there; and for "
+            "fleets, is telemetry.enabled set there?"
         )

@@ -122,12 +122,15 @@ class Watch:
         if self.missing is None or self.heard is None:
             return []
         out = await self._retired(now_s)
+        if self.retired is not None and self.retired.is_unknown:
+            return _held(told, MISSING.name, self.retired)
         findings = [
             Finding(region, site, f"{num} decisions of {region}/{site} have not come")
             for (region, site), num in sorted((await self.missing.said(now_s)).items())
             if (region, site) not in out
         ]
-        num_sites = Counter(region for region, _ in await self.heard.said(now_s))
+        heard = await self.heard.said(now_s)
+        num_sites = Counter(place[0] for place in heard if place not in out)
         found = grouped(MISSING, findings, num_sites, told)
         return [*_held(told, MISSING.name, self.missing, self.heard), *found]
 

@@ -70,7 +70,7 @@ class Fleet:
         before, self._retired = self._retired, dict(retired)
         self.changed |= {
             region
-            for region, name in before.keys() ^ self._retired.keys()
+            for (region, _), _ in before.items() ^ self._retired.items()
             if region in self._regions
         }
 

@@ -202,6 +202,10 @@ def as_accuracy(row: AgreementRow) -> AccuracyRow | None:
     )
 
 
+# Fields of rows that nothing is put in order by.
+_NO_NUMBERS = frozenset({"source", "tiers", "versions", "retired"})
+
+
 def page(asked: Question, rows: Sequence[Row], notes: Sequence[str]) -> Report[Row]:
     """The rows in their order, from where the cursor says, at most ``limit``.
 
@@ -210,8 +214,9 @@ def page(asked: Question, rows: Sequence[Row], notes: Sequence[str]) -> Report[R
     """
     name, is_falling = asked.order.removeprefix("-"), asked.order.startswith("-")
     fields = ROWS[asked.metric].__struct_fields__
-    if name != "group" and (name not in fields or name in {"source", "tiers", "versions"}):
-        raise RequestError(f"cannot order by {name[:40]!r}: choose from {', '.join(fields)}")
+    choices = [one for one in fields if one not in _NO_NUMBERS]
+    if name not in choices:
+        raise RequestError(f"cannot order by {name[:40]!r}: choose from {', '.join(choices)}")
 
     def place_of(row: Row) -> tuple[float, Group]:
         value = 0.0 if name == "group" else getattr(row, name)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, func, select
 
-from cloud_tier.telemetry.database import is_inserted, reading, writing
+from cloud_tier.telemetry.database import put, reading, writing
+from cloud_tier.telemetry.series import clean
 from cloud_tier.telemetry.tables import retired, sources
 from runtime.errors import RequestError
 
@@ -65,18 +66,29 @@ class RetiredDevices:
             return _found(connection)
 
     def retire(self, site: str, *, region: str = "", by: str, why: str) -> Retired:
-        """Takes a device out of service; who is already stays as it was.
+        """Takes a device out of service; who is and says nothing stays as it was.
+
+        One that speaks all the same is out of service from now on.
 
         Raises:
             RequestError: telemetry knows no such device, several of that name, or too many are.
         """
+        site = clean(site)
         with writing(self._engine) as connection:
-            region = _region_of(connection, sources, region, site)
+            region = _region_of(connection, sources, clean(region), site)
+            before = _found(connection, region, site)
+            if before and not before[0].speaks:
+                return before[0]
             (num,) = connection.execute(select(func.count()).select_from(retired)).one()
-            if num >= MAX_RETIRED:
+            if not before and num >= MAX_RETIRED:
                 raise RequestError(f"{MAX_RETIRED} devices are retired: restore some first")
-            values = {"region": region, "site": site, "at_s": self._wall_s(), "by": by, "why": why}
-            is_inserted(connection, retired, values)
+            said = {"at_s": self._wall_s(), "by": clean(by), "why": clean(why)}
+            put(
+                connection,
+                retired,
+                [{"region": region, "site": site, **said}],
+                replacing=tuple(said),
+            )
             (one,) = _found(connection, region, site)
             return one
 
@@ -86,8 +98,9 @@ class RetiredDevices:
         Raises:
             RequestError: no such device is retired, or several of that name are.
         """
+        site = clean(site)
         with writing(self._engine) as connection:
-            region = _region_of(connection, retired, region, site)
+            region = _region_of(connection, retired, clean(region), site)
             (one,) = _found(connection, region, site)
             is_it = (retired.c.region == region) & (retired.c.site == site)
             connection.execute(retired.delete().where(is_it))

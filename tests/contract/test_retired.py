@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,17 +18,6 @@ from runtime.errors import RequestError
 from runtime.telemetry import Rollup
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture
-def clock() -> list[float]:
-    return [NOW_S]
-
-
-@pytest.fixture
-def store(url: str, clock: list[float]) -> Iterator[TelemetryStore]:
-    with TelemetryStore(url, wall_s=lambda: clock[0]) as store:
-        yield store
 
 
 @pytest.fixture
@@ -83,6 +71,46 @@ async def test_who_speaks_all_the_same_is_shown(
     assert before == {}
     assert fleet(store) == {"cam-1": "speaks"}
     assert [one.speaks for one in devices.all()] == [True]
+
+
+async def test_who_has_spoken_is_out_of_service_anew_when_that_is_said_again(
+    store: TelemetryStore, devices: RetiredDevices, clock: list[float]
+) -> None:
+    await tell(store, "cam-1", at_s=NOW_S - 5)
+    devices.retire("cam-1", by="ada", why="sold")
+    clock[0] += SPEAKS_AFTER_S + 1
+    await tell(store, "cam-1", at_s=clock[0])
+    assert fleet(store) == {"cam-1": "speaks"}
+
+    again = devices.retire("cam-1", by="bob", why="its plug is pulled now")
+
+    assert (again.by, again.why, again.at_s) == ("bob", "its plug is pulled now", clock[0])
+    assert not again.speaks
+    assert devices.all() == [again]
+    assert fleet(store) == {}
+
+
+async def test_what_a_database_cannot_keep_is_left_out_of_what_is_said(
+    store: TelemetryStore, devices: RetiredDevices
+) -> None:
+    await tell(store, "cam-1")
+
+    one = devices.retire("cam\0-1", region="e\0u", by="a\0da", why="so\0ld")
+
+    assert (one.region, one.site, one.by, one.why) == ("eu", "cam-1", "ada", "sold")
+    assert devices.restore("cam\0-1", region="e\0u") == one
+
+
+async def test_an_order_by_what_is_no_number_is_refused(store: TelemetryStore) -> None:
+    await tell(store, "cam-1")
+    await tell(store, "cam-2")
+
+    for name in ("retired", "-retired", "tiers"):
+        with pytest.raises(RequestError, match="cannot order by") as refused:
+            fleet(store, order=name)
+        choices = str(refused.value).partition("choose from ")[2].split(", ")
+        assert {"group", "decisions"} <= set(choices)
+        assert not {"retired", "tiers", "versions"} & set(choices)
 
 
 async def test_a_device_is_named_so_that_it_is_one(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import Engine, event
@@ -21,19 +21,6 @@ from runtime.telemetry import Rollup
 pytestmark = pytest.mark.timeout(120)
 Opener = Callable[..., TelemetryStore]
 SHORT = (short_minute, short_hour, short_day)
-
-
-@pytest.fixture
-def clock() -> list[float]:
-    return [NOW_S]
-
-
-@pytest.fixture
-def open_store(url: str, clock: list[float]) -> Iterator[Opener]:
-    with ExitStack() as stack:
-        yield lambda **own: stack.enter_context(
-            TelemetryStore(url, wall_s=lambda: clock[0], retention=Retention(**own))
-        )
 
 
 class Sender:
@@ -80,7 +67,7 @@ async def tidy(store: TelemetryStore) -> None:
 
 
 async def test_where_there_is_room_no_large_table_is_counted_again(open_store: Opener) -> None:
-    store = open_store(max_rows=10_000)
+    store = open_store(retention=Retention(max_rows=10_000))
     sender = Sender(store)
     await sender.send(20)
     await store.prune()
@@ -99,7 +86,7 @@ async def test_where_there_is_room_no_large_table_is_counted_again(open_store: O
 async def test_no_row_is_over_the_bound_whatever_comes_when(
     open_store: Opener, clock: list[float]
 ) -> None:
-    store = open_store(max_rows=120)
+    store = open_store(retention=Retention(max_rows=120))
     sender, draw = Sender(store), random.Random(3)
     for _ in range(12):
         await sender.send(
@@ -117,7 +104,7 @@ async def test_feedback_has_its_own_bound(
     open_store: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downsampling, "MAX_FEEDBACK", 3)
-    store = open_store(max_rows=10_000)
+    store = open_store(retention=Retention(max_rows=10_000))
     for _ in range(6):
         await store.apply(feedback(label=3))
         await tidy(store)
@@ -129,7 +116,7 @@ async def test_feedback_has_its_own_bound(
 async def test_numbers_that_went_back_are_counted_anew(
     open_store: Opener, clock: list[float]
 ) -> None:
-    store = open_store(max_rows=10_000, minute_s=7200.0)
+    store = open_store(retention=Retention(max_rows=10_000, minute_s=7200.0))
     sender = Sender(store)
     await sender.send(4)
     for _ in range(3):

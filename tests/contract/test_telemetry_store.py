@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +37,6 @@ from runtime.telemetry import OTHER, Rollup
 
 pytestmark = pytest.mark.timeout(90)
 Opener = Callable[..., TelemetryStore]
-
-
-@pytest.fixture
-def clock() -> list[float]:
-    return [NOW_S]
-
-
-@pytest.fixture
-def open_store(url: str, clock: list[float]) -> Iterator[Opener]:
-    with ExitStack() as stack:
-        yield lambda **more: stack.enter_context(
-            TelemetryStore(url, wall_s=lambda: clock[0], **more)
-        )
-
-
-@pytest.fixture
-def store(open_store: Opener) -> TelemetryStore:
-    return open_store()
 
 
 def ask(

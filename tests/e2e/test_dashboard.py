@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser
 
+from cloud_tier.operators.access import FILE_NAME, read_operator_file
 from fakes.browser import NARROW, SCHEMES, WIDE, Screen, access, pictures_in, screen
+from fakes.dashboard import NOW_S, dashboard_port
 from fakes.programs import UNSURE, Asker, TierProgram
 from fakes.rollout_cloud import rolling_cloud
 from fakes.waiting import eventually, until
+from runtime.messages import Birth, Offline, Tier
 
 pytestmark = pytest.mark.timeout(120)
 PAGES = ("/", "/escalations", "/fleet", "/rollouts", "/drift", "/control", "/audit")
@@ -206,6 +209,37 @@ async def test_without_telemetry_the_page_of_reviews_says_what_is_missing(
         await shown.page.wait_for_selector("text=Nobody can label here")
         assert await shown.page.get_by_role("button", name="Begin").count() == 0
         assert shown.problems == []
+
+
+async def test_what_is_out_of_service_is_drawn_only_where_it_speaks(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with dashboard_port(tmp_path) as port:
+        found, fleet = read_operator_file(tmp_path / FILE_NAME), port.view.fleet
+        assert found is not None
+        for region, name in (("far", "cam-1"), ("far", "cam-2"), ("gone", "cam-3")):
+            said = Birth(Tier.EDGE, name, region, 7)
+            fleet.take(region, name, said, NOW_S, is_agent=True)
+        here = asyncio.create_task(port.live.run())
+        async with screen(browser, port.url, found.token) as shown:
+            tiles = shown.page.locator("a.tile")
+            await shown.page.wait_for_selector("a.tile[href*=gone]", state="attached")
+            for region, name in (("far", "cam-1"), ("gone", "cam-3")):
+                gone = Offline(Tier.EDGE, name, region, 7)
+                fleet.take(region, name, gone, NOW_S, is_agent=True)
+            cameras = (("far", "cam-1"), ("far", "cam-2"), ("gone", "cam-3"))
+            fleet.retire(dict.fromkeys(cameras, NOW_S))
+            await shown.page.wait_for_selector("a.tile[href*=gone]", state="detached")
+            labels = [await one.get_attribute("aria-label") or "" for one in await tiles.all()]
+            await shown.go("/fleet")
+            text = await shown.text()
+            assert shown.problems == []
+        here.cancel()
+
+    assert [one.partition(",")[0] for one in labels] == ["far: 1 devices", "r: 1 devices"]
+    assert "2 devices in 3 regions, 0 away" in text
+    assert "online, retired, yet it speaks" in text
+    assert "cam-1" not in text
 
 
 async def test_who_is_logged_out_is_asked_for_the_token(browser: Browser, tiers: Tiers) -> None:

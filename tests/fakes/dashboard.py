@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from cloud_tier.alerts.http_api import AlertApi
 from cloud_tier.operators.access import FILE_NAME, read_operator_file
 from cloud_tier.operators.audit import AuditLog
 from cloud_tier.operators.control_api import ControlApi
@@ -21,6 +22,7 @@ from cloud_tier.operators.listener import operators_listening
 from cloud_tier.operators.live import Live
 from cloud_tier.operators.requests_api import RequestsApi
 from cloud_tier.operators.together import Samples
+from fakes.alert_desk import Desk as AlertDesk
 from fakes.clock import FakeClock
 from fakes.hierarchy import cloud, edge, gateway, online
 from fakes.tiers import FakeTier
@@ -90,6 +92,9 @@ async def dashboard_port(tmp_path: Path, samples: Samples | None = None) -> Asyn
         await online(stack, device, door, top)
         await bus.start()
         stack.push_async_callback(bus.close)
+        alerts = AlertDesk(tmp_path / "alerts")
+        parts.append(AlertApi(await alerts.start()))
+        stack.push_async_callback(alerts.close)
         adders = [one.add_routes for one in parts]
         url = await stack.enter_async_context(operators_listening(tmp_path, 0, real, adders))
         found = read_operator_file(tmp_path / FILE_NAME)

@@ -12,31 +12,25 @@ from structlog.testing import capture_logs
 from cloud_tier.alerts.service import Alerts
 from cloud_tier.alerts.settings import AlertSettings
 from cloud_tier.alerts.watching import ASK_EVERY_S, GIVEN_UP_AFTER_S, Remembered, Watch, watch_of
-from cloud_tier.settings import CloudSettings
-from cloud_tier.telemetry.service import Telemetry, keeping_telemetry
+from cloud_tier.telemetry.service import Telemetry
 from fakes.alert_desk import Desk
 from fakes.telemetry import item, row, source
-from runtime.common_settings import StateSettings
+from fakes.watched_telemetry import firing, watched_telemetry
 from runtime.core.alert_groups import FORGOTTEN_AFTER_S
 from runtime.errors import StorageError
 from runtime.telemetry import Rollup
 
-SETTINGS = AlertSettings(pending_for_s=0, clear_for_s=0)
-
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path, settings=SETTINGS)
+    desk = Desk(tmp_path)
     yield desk
     await desk.close()
 
 
 @pytest.fixture
 async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
-    settings = CloudSettings(cloud="cloud-1", state=StateSettings(folder=str(tmp_path)))
-    async with keeping_telemetry(settings, desk.clock.wall_s) as telemetry:
-        assert telemetry is not None
-        desk.watch = watch_of(SETTINGS, telemetry, None)
+    async with watched_telemetry(desk, tmp_path) as telemetry:
         yield telemetry
 
 
@@ -48,15 +42,6 @@ async def tell(
     rows = (row(num, **place),) if num else ()
     rollup = Rollup((source(last, first, **place),), rows)
     await telemetry.apply(item(rollup, at_s=desk.clock.wall_s(), origin=""))
-
-
-async def firing(alerts: Alerts) -> dict[str, str]:
-    await alerts.look()
-    return {
-        key: one.condition.summary
-        for key, one in (await alerts.store.alerts()).items()
-        if one.phase.value == "firing"
-    }
 
 
 async def test_a_device_that_telemetry_knows_is_missed_until_it_says_something(

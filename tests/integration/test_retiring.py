@@ -12,57 +12,46 @@ from typing import Any
 import pytest
 
 from cloud_tier.alerts.service import Alerts
-from cloud_tier.alerts.settings import AlertSettings
 from cloud_tier.alerts.watching import ASK_EVERY_S, Remembered, watch_of
 from cloud_tier.operators.audit import AuditLog
 from cloud_tier.operators.fleet import Fleet, devices_page, region_view
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.operators.retiring import RetiringApi
 from cloud_tier.operators.told import tell_fleet, tell_retired
-from cloud_tier.settings import CloudSettings
 from cloud_tier.telemetry.retired import SPEAKS_AFTER_S
-from cloud_tier.telemetry.service import Telemetry, keeping_telemetry
-from fakes.alert_desk import Desk
+from cloud_tier.telemetry.service import Telemetry
+from fakes.alert_desk import AT_ONCE, Desk
 from fakes.telemetry import item, row, source
-from runtime.common_settings import StateSettings
+from fakes.watched_telemetry import firing, watched_telemetry
 from runtime.errors import StorageError
 from runtime.messages import Birth, Offline, Tier
 from runtime.telemetry import Rollup
 from tierwise.cli import main
 
-SETTINGS = AlertSettings(pending_for_s=0, clear_for_s=0)
-
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path, settings=SETTINGS)
+    desk = Desk(tmp_path)
     yield desk
     await desk.close()
 
 
 @pytest.fixture
 async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
-    settings = CloudSettings(cloud="cloud-1", state=StateSettings(folder=str(tmp_path)))
-    async with keeping_telemetry(settings, desk.clock.wall_s) as telemetry:
-        assert telemetry is not None
-        desk.watch = watch_of(SETTINGS, telemetry, None)
+    async with watched_telemetry(desk, tmp_path) as telemetry:
         yield telemetry
 
 
-async def tell(telemetry: Telemetry, desk: Desk, number: int, *, first: int = 0) -> None:
-    place: dict[str, Any] = {"region": "north", "site": "cam-1"}
-    said = Rollup((source(number, first or number, **place),), (row(1, **place),))
+async def tell(telemetry: Telemetry, desk: Desk, number: int, *, site: str = "cam-1") -> None:
+    place: dict[str, Any] = {"region": "north", "site": site}
+    said = Rollup((source(number, number, **place),), (row(1, **place),))
     await telemetry.apply(item(said, at_s=desk.clock.wall_s(), origin=""))
 
 
-async def firing(desk: Desk, alerts: Alerts) -> dict[str, str]:
+async def later(desk: Desk, alerts: Alerts) -> dict[str, str]:
+    """What fires when the database has been asked again."""
     desk.clock.advance(ASK_EVERY_S)
-    await alerts.look()
-    return {
-        key: one.condition.summary
-        for key, one in (await alerts.store.alerts()).items()
-        if one.phase.value == "firing"
-    }
+    return await firing(alerts)
 
 
 async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
@@ -72,16 +61,16 @@ async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
     await tell(telemetry, desk, 1)
     await tell(telemetry, desk, 5)
     desk.clock.advance(3700)
-    away = await firing(desk, alerts)
+    away = await later(desk, alerts)
     devices.retire("cam-1", by="ada", why="sold")
-    gone = await firing(desk, alerts)
+    gone = await later(desk, alerts)
     desk.clock.advance(SPEAKS_AFTER_S)
     await tell(telemetry, desk, 6)
-    speaks = await firing(desk, alerts)
+    speaks = await later(desk, alerts)
     desk.clock.advance(7200)
-    quiet = await firing(desk, alerts)
+    quiet = await later(desk, alerts)
     devices.restore("cam-1")
-    back = await firing(desk, alerts)
+    back = await later(desk, alerts)
 
     both = {"device_silent.north.cam-1", "decisions_missing.north.cam-1.gap"}
     assert (set(away), set(back)) == (both, both)
@@ -95,13 +84,36 @@ async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
     async def away(_: float) -> dict[tuple[str, str], float]:
         raise StorageError("away")
 
-    watch = watch_of(SETTINGS, telemetry, None)
+    watch = watch_of(AT_ONCE, telemetry, None)
     blind = replace(watch, retired=Remembered("telemetry", away, {}))
     await tell(telemetry, desk, 1)
+    await tell(telemetry, desk, 5)
+    desk.clock.advance(3700)
+    now_s = desk.clock.wall_s()
+
+    assert await blind.silent({}, now_s, 3600.0, {}) == []
+    assert await blind.gaps(now_s, {}) == []
+    (silent,) = await watch.silent({}, now_s, 3600.0, {})
+    (gap,) = await watch.gaps(now_s, {})
+    assert await blind.silent({}, now_s, 3600.0, {silent.key: silent}) == [silent]
+    assert await blind.gaps(now_s, {gap.key: gap}) == [gap]
+
+
+async def test_a_region_is_as_large_as_what_is_in_service(desk: Desk, telemetry: Telemetry) -> None:
+    watch = watch_of(AT_ONCE, telemetry, None)
+    for number in range(60):
+        site = f"cam-{number}"
+        await tell(telemetry, desk, 1, site=site)
+        if number < 10:
+            await tell(telemetry, desk, 5, site=site)
+        else:
+            telemetry.retired.retire(site, by="ada", why="sold")
     desk.clock.advance(3700)
 
-    assert await blind.silent({}, desk.clock.wall_s(), 3600.0, {}) == []
-    assert len(await watch.silent({}, desk.clock.wall_s(), 3600.0, {})) == 1
+    (all_of_them,) = await watch.gaps(desk.clock.wall_s(), {})
+
+    said = "10 of 10 devices of north have told of decisions that have not come"
+    assert all_of_them.summary == said
 
 
 async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: Telemetry) -> None:
@@ -121,6 +133,31 @@ async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: 
     await tell_retired(telemetry.retired, fleet)
     assert fleet.changed == {"north"}
     assert [one.name for one in fleet.sites("north")] == ["cam-2"]
+
+
+async def test_the_picture_follows_who_is_retired_anew(desk: Desk, telemetry: Telemetry) -> None:
+    fleet, now_s = Fleet(), desk.clock.wall_s()
+    await tell(telemetry, desk, 1)
+    await tell_fleet(telemetry.ask, fleet)
+    fleet.retire({("north", "cam-1"): now_s - 1})
+    before = [one.retired for one in fleet.sites("north")]
+    fleet.changed.clear()
+    fleet.retire({("north", "cam-1"): now_s + 600})
+
+    assert before == [True]
+    assert fleet.changed == {"north"}
+    assert list(fleet.sites("north")) == []
+
+
+async def test_where_there_is_no_telemetry_the_command_says_what_is_missing(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with operators_listening(tmp_path, 0, desk.clock, []):
+        words = ["fleet", "list", "--operator", str(tmp_path / "operator.json")]
+        code = await asyncio.to_thread(main, words)
+
+    assert code != 0
+    assert "for fleets, is telemetry.enabled set there" in capsys.readouterr().err
 
 
 async def test_the_command_retires_lists_and_restores(

@@ -103,6 +103,10 @@ export const coded = (text) => text.split("`").map((one, at) => (at % 2 ? html`<
 
 export const spoken = (word) => String(word || "none").replaceAll("_", " ");
 
+// Where all is out of service and nothing is asked any more, there is nothing to see.
+export const hasAnybody = ({ devices, num_gateways, clouds, traffic }) =>
+  devices.total + num_gateways + clouds.length + (traffic?.per_s || 0) > 0;
+
 export const labelOf = (row) =>
   row.label_name || (row.label === null || row.label === undefined ? "none" : `label ${row.label}`);
 

@@ -6,7 +6,7 @@ import { Empty, Loaded, usePages, when } from "/static/parts.mjs";
 function Audit({ api }) {
   const found = usePages(api, "/api/v1/audit?limit=100", "lines");
   return html`<h1>Audit</h1>
-    <p class="muted">Changes that were made over this port: stops, overrides, rollouts, experiments. What${" "}
+    <p class="muted">Changes that were made over this port: stops, overrides, rollouts, experiments, and what is out of service. What${" "}
       <code>tierwise control</code> does at a broker is in the state of the region, and in the logs of every tier.</p>
     <${Loaded} from=${found}>${() => found.rows.length === 0
       ? html`<${Empty}>Nobody has changed anything yet.<//>`

@@ -1,7 +1,7 @@
 // Every device and gateway that is known, to be searched; which versions there are, and who is silent.
 
 import { html, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
-import { address, ago, Bars, count, Empty, Loaded, useLoad, usePages } from "/static/parts.mjs";
+import { address, ago, Bars, count, Empty, hasAnybody, Loaded, useLoad, usePages } from "/static/parts.mjs";
 
 const STATES = ["", "online", "offline", "draining", "stopped", "reporting", "silent"];
 const TIERS = ["", "edge", "regional", "cloud"];
@@ -29,7 +29,7 @@ function Search({ params }) {
 function Versions({ api, region }) {
   const found = useLoad(api, "/api/v1/hierarchy");
   return html`<${Loaded} from=${found}>${(said) => {
-    const regions = said.regions.filter((one) => !region || one.name === region);
+    const regions = said.regions.filter((one) => hasAnybody(one) && (!region || one.name === region));
     const added = (name) => {
       const total = {};
       regions.forEach((one) => Object.entries(one[name]).forEach(([key, number]) => {

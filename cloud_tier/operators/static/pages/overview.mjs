@@ -2,7 +2,7 @@
 
 import { html, useEffect, useReducer, useRef, useState } from "/static/vendor/htm-preact-3.1.1.mjs";
 import { Chart, Seconds } from "/static/chart.mjs";
-import { ago, address, coded, count, Empty, labelOf, Loading, percent, Shares, spoken } from "/static/parts.mjs";
+import { ago, address, coded, count, Empty, hasAnybody, labelOf, Loading, percent, Shares, spoken } from "/static/parts.mjs";
 import { inWords, linkOf, Picture } from "/static/picture.mjs";
 
 const MAX_ESCALATIONS = 12, MAX_ROWS = 100, MAX_ALERTS = 12, ALERTS_MS = 5000;
@@ -211,7 +211,7 @@ function Overview({ api }) {
   const [live, turn] = useLive(api);
   const [box, width] = useWidth();
   const alerts = useAlerts(api);
-  const regions = [...live.regions.values()].sort((one, other) => one.name.localeCompare(other.name));
+  const regions = [...live.regions.values()].filter(hasAnybody).sort((one, other) => one.name.localeCompare(other.name));
   const own = live.regions.get(live.head?.cloud_region);
   const isThere = live.head && live.totals;
   return html`<h1>Overview</h1>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def test_what_a_device_tells_reaches_the_webhook_the_broker_and_the_dashboard(
-    hierarchy: Any, asker: Asker, browser: Browser
+    hierarchy: Any, asker: Asker, browser: Browser, tmp_path: Path
 ) -> None:
     hierarchy.broker()
     async with receiving() as receiver, AsyncExitStack() as stack:
@@ -61,6 +62,8 @@ async def test_what_a_device_tells_reaches_the_webhook_the_broker_and_the_dashbo
         await eventually(lambda: heard and receiver.said, 20.0)
         shown = await stack.enter_async_context(screen(browser, *access(cloud)))
         await shown.says("cloud camera-1 scores are others")
+        await shown.page.wait_for_selector(".big.problem:has-text('1alert')")
+        await shown.page.screenshot(path=tmp_path / "alerts.png", full_page=True)
         await shown.says("label some of it and fit the policy again: tierwise policy fit")
         await say("second")
         await shown.says("Nothing is wrong.")

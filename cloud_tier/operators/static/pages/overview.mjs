@@ -109,7 +109,8 @@ function useWidth() {
   return [box, width];
 }
 
-const Big = ({ value, text }) => html`<div class="card big"><strong>${value}</strong><span>${text}</span></div>`;
+const Big = ({ value, text, isBad = false }) => html`<div class=${`card big ${isBad ? "problem" : ""}`}>
+  <strong>${value}</strong><span>${text}</span></div>`;
 
 // The fuller one: of the logs that are read here, now, or of what telemetry has told of the last hour.
 function overall(regions, totals) {
@@ -125,7 +126,7 @@ function overall(regions, totals) {
   return { per_s: perS, shares, isTold: true };
 }
 
-function Numbers({ regions, totals, control, rollouts }) {
+function Numbers({ regions, totals, control, rollouts, alerts }) {
   const sum = (name) => regions.reduce((total, one) => total + one.devices[name], 0);
   const total = sum("total"), there = sum("online") + sum("reporting");
   const running = rollouts.filter((one) => ["shadow", "canary", "wave"].includes(one.phase)).length;
@@ -137,6 +138,7 @@ function Numbers({ regions, totals, control, rollouts }) {
     <${Big} value=${percent(shares.edge || 0)} text="answered on the device" />
     <${Big} value=${totals.climbed_per_s.toFixed(1)} text="reach the cloud a second" />
     <${Big} value=${`${count(there)} of ${count(total)}`} text="devices there" />
+    <${Big} value=${alerts ? alerts.length : "–"} text=${alerts?.length === 1 ? "alert" : "alerts"} isBad=${alerts?.length > 0} />
     <${Big} value=${stops} text=${stops === 1 ? "stop in force" : "stops in force"} />
     <${Big} value=${overrides} text=${overrides === 1 ? "override" : "overrides"} />
     <${Big} value=${running} text=${running === 1 ? "rollout on its way" : "rollouts on their way"} />
@@ -220,7 +222,8 @@ function Overview({ api }) {
       ${!isThere
         ? html`<${Loading} />`
         : html`
-          <${Numbers} regions=${regions} totals=${live.totals} control=${live.control} rollouts=${live.rollouts} />
+          <${Numbers} regions=${regions} totals=${live.totals} control=${live.control} rollouts=${live.rollouts}
+            alerts=${alerts && !alerts.problem ? alerts.alerts.filter((one) => one.phase !== "pending" && !one.silenced) : null} />
           ${live.totals.problems.map((text) => html`<p class="problem">${text}</p>`)}
           ${regions.some((one) => one.devices.total || one.num_gateways)
             ? html`<section aria-label="Hierarchy" class="card">
@@ -232,7 +235,7 @@ function Overview({ api }) {
                     regions.some((one) => one.devices.total > 48) ? "; of many devices a dot is a hundredth" : ""}</p>
               </section>`
             : html`<${Empty}>No gateway or device has said anything at the cloud's broker yet. Start one with${" "}
-                <code>regional_gateway</code> or <code>edge_agent</code> in its settings at this broker; devices of
+                <code>tierwise gateway run</code> or <code>tierwise agent run</code> and this broker in its settings; devices of
                 other brokers appear when their telemetry arrives.<//>`}
           <${Table} regions=${regions} />`}
     </div>

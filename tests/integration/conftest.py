@@ -1,8 +1,9 @@
-"""Agents for tests over HTTP and MQTT: the bundled models, a state folder of their own."""
+"""What several of these tests have: brokers without sockets, agents, alerts."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,41 @@ from cloud_tier.operators.access import write_operator_file
 from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from edge_agent.settings import EdgeSettings
+from fakes.alert_desk import Desk
 from fakes.catalogue import Cloud, Device, LyingMirror
+from fakes.stops import operator
 from runtime.adapters.http_server import serving
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.common_settings import RequestSettings, StateSettings
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What a test has opened, closed after it."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    """A broker without sockets."""
+    return MemoryBroker()
+
+
+@pytest.fixture
+async def desk(broker: MemoryBroker, stack: AsyncExitStack) -> MemoryBus:
+    """The bus of an operator at the broker without sockets."""
+    bus = await operator(broker)
+    stack.push_async_callback(bus.close)
+    return bus
+
+
+@pytest.fixture
+async def alert_desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """The alerts of a cloud tier."""
+    desk = Desk(tmp_path)
+    yield desk
+    await desk.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -22,25 +21,18 @@ from runtime.messages import Guarantee, ItemKind
 from runtime.ports import OutboxItem
 
 
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    await desk.close()
-
-
 async def test_facts_of_a_device_reach_the_cloud_through_its_gateway(
-    tmp_path: Path, desk: Desk
+    tmp_path: Path, alert_desk: Desk
 ) -> None:
     broker = MemoryBroker()
-    await desk.start()
+    await alert_desk.start()
     async with (
         storing_cloud(broker, tmp_path) as cloud,
         storing_gateway(broker, tmp_path) as gateway,
         storing_edge(broker, tmp_path) as edge,
     ):
         assert cloud.receiver is not None
-        cloud.receiver.appliers = {ItemKind.ALERT: desk.alerts.hear}
+        cloud.receiver.appliers = {ItemKind.ALERT: alert_desk.alerts.hear}
         signs = AlertSigns(edge.metrics, edge.clock)
         telling = asyncio.create_task(
             tell_signs(signs, edge.storage.outbox, edge.clock, interval_s=0.01)
@@ -48,8 +40,8 @@ async def test_facts_of_a_device_reach_the_cloud_through_its_gateway(
         edge.metrics.set_breakers("gateway", "open", 2)
         edge.metrics.count_drift_alarm("scores")
         # It speaks for its own clock; ours in this test stands still.
-        desk.clock.advance(edge.clock.wall_s() - desk.clock.wall_s())
-        facts = await until(lambda: desk.alerts.store.facts(0.0), bool)
+        alert_desk.clock.advance(edge.clock.wall_s() - alert_desk.clock.wall_s())
+        facts = await until(lambda: alert_desk.alerts.store.facts(0.0), bool)
         await until(gateway.waiting, lambda items: not items)
         telling.cancel()
 
@@ -81,17 +73,17 @@ def test_signs_are_what_the_metrics_say() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"signs":[{"kind":"../x"}]}', b"\xff", b"[[[["])
-async def test_facts_that_are_none_are_refused(desk: Desk, body: bytes) -> None:
-    await desk.start()
+async def test_facts_that_are_none_are_refused(alert_desk: Desk, body: bytes) -> None:
+    await alert_desk.start()
     with pytest.raises(MalformedBodyError):
-        await desk.alerts.hear(OutboxItem("i", ItemKind.ALERT, 1.0, body, origin="r/e"))
+        await alert_desk.alerts.hear(OutboxItem("i", ItemKind.ALERT, 1.0, body, origin="r/e"))
 
 
-async def test_what_is_older_does_not_undo_what_is_newer(desk: Desk) -> None:
-    await desk.start()
-    await desk.say("drift")
-    desk.clock.set_wall_s(desk.clock.wall_s() - 10.0)
-    await desk.say()
-    assert [origin for origin, _ in await desk.alerts.store.facts(0.0)] == ["plant/camera-1"]
-    await desk.alerts.look()
-    assert list(await desk.alerts.store.alerts()) == ["drift.plant.camera-1"]
+async def test_what_is_older_does_not_undo_what_is_newer(alert_desk: Desk) -> None:
+    await alert_desk.start()
+    await alert_desk.say("drift")
+    alert_desk.clock.set_wall_s(alert_desk.clock.wall_s() - 10.0)
+    await alert_desk.say()
+    assert [origin for origin, _ in await alert_desk.alerts.store.facts(0.0)] == ["plant/camera-1"]
+    await alert_desk.alerts.look()
+    assert list(await alert_desk.alerts.store.alerts()) == ["drift.plant.camera-1"]

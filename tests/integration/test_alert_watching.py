@@ -22,73 +22,66 @@ from runtime.telemetry import Rollup
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    await desk.close()
-
-
-@pytest.fixture
-async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
-    async with watched_telemetry(desk, tmp_path) as telemetry:
+async def telemetry(alert_desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
+    async with watched_telemetry(alert_desk, tmp_path) as telemetry:
         yield telemetry
 
 
 async def tell(
-    telemetry: Telemetry, desk: Desk, site: str, *, first: int = 1, last: int = 1, **more: Any
+    telemetry: Telemetry, alert_desk: Desk, site: str, *, first: int = 1, last: int = 1, **more: Any
 ) -> None:
     place: dict[str, Any] = {"region": "north", "site": site, **more}
     num = last - first + 1
     rows = (row(num, **place),) if num else ()
     rollup = Rollup((source(last, first, **place),), rows)
-    await telemetry.apply(item(rollup, at_s=desk.clock.wall_s(), origin=""))
+    await telemetry.apply(item(rollup, at_s=alert_desk.clock.wall_s(), origin=""))
 
 
 async def test_a_device_that_telemetry_knows_is_missed_until_it_says_something(
-    desk: Desk, telemetry: Telemetry
+    alert_desk: Desk, telemetry: Telemetry
 ) -> None:
-    alerts = await desk.start()
-    await tell(telemetry, desk, "cam-1")
-    await tell(telemetry, desk, "top", tier="cloud")
+    alerts = await alert_desk.start()
+    await tell(telemetry, alert_desk, "cam-1")
+    await tell(telemetry, alert_desk, "top", tier="cloud")
     before = await firing(alerts)
-    desk.clock.advance(3700)
+    alert_desk.clock.advance(3700)
     away = await firing(alerts)
     # A sign of life without any decision.
-    await tell(telemetry, desk, "cam-1", first=2, last=1)
-    desk.clock.advance(ASK_EVERY_S)
+    await tell(telemetry, alert_desk, "cam-1", first=2, last=1)
+    alert_desk.clock.advance(ASK_EVERY_S)
     after = await firing(alerts)
-    desk.clock.advance(FORGOTTEN_AFTER_S + 60)
+    alert_desk.clock.advance(FORGOTTEN_AFTER_S + 60)
     forgotten = await firing(alerts)
 
     assert (before, after, forgotten) == ({}, {}, {})
     assert away == {"device_silent.north.cam-1": "north/cam-1 says nothing"}
 
 
-async def test_a_broker_that_is_down_is_one_alert(desk: Desk, telemetry: Telemetry) -> None:
-    alerts = await desk.start()
+async def test_a_broker_that_is_down_is_one_alert(alert_desk: Desk, telemetry: Telemetry) -> None:
+    alerts = await alert_desk.start()
     for number in range(40):
-        await tell(telemetry, desk, f"cam-{number}")
-    desk.clock.advance(3700)
+        await tell(telemetry, alert_desk, f"cam-{number}")
+    alert_desk.clock.advance(3700)
 
     assert await firing(alerts) == {"device_silent.north": "40 of 40 devices of north say nothing"}
 
 
 async def test_decisions_that_do_not_come_are_told_until_they_do(
-    desk: Desk, telemetry: Telemetry
+    alert_desk: Desk, telemetry: Telemetry
 ) -> None:
-    alerts = await desk.start()
-    await tell(telemetry, desk, "cam-1", first=1, last=10)
-    await tell(telemetry, desk, "cam-1", first=31, last=40)
+    alerts = await alert_desk.start()
+    await tell(telemetry, alert_desk, "cam-1", first=1, last=10)
+    await tell(telemetry, alert_desk, "cam-1", first=31, last=40)
     # Where it was heard first, nobody knows what came before.
-    await tell(telemetry, desk, "cam-2", first=500, last=501)
+    await tell(telemetry, alert_desk, "cam-2", first=500, last=501)
     before = await firing(alerts)
     for _ in range(5):
-        desk.clock.advance(800)
-        await tell(telemetry, desk, "cam-1", first=41, last=40)
-        await tell(telemetry, desk, "cam-2", first=502, last=501)
+        alert_desk.clock.advance(800)
+        await tell(telemetry, alert_desk, "cam-1", first=41, last=40)
+        await tell(telemetry, alert_desk, "cam-2", first=502, last=501)
     missed = await firing(alerts)
-    await tell(telemetry, desk, "cam-1", first=11, last=30)
-    desk.clock.advance(ASK_EVERY_S)
+    await tell(telemetry, alert_desk, "cam-1", first=11, last=30)
+    alert_desk.clock.advance(ASK_EVERY_S)
     after = await firing(alerts)
 
     assert (before, after) == ({}, {})
@@ -98,28 +91,28 @@ async def test_decisions_that_do_not_come_are_told_until_they_do(
 
 
 async def test_what_nobody_keeps_any_more_is_not_waited_for(
-    desk: Desk, telemetry: Telemetry
+    alert_desk: Desk, telemetry: Telemetry
 ) -> None:
-    alerts = await desk.start()
-    await tell(telemetry, desk, "cam-1", first=1, last=10)
-    await tell(telemetry, desk, "cam-1", first=31, last=40)
-    desk.clock.advance(GIVEN_UP_AFTER_S + 60)
-    await tell(telemetry, desk, "cam-1", first=41, last=40)
+    alerts = await alert_desk.start()
+    await tell(telemetry, alert_desk, "cam-1", first=1, last=10)
+    await tell(telemetry, alert_desk, "cam-1", first=31, last=40)
+    alert_desk.clock.advance(GIVEN_UP_AFTER_S + 60)
+    await tell(telemetry, alert_desk, "cam-1", first=41, last=40)
 
     assert await firing(alerts) == {}
 
 
-async def test_reviews_that_are_late_are_told(desk: Desk) -> None:
+async def test_reviews_that_are_late_are_told(alert_desk: Desk) -> None:
     counts = {"overdue": 12, "oldest_s": 7200.0}
 
     async def said(_: float) -> dict[str, Any]:
         return dict(counts)
 
-    desk.watch = Watch(reviews=Remembered("reviews", said, {}))
-    alerts = await desk.start()
+    alert_desk.watch = Watch(reviews=Remembered("reviews", said, {}))
+    alerts = await alert_desk.start()
     late = await firing(alerts)
     counts["overdue"] = 0
-    desk.clock.advance(ASK_EVERY_S)
+    alert_desk.clock.advance(ASK_EVERY_S)
 
     assert late == {
         "review_late.cloud": "12 answers wait for a person for longer than they may, the oldest "
@@ -128,7 +121,7 @@ async def test_reviews_that_are_late_are_told(desk: Desk) -> None:
     assert await firing(alerts) == {}
 
 
-async def test_a_store_that_is_away_is_logged_once_and_what_it_said_holds(desk: Desk) -> None:
+async def test_a_store_that_is_away_is_logged_once_and_what_it_said_holds(alert_desk: Desk) -> None:
     answers: list[dict[str, Any] | None] = [{"overdue": 1, "oldest_s": 60.0}, None, None, {}]
 
     async def said(_: float) -> dict[str, Any]:
@@ -137,24 +130,26 @@ async def test_a_store_that_is_away_is_logged_once_and_what_it_said_holds(desk: 
             raise StorageError("it is away")
         return found
 
-    desk.watch = Watch(reviews=Remembered("reviews", said, {}))
-    alerts = await desk.start()
+    alert_desk.watch = Watch(reviews=Remembered("reviews", said, {}))
+    alerts = await alert_desk.start()
     with capture_logs() as lines:
         seen = []
         for _ in range(4):
             seen.append(bool(await firing(alerts)))
             # Asked again at once, it is not asked.
             await alerts.look()
-            desk.clock.advance(ASK_EVERY_S)
+            alert_desk.clock.advance(ASK_EVERY_S)
 
     assert seen == [True, True, True, False]
     events = [line["event"] for line in lines if line["event"].startswith("alerts.")]
     assert events == ["alerts.not_seen", "alerts.seen_again"]
 
 
-async def test_what_was_told_before_a_restart_holds_until_the_stores_answer(desk: Desk) -> None:
+async def test_what_was_told_before_a_restart_holds_until_the_stores_answer(
+    alert_desk: Desk,
+) -> None:
     is_away = False
-    now_s = desk.clock.wall_s()
+    now_s = alert_desk.clock.wall_s()
     said: dict[str, Any] = {
         "heard": {("north", "cam-1"): now_s - 7200},
         "missing": {("north", "cam-1"): 20},
@@ -170,17 +165,17 @@ async def test_what_was_told_before_a_restart_holds_until_the_stores_answer(desk
         return Remembered(name, ask, {})
 
     async def restarted() -> Alerts:
-        desk.watch = Watch(remembered("heard"), remembered("missing"), remembered("reviews"))
-        return await desk.start()
+        alert_desk.watch = Watch(remembered("heard"), remembered("missing"), remembered("reviews"))
+        return await alert_desk.start()
 
     before = await firing(await restarted())
     is_away = True
     alerts = await restarted()
-    desk.clock.advance(ASK_EVERY_S)
+    alert_desk.clock.advance(ASK_EVERY_S)
     while_away = await firing(alerts)
     is_away = False
     said = {"heard": {("north", "cam-1"): now_s}, "missing": {}, "reviews": {}}
-    desk.clock.advance(ASK_EVERY_S)
+    alert_desk.clock.advance(ASK_EVERY_S)
     after = await firing(alerts)
 
     assert before.keys() == {
@@ -191,13 +186,13 @@ async def test_what_was_told_before_a_restart_holds_until_the_stores_answer(desk
     assert (while_away, after) == (before, {})
 
 
-async def test_switched_off_nobody_is_missed(desk: Desk, telemetry: Telemetry) -> None:
+async def test_switched_off_nobody_is_missed(alert_desk: Desk, telemetry: Telemetry) -> None:
     off = AlertSettings(pending_for_s=0, silent_after_s=0, missing_after_s=0)
-    desk.settings, desk.watch = off, watch_of(off, telemetry, None)
-    alerts = await desk.start()
-    await tell(telemetry, desk, "cam-1", first=1, last=10)
-    await tell(telemetry, desk, "cam-1", first=31, last=40)
-    desk.clock.advance(7200)
+    alert_desk.settings, alert_desk.watch = off, watch_of(off, telemetry, None)
+    alerts = await alert_desk.start()
+    await tell(telemetry, alert_desk, "cam-1", first=1, last=10)
+    await tell(telemetry, alert_desk, "cam-1", first=31, last=40)
+    alert_desk.clock.advance(7200)
 
     assert await firing(alerts) == {}
     assert watch_of(off, None, None) == Watch()

@@ -50,13 +50,6 @@ class SlowSink:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    await desk.close()
-
-
-@pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
@@ -69,18 +62,18 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def test_a_webhook_is_told_once_signed_and_of_the_end(
-    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+    alert_desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
 ) -> None:
-    desk.sinks = [Webhook(session, receiver.url, SECRET)]
-    await desk.start()
-    await desk.say("breaker_open")
-    await desk.turn()
-    await desk.turn()
+    alert_desk.sinks = [Webhook(session, receiver.url, SECRET)]
+    await alert_desk.start()
+    await alert_desk.say("breaker_open")
+    await alert_desk.turn()
+    await alert_desk.turn()
     # A restart neither repeats nor forgets it.
-    await desk.start()
-    await desk.turn()
-    await desk.say()
-    await desk.turn()
+    await alert_desk.start()
+    await alert_desk.turn()
+    await alert_desk.say()
+    await alert_desk.turn()
 
     assert receiver.kinds == ["firing", "recovered"]
     assert receiver.said[0] | {"since_s": 0, "at_s": 0} == {
@@ -102,84 +95,86 @@ async def test_a_webhook_is_told_once_signed_and_of_the_end(
 
 
 async def test_what_was_not_told_before_a_restart_is_told_after_it(
-    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+    alert_desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
 ) -> None:
-    desk.sinks = [Webhook(session, receiver.url, b"")]
-    await desk.start()
-    await desk.say("drift")
-    await desk.alerts.look()
-    await desk.start()
-    await desk.alerts.deliver()
+    alert_desk.sinks = [Webhook(session, receiver.url, b"")]
+    await alert_desk.start()
+    await alert_desk.say("drift")
+    await alert_desk.alerts.look()
+    await alert_desk.start()
+    await alert_desk.alerts.deliver()
 
     assert receiver.kinds == ["firing"]
     assert receiver.signatures == [""]
 
 
-async def test_a_close_while_a_sink_is_told_lets_it_finish_and_tells_it_once(desk: Desk) -> None:
+async def test_a_close_while_a_sink_is_told_lets_it_finish_and_tells_it_once(
+    alert_desk: Desk,
+) -> None:
     sink = SlowSink()
-    desk.sinks = [sink]
-    alerts = await desk.start()
-    await desk.say("breaker_open")
+    alert_desk.sinks = [sink]
+    alerts = await alert_desk.start()
+    await alert_desk.say("breaker_open")
     alerts.start()
     await sink.is_told.wait()
     closing = asyncio.ensure_future(alerts.close())
     await asyncio.sleep(0)
     sink.may_go_on.set()
     await closing
-    await desk.start()
-    await desk.turn()
+    await alert_desk.start()
+    await alert_desk.turn()
 
     assert sink.kinds == ["firing"]
 
 
 async def test_a_receiver_that_fails_is_told_later_and_one_that_always_does_is_given_up(
-    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+    alert_desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
 ) -> None:
     gone = Webhook(session, "http://127.0.0.1:9/", b"")
     receiver.statuses = [500, 429]
-    desk.sinks = [Webhook(session, receiver.url, b""), gone]
-    await desk.start()
-    await desk.say("drift")
-    await desk.turn()
+    alert_desk.sinks = [Webhook(session, receiver.url, b""), gone]
+    await alert_desk.start()
+    await alert_desk.say("drift")
+    await alert_desk.turn()
     assert receiver.said == []
     for _ in range(MAX_TRIES):
-        desk.clock.advance(900.0)
-        await desk.say("drift")
-        await desk.turn()
+        alert_desk.clock.advance(900.0)
+        await alert_desk.say("drift")
+        await alert_desk.turn()
 
     assert receiver.kinds == ["firing"]
-    desk.clock.advance(900.0)
-    assert await desk.alerts.store.waiting(desk.clock.wall_s()) == []
+    alert_desk.clock.advance(900.0)
+    assert await alert_desk.alerts.store.waiting(alert_desk.clock.wall_s()) == []
 
 
 async def test_a_redirect_to_another_host_is_not_followed(
-    session: aiohttp.ClientSession, receiver: Receiver, desk: Desk
+    session: aiohttp.ClientSession, receiver: Receiver, alert_desk: Desk
 ) -> None:
     async with receiving() as other:
         receiver.statuses, receiver.location = [307], other.url
-        desk.sinks = [Webhook(session, receiver.url, SECRET)]
-        await desk.start()
-        (why,) = (await desk.alerts.test()).values()
+        alert_desk.sinks = [Webhook(session, receiver.url, SECRET)]
+        await alert_desk.start()
+        (why,) = (await alert_desk.alerts.test()).values()
         assert "another host" in why
         assert other.said == []
 
         receiver.statuses, receiver.location = [307], "/elsewhere"
-        assert list((await desk.alerts.test()).values()) == [""]
+        assert list((await alert_desk.alerts.test()).values()) == [""]
         assert [one["test"] for one in receiver.said] == [True]
 
         receiver.statuses = [307, 307, 307]
-        (why,) = (await desk.alerts.test()).values()
+        (why,) = (await alert_desk.alerts.test()).values()
         assert "again and again" in why
 
 
-async def test_an_alert_is_retained_at_the_broker_while_it_fires(desk: Desk) -> None:
+async def test_an_alert_is_retained_at_the_broker_while_it_fires(alert_desk: Desk) -> None:
     broker = MemoryBroker()
     bus = MemoryBus(broker, client_id="cloud-1")
     await bus.start()
-    desk.sinks = [AlertTopics(bus, "cloud")]
-    await desk.start()
-    await desk.say("drift")
-    await desk.turn()
+    alert_desk.sinks = [AlertTopics(bus, "cloud")]
+    await alert_desk.start()
+    await alert_desk.say("drift")
+    await alert_desk.turn()
 
     topic = topics.alert("cloud", "drift.plant.camera-1")
     heard: list[Message] = []
@@ -187,14 +182,14 @@ async def test_an_alert_is_retained_at_the_broker_while_it_fires(desk: Desk) -> 
     later.subscribe(topic, heard.append, qos=1)
     await later.start()
     await eventually(lambda: heard)
-    await desk.say()
-    await desk.turn()
+    await alert_desk.say()
+    await alert_desk.turn()
     await eventually(lambda: len(heard) == 2)
 
     assert msgspec.json.decode(heard[0].payload)["what"] == "firing"
     assert heard[1].payload == b""
     await bus.close()
-    (why,) = (await desk.alerts.test()).values()
+    (why,) = (await alert_desk.alerts.test()).values()
     assert "the broker does not take it" in why
     await later.close()
 
@@ -217,16 +212,16 @@ def test_a_secret_is_read_without_the_end_of_its_line(tmp_path: Path) -> None:
 
 
 async def test_operators_list_silence_and_test(
-    desk: Desk,
+    alert_desk: Desk,
     session: aiohttp.ClientSession,
     receiver: Receiver,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    desk.sinks = [Webhook(session, receiver.url, SECRET)]
-    await desk.start()
-    await desk.say("drift")
-    await desk.turn()
+    alert_desk.sinks = [Webhook(session, receiver.url, SECRET)]
+    await alert_desk.start()
+    await alert_desk.say("drift")
+    await alert_desk.turn()
     state = tmp_path / "operators"
     state.mkdir()
 
@@ -235,7 +230,9 @@ async def test_operators_list_silence_and_test(
         code = await asyncio.to_thread(main, list(words))
         return code, *capsys.readouterr()
 
-    async with operators_listening(state, 0, desk.clock, [AlertApi(desk.alerts).add_routes]) as url:
+    async with operators_listening(
+        state, 0, alert_desk.clock, [AlertApi(alert_desk.alerts).add_routes]
+    ) as url:
         listed = await command("list")
         silenced = await command("silence", "drift*", "--for", "1h", "--by", "me", "--why", "known")
         for_later = await command("silence", "nobody.x", "--for", "30d", "--why", "a slip")
@@ -264,17 +261,17 @@ async def test_operators_list_silence_and_test(
 
 
 async def test_a_silence_outlives_a_restart_and_ends(
-    desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
+    alert_desk: Desk, session: aiohttp.ClientSession, receiver: Receiver
 ) -> None:
-    desk.sinks = [Webhook(session, receiver.url, b"")]
-    await desk.start()
-    await desk.alerts.store.silence(Silence("*", desk.clock.wall_s() + 60.0, "me"))
-    await desk.say("drift")
-    await desk.turn()
-    await desk.start()
-    await desk.turn()
+    alert_desk.sinks = [Webhook(session, receiver.url, b"")]
+    await alert_desk.start()
+    await alert_desk.alerts.store.silence(Silence("*", alert_desk.clock.wall_s() + 60.0, "me"))
+    await alert_desk.say("drift")
+    await alert_desk.turn()
+    await alert_desk.start()
+    await alert_desk.turn()
     assert receiver.said == []
-    desk.clock.advance(60.0)
-    await desk.turn()
+    alert_desk.clock.advance(60.0)
+    await alert_desk.turn()
     assert receiver.kinds == ["firing"]
-    assert await desk.alerts.store.silences(desk.clock.wall_s()) == []
+    assert await alert_desk.alerts.store.silences(alert_desk.clock.wall_s()) == []

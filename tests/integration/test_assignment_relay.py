@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,12 +15,6 @@ from runtime.assignments import MAX_ASSIGNMENT_BYTES, SignedAssignment, encode
 
 ONE = topics.assignment("r", "pi-1")
 EVERYTHING = "tierwise/v1/r/assign/#"
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import pytest
-
 from fakes.hierarchy import ask, cloud, edge, gateway, online
-from fakes.stops import in_force, mode_of, operator, said_of, state, stated, stop
+from fakes.stops import in_force, mode_of, said_of, state, stated, stop
 from fakes.waiting import eventually
 from runtime import topics
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.ports import Message
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
-
-
-@pytest.fixture
-async def desk(broker: MemoryBroker, stack: AsyncExitStack) -> MemoryBus:
-    bus = await operator(broker)
-    stack.push_async_callback(bus.close)
-    return bus
 
 
 async def test_the_clouds_stops_reach_the_devices_of_a_region(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from fakes.hierarchy import ask, cloud, edge, gateway, online
 from fakes.overrides import known_to, overridden, override
-from fakes.stops import operator, stated
+from fakes.stops import stated
 from fakes.tiers import SURE, UNSURE, FakeTier, NumbersBackend, tiers_that_worked
 from fakes.waiting import eventually
 from runtime.adapters.clock import SystemClock
@@ -29,24 +28,6 @@ class LaterClock(SystemClock):
 
     def wall_s(self) -> float:
         return super().wall_s() + self.ahead_s
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
-
-
-@pytest.fixture
-async def desk(broker: MemoryBroker, stack: AsyncExitStack) -> MemoryBus:
-    bus = await operator(broker)
-    stack.push_async_callback(bus.close)
-    return bus
 
 
 async def said(desk: MemoryBus, tier: FakeTier, *overrides: Override, sequence: int = 1) -> None:

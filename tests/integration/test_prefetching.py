@@ -33,12 +33,6 @@ from runtime.errors import StartError
 from runtime.update_settings import MirrorSettings
 
 
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
 @dataclass
 class Stage:
     """A cloud with a repository, a gateway with a mirror of it, and their two brokers."""

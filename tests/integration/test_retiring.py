@@ -30,47 +30,40 @@ from tierwise.cli import main
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    await desk.close()
-
-
-@pytest.fixture
-async def telemetry(desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
-    async with watched_telemetry(desk, tmp_path) as telemetry:
+async def telemetry(alert_desk: Desk, tmp_path: Path) -> AsyncIterator[Telemetry]:
+    async with watched_telemetry(alert_desk, tmp_path) as telemetry:
         yield telemetry
 
 
-async def tell(telemetry: Telemetry, desk: Desk, number: int, *, site: str = "cam-1") -> None:
+async def tell(telemetry: Telemetry, alert_desk: Desk, number: int, *, site: str = "cam-1") -> None:
     place: dict[str, Any] = {"region": "north", "site": site}
     said = Rollup((source(number, number, **place),), (row(1, **place),))
-    await telemetry.apply(item(said, at_s=desk.clock.wall_s(), origin=""))
+    await telemetry.apply(item(said, at_s=alert_desk.clock.wall_s(), origin=""))
 
 
-async def later(desk: Desk, alerts: Alerts) -> dict[str, str]:
+async def later(alert_desk: Desk, alerts: Alerts) -> dict[str, str]:
     """What fires when the database has been asked again."""
-    desk.clock.advance(ASK_EVERY_S)
+    alert_desk.clock.advance(ASK_EVERY_S)
     return await firing(alerts)
 
 
 async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
-    desk: Desk, telemetry: Telemetry
+    alert_desk: Desk, telemetry: Telemetry
 ) -> None:
-    alerts, devices = await desk.start(), telemetry.retired
-    await tell(telemetry, desk, 1)
-    await tell(telemetry, desk, 5)
-    desk.clock.advance(3700)
-    away = await later(desk, alerts)
+    alerts, devices = await alert_desk.start(), telemetry.retired
+    await tell(telemetry, alert_desk, 1)
+    await tell(telemetry, alert_desk, 5)
+    alert_desk.clock.advance(3700)
+    away = await later(alert_desk, alerts)
     devices.retire("cam-1", by="ada", why="sold")
-    gone = await later(desk, alerts)
-    desk.clock.advance(SPEAKS_AFTER_S)
-    await tell(telemetry, desk, 6)
-    speaks = await later(desk, alerts)
-    desk.clock.advance(7200)
-    quiet = await later(desk, alerts)
+    gone = await later(alert_desk, alerts)
+    alert_desk.clock.advance(SPEAKS_AFTER_S)
+    await tell(telemetry, alert_desk, 6)
+    speaks = await later(alert_desk, alerts)
+    alert_desk.clock.advance(7200)
+    quiet = await later(alert_desk, alerts)
     devices.restore("cam-1")
-    back = await later(desk, alerts)
+    back = await later(alert_desk, alerts)
 
     both = {"device_silent.north.cam-1", "decisions_missing.north.cam-1.gap"}
     assert (set(away), set(back)) == (both, both)
@@ -79,17 +72,17 @@ async def test_its_alerts_recover_and_it_is_told_of_when_it_speaks(
 
 
 async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
-    desk: Desk, telemetry: Telemetry
+    alert_desk: Desk, telemetry: Telemetry
 ) -> None:
     async def away(_: float) -> dict[tuple[str, str], float]:
         raise StorageError("away")
 
     watch = watch_of(AT_ONCE, telemetry, None)
     blind = replace(watch, retired=Remembered("telemetry", away, {}))
-    await tell(telemetry, desk, 1)
-    await tell(telemetry, desk, 5)
-    desk.clock.advance(3700)
-    now_s = desk.clock.wall_s()
+    await tell(telemetry, alert_desk, 1)
+    await tell(telemetry, alert_desk, 5)
+    alert_desk.clock.advance(3700)
+    now_s = alert_desk.clock.wall_s()
 
     assert await blind.silent({}, now_s, 3600.0, {}) == []
     assert await blind.gaps(now_s, {}) == []
@@ -99,26 +92,30 @@ async def test_while_nobody_knows_who_is_retired_nobody_is_missed_anew(
     assert await blind.gaps(now_s, {gap.key: gap}) == [gap]
 
 
-async def test_a_region_is_as_large_as_what_is_in_service(desk: Desk, telemetry: Telemetry) -> None:
+async def test_a_region_is_as_large_as_what_is_in_service(
+    alert_desk: Desk, telemetry: Telemetry
+) -> None:
     watch = watch_of(AT_ONCE, telemetry, None)
     for number in range(60):
         site = f"cam-{number}"
-        await tell(telemetry, desk, 1, site=site)
+        await tell(telemetry, alert_desk, 1, site=site)
         if number < 10:
-            await tell(telemetry, desk, 5, site=site)
+            await tell(telemetry, alert_desk, 5, site=site)
         else:
             telemetry.retired.retire(site, by="ada", why="sold")
-    desk.clock.advance(3700)
+    alert_desk.clock.advance(3700)
 
-    (all_of_them,) = await watch.gaps(desk.clock.wall_s(), {})
+    (all_of_them,) = await watch.gaps(alert_desk.clock.wall_s(), {})
 
     said = "10 of 10 devices of north have told of decisions that have not come"
     assert all_of_them.summary == said
 
 
-async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: Telemetry) -> None:
-    fleet, now_s = Fleet(), desk.clock.wall_s()
-    await tell(telemetry, desk, 1)
+async def test_the_picture_leaves_it_out_until_it_speaks(
+    alert_desk: Desk, telemetry: Telemetry
+) -> None:
+    fleet, now_s = Fleet(), alert_desk.clock.wall_s()
+    await tell(telemetry, alert_desk, 1)
     fleet.take("north", "cam-2", Birth(Tier.EDGE, "cam-2", "north", 7), now_s, is_agent=True)
     await tell_fleet(telemetry.ask, fleet)
     fleet.retire({("north", "cam-2"): now_s + 600})
@@ -135,9 +132,11 @@ async def test_the_picture_leaves_it_out_until_it_speaks(desk: Desk, telemetry: 
     assert [one.name for one in fleet.sites("north")] == ["cam-2"]
 
 
-async def test_the_picture_follows_who_is_retired_anew(desk: Desk, telemetry: Telemetry) -> None:
-    fleet, now_s = Fleet(), desk.clock.wall_s()
-    await tell(telemetry, desk, 1)
+async def test_the_picture_follows_who_is_retired_anew(
+    alert_desk: Desk, telemetry: Telemetry
+) -> None:
+    fleet, now_s = Fleet(), alert_desk.clock.wall_s()
+    await tell(telemetry, alert_desk, 1)
     await tell_fleet(telemetry.ask, fleet)
     fleet.retire({("north", "cam-1"): now_s - 1})
     before = [one.retired for one in fleet.sites("north")]
@@ -150,9 +149,9 @@ async def test_the_picture_follows_who_is_retired_anew(desk: Desk, telemetry: Te
 
 
 async def test_where_there_is_no_telemetry_the_command_says_what_is_missing(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    alert_desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with operators_listening(tmp_path, 0, desk.clock, []):
+    async with operators_listening(tmp_path, 0, alert_desk.clock, []):
         words = ["fleet", "list", "--operator", str(tmp_path / "operator.json")]
         code = await asyncio.to_thread(main, words)
 
@@ -161,18 +160,18 @@ async def test_where_there_is_no_telemetry_the_command_says_what_is_missing(
 
 
 async def test_the_command_retires_lists_and_restores(
-    desk: Desk, telemetry: Telemetry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    alert_desk: Desk, telemetry: Telemetry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await tell(telemetry, desk, 1)
+    await tell(telemetry, alert_desk, 1)
     audit = AuditLog(tmp_path)
-    api = RetiringApi(telemetry.retired, audit, desk.clock, Fleet())
+    api = RetiringApi(telemetry.retired, audit, alert_desk.clock, Fleet())
     file = str(tmp_path / "operator.json")
 
     async def run(*words: str) -> tuple[int, str, str]:
         code = await asyncio.to_thread(main, ["fleet", *words, "--operator", file])
         return (code, *capsys.readouterr())
 
-    async with operators_listening(tmp_path, 0, desk.clock, [api.add_routes]):
+    async with operators_listening(tmp_path, 0, alert_desk.clock, [api.add_routes]):
         nothing = await run("list")
         done = await run("retire", "cam-1", "--why", "sold", "--by", "ada")
         listed = (await run("list"))[1]

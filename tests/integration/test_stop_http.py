@@ -12,7 +12,7 @@ import pytest
 from edge_agent.agent import Agent
 from edge_agent.http_api import InferenceApi
 from edge_agent.settings import EdgeSettings
-from fakes.stops import operator, state, stated, stop
+from fakes.stops import state, stated, stop
 from fakes.waiting import eventually
 from runtime.adapters.http_server import serving
 from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
@@ -21,18 +21,6 @@ from runtime.messages import Outcome
 BODY = {
     "inputs": [{"name": "image", "shape": [1, 28, 28], "datatype": "FP32", "data": [0.5] * 784}]
 }
-
-
-@pytest.fixture
-async def desk(broker: MemoryBroker) -> AsyncIterator[MemoryBus]:
-    bus = await operator(broker)
-    yield bus
-    await bus.close()
-
-
-@pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
 
 
 @pytest.fixture

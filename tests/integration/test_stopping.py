@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fakes.hierarchy import ask, cloud, edge, gateway, online
-from fakes.stops import in_force, mode_of, operator, said_of, state, stated, stop
+from fakes.stops import in_force, mode_of, said_of, state, stated, stop
 from fakes.tiers import SURE, UNSURE, NumbersBackend, tiers_that_worked
 from fakes.waiting import eventually
 from runtime import topics
@@ -21,24 +21,6 @@ from runtime.adapters.memory_bus import MemoryBroker, MemoryBus
 from runtime.adapters.memory_link import LinkFaults
 from runtime.messages import Tier
 from runtime.ports import Message
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
-
-
-@pytest.fixture
-async def desk(broker: MemoryBroker, stack: AsyncExitStack) -> MemoryBus:
-    bus = await operator(broker)
-    stack.push_async_callback(bus.close)
-    return bus
 
 
 async def test_a_stopped_device_answers_nothing_and_says_who_and_why(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,6 @@ from runtime.exchange.forwarding import open_storage
 from runtime.exchange.items import json_item
 from runtime.messages import ItemKind, Outcome, Reason, Residency, Said, Tier
 from runtime.ports import Message, OutboxItem
-
-
-@pytest.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 def feedback(tier: StoringTier, number: int = 0) -> OutboxItem:

@@ -33,7 +33,7 @@ HASTY = DownloadOptions(
     min_wait_s=0.005,
     max_wait_s=0.02,
 )
-QUICK = TransferLimits(patience_s=0.5, min_bytes_per_s=100_000)
+QUICK = TransferLimits(patience_s=2.0, min_bytes_per_s=100_000)
 
 
 def file_of(contents: bytes) -> ModelFile:

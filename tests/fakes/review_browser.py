@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cloud_tier.operators.access import read_operator_file
+from cloud_tier.operators.fleet_view import FleetView
 from cloud_tier.operators.listener import operators_listening
 from cloud_tier.reviews.http_api import ReviewsApi
 from cloud_tier.reviews.store import Bounds, ReviewStore
@@ -82,8 +83,11 @@ async def review_port(folder: Path, *, wanted: int = 1) -> AsyncIterator[ReviewP
     clock = SystemClock()
     engine = open_engine(f"sqlite:///{folder / 'telemetry.sqlite'}")
     store = ReviewStore(engine, Bounds(wanted=wanted), wall_s=clock.wall_s)
+    # The page asks whether there are reviews.
+    view = FleetView(clock, "cloud", features={"telemetry": True})
+    adders = [ReviewsApi(store).add_routes, view.add_routes]
     try:
-        async with operators_listening(folder, 0, clock, [ReviewsApi(store).add_routes]) as url:
+        async with operators_listening(folder, 0, clock, adders) as url:
             access = read_operator_file(folder / "operator.json")
             assert access is not None
             yield ReviewPort(url, access.token, store)

@@ -222,7 +222,7 @@ async def test_a_port_without_rollouts_is_named(capsys: pytest.CaptureFixture[st
     async with serving(web.Application(), "127.0.0.1", 0) as base:
         assert await asyncio.to_thread(main, ["rollout", "list", "--url", base]) == 3
 
-    assert "is it the operators' port of the cloud tier" in capsys.readouterr().err
+    assert "is it the operators' port of a cloud tier" in capsys.readouterr().err
 
 
 async def test_events_go_on_where_a_reader_left(fleet: Fleet, url: str) -> None:

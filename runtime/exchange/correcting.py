@@ -6,7 +6,8 @@ Rules of this file:
   * a request gets one event, whoever brings its better answer first: the reply that came after the
     deadline, or a correction for the item in the outbox;
   * an event is kept until it is over its age. Who reads events says from which number on; callbacks
-    and the MQTT topic have marks of their own, so that a restart neither loses nor repeats one.
+    and the MQTT topic have marks of their own, so that a restart loses none. A process that is
+    killed before it has marked one says it again; ``seq`` tells.
 """
 
 from __future__ import annotations

@@ -172,11 +172,18 @@ async def test_nobody_says_that_nothing_is_new_while_another_one_counts(
 
 
 async def test_a_count_that_is_cancelled_has_ended_when_that_is_told(tmp_path: Path) -> None:
-    may_go_on = threading.Event()
+    is_busy, may_go_on = threading.Event(), threading.Event()
     write(tmp_path, 3)
     async with Device(tmp_path) as device:
         file = device.storage.outbox.file
-        file.submit(lambda _: may_go_on.wait(10))
+
+        def busy(_: sqlite3.Connection) -> None:
+            is_busy.set()
+            may_go_on.wait(30)
+
+        file.submit(busy)
+        # Else it would be done in one batch with what comes next.
+        await eventually(is_busy.is_set)
         counting = asyncio.create_task(device.rollups.count())
         await eventually(lambda: len(file._jobs) == 1)
         counting.cancel()
